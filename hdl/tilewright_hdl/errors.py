@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exceptions of the whole project.
+
+::
+
+    TilewrightError
+    ├── ConfigError      a configuration (preset, TOML file) that makes no accelerator
+    ├── IsaError         an instruction that cannot be encoded or decoded
+    ├── ProgramError     a program file that is damaged, unsafe, or made for another accelerator
+    ├── ModelError       a model that cannot be served, with what would make it run
+    ├── SimulationError  a simulator that could not be built or run
+    └── DeviceError      a device that stopped with an error, or could not be reached
+
+A slip of the caller (wrong type, wrong value) is a ``TypeError`` or ``ValueError`` instead.
+"""
+
+__all__ = [
+    "ConfigError",
+    "DeviceError",
+    "IsaError",
+    "ModelError",
+    "ProgramError",
+    "SimulationError",
+    "TilewrightError",
+]
+
+
+class TilewrightError(Exception):
+    """Root of the errors that are not a slip of the caller."""
+
+
+class ConfigError(TilewrightError, ValueError):
+    """A configuration that makes no accelerator."""
+
+
+class IsaError(TilewrightError, ValueError):
+    """An instruction that cannot be encoded or decoded."""
+
+
+class ProgramError(TilewrightError):
+    """A program that is damaged, unsafe to run, or made for another accelerator."""
+
+
+class ModelError(TilewrightError):
+    """A model that cannot be served."""
+
+
+class SimulationError(TilewrightError):
+    """A simulator that could not be built or run."""
+
+
+class DeviceError(TilewrightError):
+    """A device that stopped with an error, or could not be reached."""

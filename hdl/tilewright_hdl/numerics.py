@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Integer arithmetic that the hardware, the simulator, the mapper and the tests share.
+
+Everything between an int32 accumulator and an int8 activation is defined here, once. A rescale by a
+real factor ``M`` is a multiplication by an integer ``multiplier`` of at most 31 bits and an arithmetic
+shift to the right by ``shift`` bits, with ``M ~ multiplier / 2**shift``. How the shifted-out bits round
+is a *named* rule, :class:`Rounding`.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "ADD_LEFT_SHIFT",
+    "INT8_MAX",
+    "INT8_MIN",
+    "MAX_SHIFT",
+    "MIN_SHIFT",
+    "MULTIPLIER_BITS",
+    "SHIFT_BITS",
+    "AddParameters",
+    "Requantizer",
+    "Rounding",
+    "quantize_multiplier",
+    "rescale",
+]
+
+INT8_MIN, INT8_MAX = -128, 127
+
+MULTIPLIER_BITS = 31
+"""Width of the multiplier that equals the frameworks; a configuration may have fewer bits."""
+
+MIN_SHIFT, MAX_SHIFT = 2, 62
+"""Range of the right shift (TOSA 1.0, RESCALE with ``scale32``)."""
+
+SHIFT_BITS = 6
+
+ADD_LEFT_SHIFT = 20
+"""Bits by which both operands of an addition are widened first (TFLite and TOSA lowering of ADD)."""
+
+Int64Array = npt.NDArray[np.int64]
+Int8Array = npt.NDArray[np.int8]
+
+
+class Rounding(StrEnum):
+    """Rule by which a product is rescaled.
+
+    ``SINGLE``
+        ``(x * m + (1 << (s - 1))) >> s``: round half up, once. TOSA ``SINGLE_ROUND``.
+    ``TFLITE_DOUBLE``
+        gemmlowp, as in the reference kernels of TFLite: round at bit 31, then round what is left
+        half away from zero. Equal to ``SINGLE`` where ``s <= 31``.
+    """
+
+    SINGLE = "single"
+    TFLITE_DOUBLE = "tflite_double"
+
+
+def quantize_multiplier(real: float, bits: int = MULTIPLIER_BITS) -> tuple[int, int]:
+    """Integer ``(multiplier, shift)`` nearest to ``real``.
+
+    Parameters
+    ----------
+    real : float
+        Factor, finite and not negative. Must be below ``2**(bits - 2)``, so that ``shift >= 2``.
+    bits : int
+        Width of the multiplier, 8 to 31.
+
+    Returns
+    -------
+    multiplier, shift : int
+        ``real ~ multiplier / 2**shift`` with ``multiplier < 2**bits`` and ``2 <= shift <= 62``. A factor
+        so small that its shift would pass 62 loses multiplier bits instead and ends at zero.
+    """
+    if not 8 <= bits <= MULTIPLIER_BITS:
+        raise ValueError(f"Multiplier width must be 8 to {MULTIPLIER_BITS} bits, not {bits!r}")
+    if not (math.isfinite(real) and real >= 0):
+        raise ValueError(f"Rescale factor must be a finite number that is not negative, not {real!r}")
+    if real == 0:
+        return 0, MAX_SHIFT
+    mantissa, exponent = math.frexp(real)
+    multiplier = round(mantissa * (1 << bits))
+    if multiplier == 1 << bits:
+        multiplier >>= 1
+        exponent += 1
+    shift = bits - exponent
+    if shift > MAX_SHIFT:
+        multiplier >>= min(bits, shift - MAX_SHIFT)
+        shift = MAX_SHIFT
+    if shift < MIN_SHIFT:
+        raise ValueError(
+            f"Rescale factor must be below 2**{bits - MIN_SHIFT + 1} for a {bits}-bit multiplier, not {real!r}"
+        )
+    return multiplier, shift
+
+
+def rescale(values: npt.ArrayLike, multiplier: npt.ArrayLike, shift: npt.ArrayLike, rounding: Rounding) -> Int64Array:
+    """Rescale int32 ``values`` by ``multiplier / 2**shift`` under a named rounding rule.
+
+    Arguments broadcast. ``|value * multiplier|`` stays below 2**62, so int64 is exact.
+    """
+    product = np.asarray(values, np.int64) * np.asarray(multiplier, np.int64)
+    s = np.asarray(shift, np.int64)
+    one = np.int64(1)
+    single = (product + (one << (s - 1))) >> s
+    if rounding is Rounding.SINGLE:
+        return np.asarray(single)
+    high = (product + (1 << 30)) >> 31
+    rest = np.maximum(s - 31, 1)
+    double = (high + (one << (rest - 1)) - (high < 0)) >> rest
+    return np.where(s > 31, double, single)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Requantizer:
+    """Map of int32 accumulators to int8, per channel.
+
+    ``clamp(rescale(acc, multiplier[c], shift[c]) + zero_point, low, high)``
+
+    Parameters
+    ----------
+    multiplier, shift : int64 array of shape (channels,)
+    zero_point, low, high : int
+        Of the int8 result; ``low`` and ``high`` carry a fused ReLU or ReLU6.
+    rounding : Rounding
+    """
+
+    multiplier: Int64Array
+    shift: Int64Array
+    zero_point: int
+    low: int = INT8_MIN
+    high: int = INT8_MAX
+    rounding: Rounding = Rounding.SINGLE
+
+    def __post_init__(self) -> None:
+        if not INT8_MIN <= self.low <= self.high <= INT8_MAX:
+            raise ValueError(
+                f"Clamp bounds must satisfy -128 <= low <= high <= 127, not low={self.low!r}, high={self.high!r}"
+            )
+        if not INT8_MIN <= self.zero_point <= INT8_MAX:
+            raise ValueError(f"Zero point must be -128 to 127, not {self.zero_point!r}")
+
+    @classmethod
+    def from_scales(
+        cls,
+        real: npt.ArrayLike,
+        *,
+        zero_point: int,
+        low: int = INT8_MIN,
+        high: int = INT8_MAX,
+        rounding: Rounding = Rounding.SINGLE,
+        bits: int = MULTIPLIER_BITS,
+    ) -> Self:
+        """Requantizer for real factors ``s_x * s_w[c] / s_y`` (float64, one a channel)."""
+        pairs = [quantize_multiplier(float(r), bits) for r in np.atleast_1d(np.asarray(real, np.float64))]
+        multiplier, shift = np.array(pairs, np.int64).T
+        return cls(
+            multiplier=multiplier, shift=shift, zero_point=zero_point, low=low, high=high, rounding=rounding
+        )
+
+    def compute(self, acc: npt.ArrayLike) -> Int8Array:
+        """Requantize ``acc`` of shape (..., channels)."""
+        scaled = rescale(acc, self.multiplier, self.shift, self.rounding)
+        return np.clip(scaled + self.zero_point, self.low, self.high).astype(np.int8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddParameters:
+    """Addition of two int8 tensors of different scales.
+
+    ``a' = rescale((a - zero_point_a) << 20, multiplier_a, shift_a)``, likewise ``b'``; the result is
+    ``clamp(rescale(a' + b', multiplier_out, shift_out) + zero_point_out, low, high)``. Both inputs are brought
+    to twice the larger of their scales, as in the TFLite reference kernel and in the TOSA lowering of ADD.
+    """
+
+    multiplier_a: int
+    shift_a: int
+    multiplier_b: int
+    shift_b: int
+    multiplier_out: int
+    shift_out: int
+    zero_point_a: int
+    zero_point_b: int
+    zero_point_out: int
+    low: int = INT8_MIN
+    high: int = INT8_MAX
+    rounding: Rounding = Rounding.SINGLE
+
+    @classmethod
+    def from_scales(
+        cls,
+        scale_a: float,
+        scale_b: float,
+        scale_out: float,
+        *,
+        zero_point_a: int,
+        zero_point_b: int,
+        zero_point_out: int,
+        low: int = INT8_MIN,
+        high: int = INT8_MAX,
+        rounding: Rounding = Rounding.SINGLE,
+        bits: int = MULTIPLIER_BITS,
+    ) -> Self:
+        """Parameters for three real scales."""
+        common = 2.0 * max(scale_a, scale_b)
+        multiplier_a, shift_a = quantize_multiplier(scale_a / common, bits)
+        multiplier_b, shift_b = quantize_multiplier(scale_b / common, bits)
+        multiplier_out, shift_out = quantize_multiplier(common / ((1 << ADD_LEFT_SHIFT) * scale_out), bits)
+        return cls(
+            multiplier_a=multiplier_a,
+            shift_a=shift_a,
+            multiplier_b=multiplier_b,
+            shift_b=shift_b,
+            multiplier_out=multiplier_out,
+            shift_out=shift_out,
+            zero_point_a=zero_point_a,
+            zero_point_b=zero_point_b,
+            zero_point_out=zero_point_out,
+            low=low,
+            high=high,
+            rounding=rounding,
+        )
+
+    def compute(self, a: Int8Array, b: Int8Array) -> Int8Array:
+        """Add two int8 arrays of the same shape."""
+        wide_a = (np.asarray(a, np.int64) - self.zero_point_a) << ADD_LEFT_SHIFT
+        wide_b = (np.asarray(b, np.int64) - self.zero_point_b) << ADD_LEFT_SHIFT
+        total = rescale(wide_a, self.multiplier_a, self.shift_a, self.rounding) + rescale(
+            wide_b, self.multiplier_b, self.shift_b, self.rounding
+        )
+        scaled = rescale(total, self.multiplier_out, self.shift_out, self.rounding)
+        return np.clip(scaled + self.zero_point_out, self.low, self.high).astype(np.int8)
