@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The graph that the mapper works on.
+
+A :class:`Graph` is an ordered tuple of nodes over named tensors. Everything is immutable: a pass takes a graph
+and returns another one, and two graphs compare equal when their structure, numbers and names are equal.
+
+Shapes
+------
+A shape has no batch. An int8 tensor has rank 1 to 3 and is read as an image of channels, rows and columns by
+:func:`image_shape`: ``(C,)`` is ``C x 1 x 1``; ``(T, D)``, T tokens of D features, is ``D x 1 x T``; ``(C, H, W)``
+is itself. On chip the channels of one pixel lie side by side (NHWC), whatever the rank.
+
+Semantics
+---------
+An integer ``q`` stands for the real number ``scale * (q - zero_point)``. Integer operators are defined by
+``tilewright_sim.tensor_reference``; host operators are run by PyTorch on one image at a time.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
+
+__all__ = [
+    "Add",
+    "AvgPool2d",
+    "Conv2d",
+    "Dequantize",
+    "Graph",
+    "HostOp",
+    "Linear",
+    "MaxPool2d",
+    "Node",
+    "Provenance",
+    "Quantize",
+    "Requantize",
+    "Reshape",
+    "Table",
+    "Tensor",
+    "image_shape",
+    "is_layout_free",
+    "spatial_shape",
+    "tensor_refs",
+]
+
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+Padding = tuple[int, int, int, int]
+"""Pixels added at the top, left, bottom and right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A value between nodes.
+
+    Parameters
+    ----------
+    name : str
+    shape : tuple of int
+        Without the batch.
+    dtype : str
+        ``"int8"``, or a PyTorch dtype name such as ``"float32"`` for a value that lives on the host.
+    scale : float or None
+        Of an int8 tensor, positive; ``None`` for others.
+    zero_point : int or None
+        Of an int8 tensor, -128 to 127; ``None`` for others.
+    batched : bool
+        The array that PyTorch sees has a leading batch axis that ``shape`` leaves out. Only values between
+        two host operators can be without.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+    batched: bool = True
+
+    @property
+    def is_quantized(self) -> bool:
+        return self.dtype == "int8" and self.scale is not None
+
+    @property
+    def quantization(self) -> tuple[float, int]:
+        """``(scale, zero_point)`` of a quantized tensor."""
+        if self.scale is None or self.zero_point is None:
+            raise ValueError(f"Tensor {self.name!r} must be quantized (int8 with a scale), but is {self.dtype}")
+        return self.scale, self.zero_point
+
+    @property
+    def size(self) -> int:
+        """Elements of one image."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a node came from, for reports.
+
+    Parameters
+    ----------
+    module : str
+        Path of the ``torch.nn.Module``, such as ``layer1.0.conv1``; empty if unknown.
+    operators : tuple of str
+        PyTorch operators that the node stands for, such as ``aten.conv2d.default``.
+    """
+
+    module: str = ""
+    operators: tuple[str, ...] = ()
+
+    def merged(self, *others: "Provenance") -> "Provenance":
+        """The same place, with the operators of ``others`` behind its own."""
+        operators = list(self.operators)
+        for other in others:
+            operators += [o for o in other.operators if o not in operators]
+        return Provenance(module=self.module, operators=tuple(operators))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Node:
+    """One operator.
+
+    Parameters
+    ----------
+    name : str
+        Unique in the graph, for people: a module path where there is one.
+    inputs, outputs : tuple of str
+        Names of tensors.
+    provenance : Provenance
+        Not compared.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    provenance: Provenance = field(default=Provenance(), compare=False)
+
+    arity: ClassVar[int | None] = 1
+    """Number of inputs, ``None`` for any."""
+
+    @property
+    def op(self) -> str:
+        """Name of the operator, such as ``Conv2d``."""
+        return type(self).__name__
+
+    @property
+    def input(self) -> str:
+        """The only input."""
+        (name,) = self.inputs
+        return name
+
+    @property
+    def output(self) -> str:
+        """The only output."""
+        (name,) = self.outputs
+        return name
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equality that looks into arrays, tuples and mappings; arrays must agree in dtype and shape too."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return (
+            isinstance(a, np.ndarray)
+            and isinstance(b, np.ndarray)
+            and a.dtype == b.dtype
+            and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        )
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return bool(a == b)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Clamped(Node):
+    """A node whose integer result is clamped to ``low .. high``, which is where a ReLU goes."""
+
+    low: int = INT8_MIN
+    high: int = INT8_MAX
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Conv2d(_Clamped):
+    """Convolution of an image; padding has the value of the input's zero point.
+
+    ``acc[o] = bias[o] + sum(weight[o] * (x - zero_point_x))`` in int32, rescaled by
+    ``scale_x * weight_scale[o] / scale_y``. After ``canonicalize`` a linear layer is one as well.
+
+    Parameters
+    ----------
+    weight : int8 array of shape (O, I / groups, kernel height, kernel width)
+    bias : int32 array of shape (O,)
+        At scale ``scale_x * weight_scale[o]``.
+    weight_scale : float64 array of shape (O,)
+    stride, dilation : (vertical, horizontal)
+    padding : (top, left, bottom, right)
+    groups : int
+    """
+
+    weight: npt.NDArray[np.int8]
+    bias: npt.NDArray[np.int32]
+    weight_scale: npt.NDArray[np.float64]
+    stride: Pair = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @property
+    def kernel(self) -> Pair:
+        return self.weight.shape[2], self.weight.shape[3]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Linear(_Clamped):
+    """Matrix product over the last axis of a rank 1 or rank 2 tensor; else as :class:`Conv2d`.
+
+    Parameters
+    ----------
+    weight : int8 array of shape (O, I)
+    bias : int32 array of shape (O,)
+    weight_scale : float64 array of shape (O,)
+    """
+
+    weight: npt.NDArray[np.int8]
+    bias: npt.NDArray[np.int32]
+    weight_scale: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Add(_Clamped):
+    """Sum of two tensors of the same shape (``tilewright_hdl.numerics.AddParameters``)."""
+
+    arity: ClassVar[int | None] = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaxPool2d(Node):
+    """Largest value of each window; padding never wins. Input and output have the same scale and zero point.
+
+    ``ceil_mode`` is resolved into the padding at the bottom and the right, so that the floor rule of
+    :func:`spatial_shape` gives the shape of the output.
+    """
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AvgPool2d(_Clamped):
+    """``sum(x - zero_point_x)`` of each window, rescaled by ``scale_x / (divisor * scale_y)``.
+
+    Padding contributes nothing to the sum. The input may have rank 2 (an average over tokens).
+
+    Parameters
+    ----------
+    divisor : int
+        The same for every window; positive.
+    """
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding = (0, 0, 0, 0)
+    divisor: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Table(Node):
+    """``y = table[x + 128]``, element by element.
+
+    Parameters
+    ----------
+    table : int8 array of shape (256,)
+        Entry 0 belongs to -128.
+    """
+
+    table: npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Requantize(_Clamped):
+    """``x - zero_point_x`` rescaled by ``scale_x / scale_y``; also a clamp alone, where the scales are equal."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reshape(Node):
+    """The same elements in PyTorch's (row-major, channels first) order under another shape.
+
+    Moves nothing on chip where :func:`is_layout_free` holds, which ``canonicalize`` makes sure of.
+    """
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Quantize(_Clamped):
+    """float32 to int8 on the host: ``clamp(rint(x * float32(1 / scale)) + zero_point, low, high)``."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dequantize(Node):
+    """int8 to float32 on the host: ``(x - zero_point) * float32(scale)``."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HostOp(Node):
+    """An operator that PyTorch runs on the host, one image (batch of one) at a time.
+
+    Parameters
+    ----------
+    target : str
+        Name of the ATen overload, such as ``aten.softmax.int``.
+    args, kwargs : tuple, mapping
+        Nested tuples of plain values, and one-entry mappings for what is no plain value: ``{"tensor": name}``,
+        ``{"constant": key}``, ``{"float": "-inf"}`` and ``{"dtype": "float32"}`` (also ``memory_format``,
+        ``layout``, ``device``). ``tilewright_sim.host_operators`` runs them.
+    constants : mapping of str to array
+    """
+
+    arity: ClassVar[int | None] = None
+
+    target: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    constants: Mapping[str, npt.NDArray[Any]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """A network.
+
+    Parameters
+    ----------
+    nodes : tuple of Node
+        Each after the producers of its inputs.
+    tensors : mapping of str to Tensor
+        All that the nodes, inputs and outputs name.
+    inputs, outputs : tuple of str
+    """
+
+    nodes: tuple[Node, ...]
+    tensors: Mapping[str, Tensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __getitem__(self, name: str) -> Node:
+        """Node of a given name."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(f"No node is named {name!r}; the graph has {', '.join(n.name for n in self.nodes)}")
+
+    def tensor(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def producers(self) -> dict[str, Node]:
+        """Node that makes each tensor; graph inputs are missing."""
+        return {output: node for node in self.nodes for output in node.outputs}
+
+    def consumers(self) -> dict[str, tuple[Node, ...]]:
+        """Nodes that read each tensor, in order."""
+        readers: dict[str, list[Node]] = {name: [] for name in self.tensors}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                readers[name].append(node)
+        return {name: tuple(nodes) for name, nodes in readers.items()}
+
+
+def image_shape(shape: Shape) -> tuple[int, int, int]:
+    """``(channels, height, width)`` by which an int8 tensor of rank 1 to 3 is read."""
+    match shape:
+        case (c,):
+            return c, 1, 1
+        case (tokens, features):
+            return features, 1, tokens
+        case (c, h, w):
+            return c, h, w
+    raise ValueError(f"An int8 tensor must have rank 1 to 3 without its batch, not shape {shape}")
+
+
+def is_layout_free(before: Shape, after: Shape) -> bool:
+    """Whether a reshape leaves every byte of the channel-packed layout where it is.
+
+    Channels and pixels must stay what they were (rows of channels are padded to whole words), and so must the
+    order in which PyTorch counts the elements: channels first in an image, features last in tokens.
+    """
+    (c, h, w), (c2, h2, w2) = image_shape(before), image_shape(after)
+    same_order = c == 1 or h * w == 1 or (len(before) == 2) == (len(after) == 2)
+    return (c, h * w) == (c2, h2 * w2) and same_order
+
+
+def spatial_shape(size: Pair, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)) -> Pair:
+    """Height and width of a convolution's or a pool's result (floor rule); below 1 where the kernel does not fit."""
+    top, left, bottom, right = padding
+    padded = size[0] + top + bottom, size[1] + left + right
+    height, width = ((padded[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
+    return height, width
+
+
+def tensor_refs(value: Any) -> Iterator[str]:
+    """Names of the tensors that the arguments of a :class:`HostOp` refer to, in order."""
+    if isinstance(value, Mapping):
+        if "tensor" in value:
+            yield value["tensor"]
+        else:
+            for item in value.values():
+                yield from tensor_refs(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensor_refs(item)
