@@ -46,6 +46,7 @@ __all__ = [
     "Segment",
     "Source",
     "Store",
+    "WORD_BITS",
     "decode_program",
     "disassemble",
     "encode_program",
@@ -174,7 +175,7 @@ class Instruction:
     MNEMONIC: ClassVar[str] = ""
     OPCODE: ClassVar[int] = 0
     ENGINE: ClassVar[Engine]
-    BYTES: ClassVar[int] = 0
+    BYTES: ClassVar[int] = 4
 
     opcode: int = _bits(4, "kind of the instruction", default=0)
     wait: int = _bits(4, "engines (bit = Engine) whose token is taken before the start", default=0)
