@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boards as data, board tops, bitstream builds."""

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Child processes that end when we end."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Finished", "run_all"]
+
+_POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended: its exit code and everything that it printed."""
+
+    command: Sequence[str]
+    returncode: int
+    output: str
+    timed_out: bool = False
+
+
+def run_all(
+    commands: Sequence[Sequence[str]],
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    jobs: int = 1,
+    timeout: float | None = None,
+) -> list[Finished]:
+    """Run commands, ``jobs`` at a time, and return how they ended, in the order in which they ended.
+
+    No further command starts once one has failed or run for ``timeout`` seconds. Each runs in a process group of
+    its own; whatever interrupts us (Ctrl-C included) kills the groups first.
+    """
+    waiting = list(commands)
+    running: list[_Child] = []
+    finished: list[Finished] = []
+    failed = False
+    try:
+        while running or (waiting and not failed):
+            while waiting and not failed and len(running) < jobs:
+                running.append(_Child(waiting.pop(0), cwd, env, timeout))
+            time.sleep(_POLL_SECONDS)
+            for child in [child for child in running if child.ended()]:
+                running.remove(child)
+                finished.append(child.result())
+                failed = failed or finished[-1].returncode != 0
+    finally:
+        for child in running:
+            child.kill()
+    return finished
+
+
+class _Child:
+    def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str] | None, timeout: float | None):
+        self._command = command
+        self._output = tempfile.TemporaryFile()
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._timed_out = False
+        self._process = subprocess.Popen(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def ended(self) -> bool:
+        if self._process.poll() is None and self._deadline is not None and time.monotonic() > self._deadline:
+            self._timed_out = True
+            self.kill()
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # It ended in the meantime.
+        self._process.wait()
+
+    def result(self) -> Finished:
+        with self._output as output:
+            output.seek(0)
+            text = output.read().decode(errors="replace")
+        return Finished(self._command, self._process.returncode, text, self._timed_out)
