@@ -34,6 +34,7 @@ from .numerics import MAX_SHIFT, MIN_SHIFT, MULTIPLIER_BITS, SHIFT_BITS
 __all__ = [
     "ENGINES",
     "INSTRUCTIONS",
+    "WORD_BITS",
     "Combine",
     "Engine",
     "Exec",
@@ -46,7 +47,6 @@ __all__ = [
     "Segment",
     "Source",
     "Store",
-    "WORD_BITS",
     "decode_program",
     "disassemble",
     "encode_program",
@@ -241,8 +241,8 @@ class Load(_Transfer):
     """Copy rows of words from main memory to a memory on chip.
 
     Each word fills whole beats in main memory: ``config.beats(word_bytes)`` of them, the word in the lowest bytes. A
-    parameter word holds the biases of all lanes (int32 each), then the multipliers (uint32 each), then the shifts (uint8
-    each). A table word is one beat; table ``t`` begins at word ``t * 256 / beat bytes``, and its byte ``i`` is the
+    parameter word holds the biases of all lanes (int32 each), then the multipliers (uint32 each), then the shifts
+    (uint8 each). A table word is one beat; table ``t`` begins at word ``t * 256 / beat bytes``, and its byte ``i`` is the
     image of the int8 value ``i - 128``.
     """
 
@@ -366,8 +366,8 @@ class Post(Instruction):
                 activation[output_address + y * output_y_step + x * output_x_step
                            + g // row_groups][g % row_groups] = out
 
-    With ``NONE`` and ``ADD`` the window is 1 x 1. ``acc + bias`` is int32 and wraps, as are the sums of ``AVERAGE``. All
-    rescales follow ``rounding``.
+    With ``NONE`` and ``ADD`` the window is 1 x 1. ``acc + bias`` is int32 and wraps, as are the sums of ``AVERAGE``.
+    All rescales follow ``rounding``.
     """
 
     MNEMONIC: ClassVar[str] = "post"
@@ -499,7 +499,7 @@ def _engines(mask: int) -> str:
 
 
 def disassemble(instruction: Instruction) -> str:
-    """One line of text: index, mnemonic, what it waits for and signals, and the fields that are not at their default."""
+    """One line of text: index, mnemonic, what it waits for and signals, and the fields that are not the default."""
     parts = [f"{instruction.index:6d}  {instruction.MNEMONIC:5s}"]
     if instruction.wait:
         parts.append(f"wait={_engines(instruction.wait)}")

@@ -88,10 +88,10 @@ def counter_name(engine: IntEnum, what: str) -> str:
 PROFILE_FIELDS = ("TAG", "ISSUE", "START", "END", "STALL")
 """Words of a profile record, one for each instruction in order of completion.
 
-``TAG`` = index | engine << 20; ``ISSUE``: cycle at which the instruction stood decoded at the head of its engine and the
-engine was free to take it; ``START``: cycle at which its tokens were taken; ``END``: cycle at which it was done and its
-tokens were given; ``STALL``: cycles between ``START`` and ``END`` in which the engine could not go on (bus, memory port or
-weights not ready). Cycles count from the write of ``CONTROL_START``.
+``TAG`` = index | engine << 20; ``ISSUE``: cycle at which the instruction stood decoded at the head of its engine and
+the engine was free to take it; ``START``: cycle at which its tokens were taken; ``END``: cycle at which it was done and
+its tokens were given; ``STALL``: cycles between ``START`` and ``END`` in which the engine could not go on (bus, memory
+port or weights not ready). Cycles count from the write of ``CONTROL_START``.
 """
 
 
