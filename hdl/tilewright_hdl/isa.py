@@ -242,8 +242,8 @@ class Load(_Transfer):
 
     Each word fills whole beats in main memory: ``config.beats(word_bytes)`` of them, the word in the lowest bytes. A
     parameter word holds the biases of all lanes (int32 each), then the multipliers (uint32 each), then the shifts
-    (uint8 each). A table word is one beat; table ``t`` begins at word ``t * 256 / beat bytes``, and its byte ``i`` is the
-    image of the int8 value ``i - 128``.
+    (uint8 each). A table word is one beat; table ``t`` begins at word ``t * 256 / beat bytes``, and its byte ``i`` is
+    the image of the int8 value ``i - 128``.
     """
 
     MNEMONIC: ClassVar[str] = "load"
