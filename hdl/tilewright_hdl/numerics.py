@@ -26,6 +26,8 @@ __all__ = [
     "AddParameters",
     "Requantizer",
     "Rounding",
+    "dequantize",
+    "quantize",
     "quantize_multiplier",
     "rescale",
 ]
@@ -59,6 +61,27 @@ class Rounding(StrEnum):
 
     SINGLE = "single"
     TFLITE_DOUBLE = "tflite_double"
+
+
+def quantize(
+    values: npt.ArrayLike, scale: float, zero_point: int, low: int = INT8_MIN, high: int = INT8_MAX
+) -> Int8Array:
+    """Real numbers to int8, by PyTorch's rule: times ``1 / scale`` in float32, half to even.
+
+    Raises
+    ------
+    ValueError
+        If a value is not a number.
+    """
+    real = np.asarray(values, np.float32)
+    if np.isnan(real).any():
+        raise ValueError(f"Input values must be numbers, but {int(np.isnan(real).sum())} of {real.size} are NaN")
+    return np.clip(np.rint(real * np.float32(1.0 / scale)) + zero_point, low, high).astype(np.int8)
+
+
+def dequantize(values: npt.NDArray[np.int8], scale: float, zero_point: int) -> npt.NDArray[np.float32]:
+    """Int8 to the real numbers that they stand for, in float32."""
+    return (np.asarray(values, np.float32) - np.float32(zero_point)) * np.float32(scale)
 
 
 def quantize_multiplier(real: float, bits: int = MULTIPLIER_BITS) -> tuple[int, int]:

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps of a program that the host runs, one image at a time."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright_hdl.errors import DeviceError
+from tilewright_hdl.numerics import dequantize, quantize
+from tilewright_hdl.program import HostStep, TensorInfo
+
+__all__ = ["run_host_step"]
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def run_host_step(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """Results of a host step.
+
+    Parameters
+    ----------
+    step : HostStep
+    tensors : mapping of str to TensorInfo
+        Tensors of the program.
+    values : mapping of str to array
+        Of at least the step's inputs, without batch.
+
+    Raises
+    ------
+    DeviceError
+        If PyTorch is missing or refuses, or a result has not the shape that the program says.
+    """
+    if step.kind == "op":
+        results = _run_torch(step, tensors, values)
+    else:
+        source, target = tensors[step.inputs[0]], tensors[step.outputs[0]]
+        value = values[source.name]
+        if step.kind == "quantize":
+            value = quantize(value, *target.quantization, step.low, step.high)
+        elif step.kind == "dequantize":
+            value = dequantize(value, *source.quantization)
+        results = (value.reshape(target.shape) if value.size == np.prod(target.shape) else value,)
+    named = dict(zip(step.outputs, results, strict=True))
+    for name, value in named.items():
+        if value.shape != tensors[name].shape:
+            raise DeviceError(f"Host step {step.target or step.kind!r} must make {name!r} of shape {tensors[name].shape}, "
+                              f"but made {value.shape}; compile the model again")
+    return named
+
+
+def _run_torch(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arrays) -> tuple[npt.NDArray[Any], ...]:
+    try:
+        import torch
+
+        from tilewright_sim import host_operators
+    except ImportError as error:
+        raise DeviceError(f"The program runs {step.target} on the host with PyTorch, which is not installed: "
+                          f"pip install 'tilewright[torch]'") from error
+
+    def batched(name: str) -> "torch.Tensor":
+        tensor = torch.from_numpy(np.ascontiguousarray(values[name]))
+        return tensor.unsqueeze(0) if tensors[name].batched else tensor
+
+    try:
+        results = host_operators.run(
+            step.target,
+            step.args,
+            step.kwargs,
+            {name: batched(name) for name in step.inputs},
+            {key: torch.from_numpy(np.array(value)) for key, value in step.constants.items()},
+        )
+    except (RuntimeError, TypeError, IndexError, KeyError) as error:
+        raise DeviceError(f"PyTorch cannot run {step.target} on the host: {error}") from error
+    if len(results) < len(step.outputs):
+        raise DeviceError(f"Host step {step.target} must have {len(step.outputs)} results, but has {len(results)}")
+    return tuple(
+        (result[0] if tensors[name].batched else result).detach().numpy()
+        for name, result in zip(step.outputs, results, strict=False)
+    )

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run cost: cycles, utilization and stalls, per layer, predicted beside measured."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tilewright_hdl.program import Program, RunStep
+from tilewright_sim.layer_cycles import layer_cycles, layer_stalls
+from tilewright_sim.machine import ProfileRecord, RunResult
+
+__all__ = ["LayerProfile", "Profile", "TracedStep", "profile_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerProfile:
+    """One layer.
+
+    Members
+    -------
+    name, op, on : str
+    macs, cycles, predicted_cycles : int
+        Of all images together.
+    utilization : float
+        MACs / PEs / cycles.
+    stalls : dict of str to int
+        Cycles by cause.
+    reason : str
+        Why it runs on the host, if it does.
+    """
+
+    name: str
+    op: str
+    on: str
+    macs: int
+    cycles: int
+    predicted_cycles: int
+    utilization: float
+    stalls: dict[str, int]
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracedStep:
+    """Times of one run of the accelerator, for the trace.
+
+    Members
+    -------
+    offset : int
+        Cycle of the trace in which it began: runs stand one behind the other.
+    records : list of ProfileRecord
+    layer_of : tuple of int
+    """
+
+    offset: int
+    records: list[ProfileRecord] = field(repr=False)
+    layer_of: tuple[int, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A call of :meth:`Device.run <tilewright_driver.device.Device.run>`.
+
+    Members
+    -------
+    device, config, program : str
+        Names.
+    images : int
+    pes : int
+    cycles, macs : int
+        Of all images on the accelerator; the host's share has no cycles.
+    counters : dict of str to int
+        Hardware counters, summed.
+    layers : list of LayerProfile
+    steps : list of TracedStep
+        Of the last image.
+    records_lost : int
+        Instructions whose times the profile memory had no room for; the layers' cycles lack them.
+    """
+
+    device: str
+    config: str
+    program: str
+    images: int
+    pes: int
+    cycles: int
+    macs: int
+    counters: dict[str, int]
+    layers: list[LayerProfile]
+    steps: list[TracedStep] = field(repr=False)
+    records_lost: int = 0
+
+    @property
+    def utilization(self) -> float:
+        """MACs / PEs / cycles."""
+        return _utilization(self.macs, self.pes, self.cycles)
+
+    @property
+    def predicted_cycles(self) -> int:
+        """Cycles by the mapper's cycle model."""
+        return sum(layer.predicted_cycles for layer in self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, without the trace."""
+        data = {name: getattr(self, name) for name in (
+            "device", "config", "program", "images", "cycles", "predicted_cycles", "macs", "utilization", "counters",
+            "records_lost",
+        )}
+        return data | {"layers": [asdict(layer) for layer in self.layers]}
+
+
+def _utilization(macs: int, pes: int, cycles: int) -> float:
+    return macs / pes / cycles if cycles else 0.0
+
+
+def profile_of(program: Program, device: str, runs: Sequence[Sequence[RunResult]]) -> Profile:
+    """Profile of the results of each image's accelerator steps, in order."""
+    steps = [step for step in program.steps if isinstance(step, RunStep)]
+    cycles = dict.fromkeys(range(len(program.layers)), 0)
+    stalls: dict[int, dict[str, int]] = {i: {} for i in cycles}
+    counters: dict[str, int] = {}
+    for image in runs:
+        for step, result in zip(steps, image, strict=True):
+            for layer, count in layer_cycles(result.profile, step.layer_of, result.cycles).items():
+                cycles[layer] += count
+            for layer, causes in layer_stalls(result.profile, step.layer_of).items():
+                stalls[layer] = {c: stalls[layer].get(c, 0) + n for c, n in causes.items()}
+            for name, count in result.counters.items():
+                counters[name] = counters.get(name, 0) + count
+    pes, images = program.config.array.pes, len(runs)
+    layers = [
+        LayerProfile(
+            name=layer.name,
+            op=layer.op,
+            on=layer.on,
+            macs=layer.macs * images,
+            cycles=cycles[i],
+            predicted_cycles=layer.predicted_cycles * images,
+            utilization=_utilization(layer.macs * images, pes, cycles[i]),
+            stalls=stalls[i],
+            reason=layer.reason,
+        )
+        for i, layer in enumerate(program.layers)
+    ]
+    return Profile(
+        device=device,
+        config=program.config.name,
+        program=program.name,
+        images=images,
+        pes=pes,
+        cycles=sum(result.cycles for image in runs for result in image),
+        macs=program.macs * images,
+        counters=counters,
+        layers=layers,
+        steps=_traced(steps, runs[-1]) if runs else [],
+        records_lost=sum(result.profile_lost for image in runs for result in image),
+    )
+
+
+def _traced(steps: Sequence[RunStep], results: Sequence[RunResult]) -> list[TracedStep]:
+    traced, offset = [], 0
+    for step, result in zip(steps, results, strict=True):
+        traced.append(TracedStep(offset=offset, records=result.profile, layer_of=step.layer_of))
+        offset += result.cycles
+    return traced
