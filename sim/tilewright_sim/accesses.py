@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which memory an instruction reads and writes: the base of the race check and of the mapper's semaphores.
+
+An access is a set of rows of equal length at equal distance, a superset of the words touched. Its first and its last
+word are touched for certain, so that a range check on it refuses nothing that is sound. The rows keep apart what
+lies interleaved: two tiles of a tensor side by side, or two channel tiles of the same pixels.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
+from tilewright_hdl.isa import (
+    ADDRESS_BITS,
+    Combine,
+    Exec,
+    Instruction,
+    Load,
+    Memory,
+    Post,
+    Segment,
+    Source,
+    Store,
+)
+
+__all__ = ["Access", "Space", "accesses", "space_words", "word_bytes"]
+
+
+class Space(IntEnum):
+    """A memory; addresses count words, or bytes from the segment's base in main memory."""
+
+    ACTIVATION = Memory.ACTIVATION
+    WEIGHT = Memory.WEIGHT
+    PARAMETER = Memory.PARAMETER
+    TABLE = Memory.TABLE
+    ACCUMULATOR_0 = 4
+    ACCUMULATOR_1 = 5
+    CONSTANT = 6
+    ARENA = 7
+
+
+_SEGMENTS = {Segment.CONSTANT: Space.CONSTANT, Segment.ARENA: Space.ARENA}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Words that an instruction reads or writes.
+
+    Members
+    -------
+    memory : Space
+    start, end : int
+        All words lie in ``range(start, end)``; ``start`` and ``end - 1`` are touched.
+    write : bool
+    length : int
+        Words in a row: the words are those of ``range(start + i * pitch, start + i * pitch + length)``.
+    pitch : int
+        Words from row to row, more than ``length``; 0 if there is one row.
+    """
+
+    memory: Space
+    start: int
+    end: int
+    write: bool
+    length: int
+    pitch: int = 0
+
+    def overlaps(self, other: "Access") -> bool:
+        """Whether the two may touch the same word; exact where one has a single row or both the same pitch."""
+        if self.memory is not other.memory or self.start >= other.end or other.start >= self.end:
+            return False
+        if self.pitch and other.pitch:
+            if self.pitch != other.pitch:
+                return True
+            first, second, pitch = self, other, self.pitch
+        else:
+            first, second = (self, other) if self.pitch else (other, self)
+            pitch = first.pitch
+            if not pitch or second.length >= pitch:
+                return True
+        # Distance of the second's rows from the first's, modulo the distance of rows.
+        distance = (second.start - first.start) % pitch
+        return distance < first.length or distance + second.length > pitch
+
+    def conflicts(self, other: "Access") -> bool:
+        """Whether the two may touch the same word and one of them writes."""
+        return (self.write or other.write) and self.overlaps(other)
+
+
+class _Span(NamedTuple):
+    """Offsets ``low + i * step`` for ``i`` in ``range(number)``."""
+
+    low: int
+    number: int
+    step: int
+
+
+def _signed_step(step: int) -> int:
+    return step - (1 << ADDRESS_BITS) if step >> (ADDRESS_BITS - 1) else step
+
+
+def _span(count: int, step: int) -> _Span:
+    """Offsets of a plain loop."""
+    step = _signed_step(step)
+    return _Span(min(0, (count - 1) * step), count, abs(step))
+
+
+def _inside_span(
+    outputs: int, kernel: int, first: int, stride: int, dilation: int, size: int, output_step: int, kernel_step: int
+) -> _Span | None:
+    """Offsets along one axis of a window loop, of the elements inside ``range(size)``; None if all are padding."""
+    output_step, kernel_step = _signed_step(output_step), _signed_step(kernel_step)
+    ranges = []
+    for k in range(kernel):
+        at = first + k * dilation
+        low = max(0, -(at // stride))
+        high = min(outputs - 1, (size - 1 - at) // stride)
+        if low <= high:
+            ranges += [low * output_step + k * kernel_step, high * output_step + k * kernel_step]
+    if not ranges:
+        return None
+    low, high = min(ranges), max(ranges)
+    if low == high:
+        return _Span(low, 1, 0)
+    if kernel == 1:
+        step = abs(output_step)
+    elif outputs == 1:
+        step = abs(kernel_step)
+    else:
+        # A tensor's own row pitch if the steps follow from one.
+        step = abs(output_step) // stride
+        if not step or output_step != stride * step or kernel_step != dilation * step:
+            step = 1
+    return _Span(low, (high - low) // step + 1, step)
+
+
+def _access(memory: Space, write: bool, base: int, length: int, spans: Iterable[_Span]) -> Access:
+    """Union of ``length`` words at all sums of offsets, as rows."""
+    rows, pitch = 1, 0
+    reach = length
+    start = base
+    for low, number, step in sorted(spans, key=lambda s: s.step):
+        start += low
+        if number == 1 or step == 0:
+            continue
+        extent = (number - 1) * step
+        reach += extent
+        if pitch and step % pitch == 0 and step <= rows * pitch:
+            rows += extent // pitch
+        elif step <= (rows - 1) * pitch + length:
+            length, rows, pitch = (rows - 1) * pitch + length + extent, 1, 0
+        else:
+            length, rows, pitch = (rows - 1) * pitch + length, number, step
+    return Access(memory, start, start + reach, write, length, pitch)
+
+
+def _wrapped(base: int, spans: Iterable[_Span]) -> int:
+    """Base such that the lowest address is its value modulo ``2**ADDRESS_BITS``."""
+    low = base + sum(s.low for s in spans)
+    return base + low % (1 << ADDRESS_BITS) - low
+
+
+def space_words(config: AcceleratorConfig, memory: Space) -> int | None:
+    """Words of a memory on chip; None for a segment of main memory."""
+    return {
+        Space.ACTIVATION: config.activation_words,
+        Space.WEIGHT: config.weight_words,
+        Space.PARAMETER: config.memory.parameter_groups,
+        Space.TABLE: config.table_words,
+        Space.ACCUMULATOR_0: config.memory.accumulator_entries,
+        Space.ACCUMULATOR_1: config.memory.accumulator_entries,
+    }.get(memory)
+
+
+def word_bytes(config: AcceleratorConfig, memory: Memory) -> int:
+    """Bytes of a word of a memory that ``LOAD`` writes."""
+    return {
+        Memory.ACTIVATION: config.array.rows,
+        Memory.WEIGHT: config.array.columns,
+        Memory.PARAMETER: config.parameter_word_bytes,
+        Memory.TABLE: config.bus.data_bytes,
+    }[memory]
+
+
+def accesses(config: AcceleratorConfig, instruction: Instruction) -> list[Access]:
+    """Accesses of an instruction, between its start and its end."""
+    if isinstance(instruction, Exec):
+        return list(_exec(config, instruction))
+    if isinstance(instruction, Post):
+        return list(_post(config, instruction))
+    if isinstance(instruction, (Load, Store)):
+        return _transfer(config, instruction)
+    raise TypeError(f"instruction must be a Load, Exec, Post or Store, not {instruction!r}")
+
+
+def _accumulator(bank: int) -> Space:
+    return Space.ACCUMULATOR_1 if bank else Space.ACCUMULATOR_0
+
+
+def _exec(config: AcceleratorConfig, ins: Exec) -> Iterator[Access]:
+    rows = _inside_span(ins.output_height, ins.kernel_height, ins.first_y, ins.stride_y, ins.dilation_y,
+                        ins.input_height, ins.output_y_step, ins.kernel_y_step)
+    columns = _inside_span(ins.output_width, ins.kernel_width, ins.first_x, ins.stride_x, ins.dilation_x,
+                           ins.input_width, ins.output_x_step, ins.kernel_x_step)
+    if rows and columns:
+        base = _wrapped(ins.input_address, (rows, columns))
+        yield _access(Space.ACTIVATION, False, base, ins.channel_tiles, (rows, columns))
+    yield _access(Space.WEIGHT, False, ins.weight_address, ins.passes * config.array.rows, ())
+    yield _access(_accumulator(ins.bank), True, ins.accumulator_address, ins.column_tiles * ins.vectors, ())
+
+
+def _post(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
+    rows = _inside_span(ins.output_height, ins.window_height, ins.first_y, ins.stride_y, ins.dilation_y,
+                        ins.source_height, ins.source_y_step, ins.window_y_step)
+    columns = _inside_span(ins.output_width, ins.window_width, ins.first_x, ins.stride_x, ins.dilation_x,
+                           ins.source_width, ins.source_x_step, ins.window_x_step)
+    from_accumulator = ins.source == Source.ACCUMULATOR
+    if rows and columns:
+        groups = config.column_groups if from_accumulator else config.row_groups
+        spans = (rows, columns, _span(-(-ins.groups // groups), ins.source_tile_step))
+        base = _wrapped(ins.source_address, spans)
+        yield _access(_accumulator(ins.bank) if from_accumulator else Space.ACTIVATION, False, base, 1, spans)
+    if from_accumulator:
+        yield _access(Space.PARAMETER, False, ins.parameter_address, ins.groups, ())
+    if ins.use_table:
+        words = TABLE_ENTRIES // config.bus.data_bytes
+        yield _access(Space.TABLE, False, ins.table_index * words, words, ())
+    tiles = -(-ins.groups // config.row_groups)
+    if ins.combine == Combine.ADD:
+        yield _tensor(ins, False, ins.residual_address, tiles, ins.residual_y_step, ins.residual_x_step)
+    yield _tensor(ins, True, ins.output_address, tiles, ins.output_y_step, ins.output_x_step)
+
+
+def _tensor(ins: Post, write: bool, address: int, tiles: int, y_step: int, x_step: int) -> Access:
+    spans = (_span(ins.output_height, y_step), _span(ins.output_width, x_step))
+    return _access(Space.ACTIVATION, write, _wrapped(address, spans), tiles, spans)
+
+
+def _transfer(config: AcceleratorConfig, ins: Load | Store) -> list[Access]:
+    is_load = isinstance(ins, Load)
+    memory = Memory(ins.memory)
+    row_bytes = ins.words * config.beats(word_bytes(config, memory)) * config.bus.data_bytes
+    spans = (_span(ins.rows, ins.stride),)
+    return [
+        _access(_SEGMENTS[Segment(ins.segment)], not is_load, ins.dram_address, row_bytes,
+                (_Span(0, ins.rows, ins.dram_stride),)),
+        _access(Space(memory), is_load, _wrapped(ins.address, spans), ins.words, spans),
+    ]
