@@ -142,15 +142,12 @@ def _port_names(text: str) -> set[str]:
 
 def _convert(component: Any, name: str, library: VerilogLibrary) -> str:
     from amaranth.back import verilog
-    from amaranth.hdl._ir import PortDirection
 
     fragment = Fragment.get(component, library)
-    ports = {
-        port: (value, PortDirection.Input if flow == In else PortDirection.Output)
-        for port, (value, flow) in _flat_ports(component).items()
-    }
+    # Whether a port is an input follows from the design: it is what nothing drives.
+    ports = {port: (value, None) for port, (value, _) in _flat_ports(component).items()}
     if getattr(component, "reset_less", False):
         domain = ClockDomain("sync", reset_less=True)
         fragment.add_domains(domain)
-        ports["clk"] = domain.clk, PortDirection.Input
+        ports["clk"] = domain.clk, None
     return str(verilog.convert(fragment, name=name, ports=ports, emit_src=False, strip_internal_attrs=True))
