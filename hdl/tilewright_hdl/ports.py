@@ -6,16 +6,17 @@ from amaranth.lib.wiring import In, Out
 
 from .isa import Instruction, field_specs
 
-__all__ = ["FaultLayout", "MemoryRead", "MemoryWrite"]
+__all__ = ["INDEX_BITS", "FaultLayout", "MemoryRead", "MemoryWrite"]
 
-_INDEX_BITS = next(s.bits for s in field_specs(Instruction) if s.name == "index")
+INDEX_BITS = next(s.bits for s in field_specs(Instruction) if s.name == "index")
+"""Width of an instruction's place in the program."""
 
 
 class FaultLayout(data.StructLayout):
     """Report of an error: a pulse of ``valid`` with an :class:`~.registers.ErrorCode` and an instruction's index."""
 
     def __init__(self) -> None:
-        super().__init__({"valid": 1, "code": 4, "index": _INDEX_BITS})
+        super().__init__({"valid": 1, "code": 4, "index": INDEX_BITS})
 
 
 class MemoryRead(wiring.Signature):

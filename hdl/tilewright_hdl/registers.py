@@ -13,12 +13,15 @@ __all__ = [
     "ADDRESS_BITS",
     "CONTROL_CLEAR_IRQ",
     "CONTROL_START",
+    "COUNTER_BITS",
     "IDENTITY",
     "PROFILE_FIELDS",
     "REGISTERS",
     "STATUS_BUSY",
     "STATUS_DONE",
     "STATUS_ERROR",
+    "STATUS_ERROR_CODE_OFFSET",
+    "TAG_ENGINE_OFFSET",
     "VERSION",
     "ErrorCode",
     "Register",
@@ -36,6 +39,7 @@ CONTROL_CLEAR_IRQ = 1 << 1
 STATUS_BUSY = 1 << 0
 STATUS_DONE = 1 << 1
 STATUS_ERROR = 1 << 2
+STATUS_ERROR_CODE_OFFSET = 8
 
 
 class ErrorCode(IntEnum):
@@ -84,6 +88,12 @@ def counter_name(engine: IntEnum, what: str) -> str:
     """Name of a counter register; ``what`` is ``BUSY``, ``WAIT`` or ``STALL``."""
     return f"{engine.name}_{what}"
 
+
+COUNTER_BITS = 32
+"""Width of a counter, and of a word of a profile record."""
+
+TAG_ENGINE_OFFSET = 20
+"""Bit of a profile record's ``TAG`` at which the engine begins."""
 
 PROFILE_FIELDS = ("TAG", "ISSUE", "START", "END", "STALL")
 """Words of a profile record, one for each instruction in order of completion.

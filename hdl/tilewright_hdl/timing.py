@@ -5,7 +5,122 @@ The hardware's ``delay`` properties and the cycle model of the simulator both ta
 they cannot drift. Nothing here imports Amaranth.
 """
 
-__all__ = ["IN_FLIGHT"]
+from dataclasses import dataclass
+from typing import Self
+
+from .config import AcceleratorConfig, PostConfig
+from .isa import Combine, Instruction, Post, Source
+from .numerics import Rounding
+
+__all__ = [
+    "DEADLOCK_CYCLES",
+    "IN_FLIGHT",
+    "MULTIPLY",
+    "QUEUE_DELAY",
+    "PostStages",
+    "decode_cycles",
+    "post_cycles",
+    "post_interval",
+    "requantize_delay",
+    "rescale_delay",
+]
 
 IN_FLIGHT = 4
 """Instructions that an engine may have been given and not finished."""
+
+DEADLOCK_CYCLES = 64
+"""Cycles in which nothing may happen while an engine waits for a semaphore, before the machine stops."""
+
+QUEUE_DELAY = 2
+"""Cycles from the beat that goes into an instruction queue to the beat that comes out."""
+
+
+def decode_cycles(config: AcceleratorConfig, cls: type[Instruction]) -> int:
+    """Cycles from the first beat that a decoder takes to the fields that it offers: the beats, and one for the check."""
+    return cls.BYTES // config.bus.data_bytes + 1
+
+
+MULTIPLY = 3
+"""Registers of a multiplier: operands, partial products, product."""
+
+
+def rescale_delay(post: PostConfig) -> int:
+    """Registers from a value to the shifted product: multiplier, gemmlowp's first rounding if it is built, shifter."""
+    return MULTIPLY + (Rounding.TFLITE_DOUBLE in post.roundings) + 1
+
+
+def requantize_delay(post: PostConfig) -> int:
+    """Registers from a value to an int8: rescale, round and saturate, zero point and clamp."""
+    return rescale_delay(post) + 2
+
+
+@dataclass(frozen=True)
+class PostStages:
+    """Registers of the post-processor's pipeline, by the distance in cycles from the read of an accumulator.
+
+    A step that lacks a part of the way skips it: an activation goes from ``read`` to ``value``, ``AVERAGE`` from
+    ``combined`` to ``total``, and ``NONE`` and ``MAX`` are written at ``combined``.
+
+    Members
+    -------
+    read : int
+        Words of the memories.
+    biased : int
+        Accumulator plus bias.
+    value : int
+        Requantized accumulator, or activation.
+    mapped : int
+        After the table; equal to ``value`` if the hardware has none.
+    combined : int
+        Maximum, sum, or operands of the addition.
+    total : int
+        What the second rescale begins with.
+    result : int
+        Clamped result of ``ADD`` and ``AVERAGE``.
+    """
+
+    read: int
+    biased: int
+    value: int
+    mapped: int
+    combined: int
+    total: int
+    result: int
+
+    @classmethod
+    def of(cls, post: PostConfig) -> Self:
+        """Stages of a post-processor."""
+        read = 1
+        biased = read + 1
+        value = biased + requantize_delay(post)
+        mapped = value + (post.tables > 0)
+        combined = mapped + 1
+        total = combined + (rescale_delay(post) if post.add else 0) + 1
+        return cls(read, biased, value, mapped, combined, total, total + requantize_delay(post))
+
+    def latency(self, source: Source, combine: Combine) -> int:
+        """Cycles from the reads of a window's last step to the write of the result."""
+        cycles = self.combined
+        if source == Source.ACTIVATION:
+            cycles -= self.value - self.biased
+        if combine == Combine.ADD:
+            cycles += self.result - self.combined
+        elif combine == Combine.AVERAGE:
+            cycles += self.result - self.total + 1
+        return cycles
+
+
+def post_interval(instruction: Post) -> int:
+    """Cycles from step to step: two where both operands come through the one port of the activation scratchpad."""
+    return 2 if instruction.source == Source.ACTIVATION and instruction.combine == Combine.ADD else 1
+
+
+def post_cycles(config: AcceleratorConfig, instruction: Post) -> int:
+    """Cycles from the transfer of a ``POST`` into its engine to ``done``; the engine is ready for the next one then.
+
+    It never stalls. Its steps follow each other without a gap from the cycle after the transfer on; then the pipeline
+    drains.
+    """
+    stages = PostStages.of(config.post)
+    latency = stages.latency(Source(instruction.source), Combine(instruction.combine))
+    return instruction.steps * post_interval(instruction) + latency

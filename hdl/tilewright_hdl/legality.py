@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which instructions an accelerator accepts: rules that software and hardware evaluate alike.
+
+A rule is written once, with comparisons, ``&`` and ``|`` only. Given an :class:`~.isa.Instruction` it gives a
+bool; given the decoder's view of the fields it gives the logic that refuses the instruction. An instruction that
+breaks a rule stops the hardware with ``ErrorCode.FIELD``. Nothing here imports Amaranth.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from .config import AcceleratorConfig
+from .isa import Combine, Instruction, Load, Memory, Post, RoundingCode, Store, field_specs
+
+__all__ = ["Rule", "broken_rules", "rules"]
+
+_CHECKED_BY_FETCH = ("opcode", "index")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One condition that an instruction must meet.
+
+    Members
+    -------
+    text : str
+        What must hold.
+    broken : callable
+        Maps the fields of an instruction to whether it does not hold.
+    """
+
+    text: str
+    broken: Callable[[Any], Any]
+
+
+@cache
+def rules(config: AcceleratorConfig, cls: type[Instruction]) -> tuple[Rule, ...]:
+    """All rules for an instruction on an accelerator."""
+    found = [*_ranges(cls), *_engine_bits(cls)]
+    if cls in (Load, Store):
+        found += _transfer(config, cls)
+    if cls is Post:
+        found += _post(config)
+    return tuple(found)
+
+
+def broken_rules(config: AcceleratorConfig, instruction: Instruction) -> list[str]:
+    """Text of each rule that ``instruction`` breaks; none means that the hardware accepts it."""
+    return [rule.text for rule in rules(config, type(instruction)) if rule.broken(instruction)]
+
+
+def _ranges(cls: type[Instruction]) -> list[Rule]:
+    """Fields whose legal values are fewer than their bits can say."""
+    found = []
+    for spec in field_specs(cls):
+        if spec.name in _CHECKED_BY_FETCH:
+            continue
+        least = -(1 << (spec.bits - 1)) if spec.signed else 0
+        most = (1 << (spec.bits - spec.signed)) - 1
+        text = f"{spec.name} must be {spec.low} to {spec.high}"
+        if spec.low > least:
+            found.append(Rule(text, lambda f, s=spec: getattr(f, s.name) < s.low))
+        if spec.high < most:
+            found.append(Rule(text, lambda f, s=spec: getattr(f, s.name) > s.high))
+    return found
+
+
+def _engine_bits(cls: type[Instruction]) -> list[Rule]:
+    own = 1 << cls.ENGINE
+    return [
+        Rule(f"{name} must not name the instruction's own engine", lambda f, n=name: (getattr(f, n) & own) != 0)
+        for name in ("wait", "signal")
+    ]
+
+
+def _transfer(config: AcceleratorConfig, cls: type[Instruction]) -> list[Rule]:
+    beat = config.bus.data_bytes
+    found = [
+        Rule(f"{name} must be a multiple of {beat} bytes", lambda f, n=name: (getattr(f, n) & (beat - 1)) != 0)
+        for name in ("dram_address", "dram_stride")
+    ]
+    if cls is Store:
+        found.append(Rule("memory must be ACTIVATION", lambda f: f.memory != Memory.ACTIVATION))
+    elif config.post.tables == 0:
+        found.append(Rule("memory must not be TABLE: post.tables is 0", lambda f: f.memory == Memory.TABLE))
+    return found
+
+
+def _post(config: AcceleratorConfig) -> list[Rule]:
+    post = config.post
+    found = [
+        Rule(
+            "window_height and window_width must be 1 with combine NONE or ADD",
+            lambda f: ((f.combine == Combine.NONE) | (f.combine == Combine.ADD))
+            & ((f.window_height != 1) | (f.window_width != 1)),
+        ),
+        Rule(
+            f"table_index must be below {post.tables} where use_table is 1",
+            lambda f: (f.use_table == 1) & (f.table_index >= post.tables),
+        ),
+    ]
+    if not post.add:
+        found.append(Rule("combine must not be ADD: post.add is false", lambda f: f.combine == Combine.ADD))
+    here = {RoundingCode[rounding.name] for rounding in post.roundings}
+    for code in set(RoundingCode) - here:
+        found.append(Rule(f"rounding must not be {code.name}: it is not in post.roundings",
+                          lambda f, c=code: f.rounding == c))
+    for name in ("multiplier_a", "multiplier_b", "multiplier_out"):
+        found.append(Rule(f"{name} must have at most {post.multiplier_bits} bits",
+                          lambda f, n=name: (getattr(f, n) >> post.multiplier_bits) != 0))
+    return found

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A memory with one read and one write port."""
+
+from amaranth import Module
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In
+
+from .config import bits_for
+from .ports import MemoryRead, MemoryWrite
+
+__all__ = ["Memory"]
+
+
+class Memory(wiring.Component):
+    """Words with a read and a write port that are always ready.
+
+    A read granted in the cycle of a write to the same word sees the old contents. Contents survive a reset.
+
+    Parameters
+    ----------
+    words : int
+        At least 2.
+    word_bits : int
+    groups : int
+        Equal parts of a word that can be written apart.
+
+    Members
+    -------
+    read : ``In(MemoryRead(bits_for(words), word_bits))``
+        The address must be below ``words``.
+    write : ``In(MemoryWrite(bits_for(words), word_bits, groups))``
+        The address must be below ``words``.
+    """
+
+    read: wiring.PureInterface
+    write: wiring.PureInterface
+
+    def __init__(self, words: int, word_bits: int, groups: int = 1):
+        if isinstance(words, bool) or not isinstance(words, int) or words < 2:
+            raise ValueError(f"words must be an integer of at least 2, not {words!r}")
+        self._words = words
+        self._word_bits = word_bits
+        self._groups = groups
+        super().__init__({
+            "read": In(MemoryRead(bits_for(words), word_bits)),
+            "write": In(MemoryWrite(bits_for(words), word_bits, groups)),
+        })
+
+    @property
+    def words(self) -> int:
+        return self._words
+
+    @property
+    def word_bits(self) -> int:
+        return self._word_bits
+
+    @property
+    def groups(self) -> int:
+        return self._groups
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.words = words = memory.Memory(shape=self.word_bits, depth=self.words, init=[])
+        write = words.write_port(granularity=self.word_bits // self.groups)
+        read = words.read_port()
+        m.d.comb += [
+            read.addr.eq(self.read.address),
+            read.en.eq(self.read.valid),
+            self.read.ready.eq(1),
+            self.read.data.eq(read.data),
+            write.addr.eq(self.write.address),
+            write.data.eq(self.write.data),
+            self.write.ready.eq(1),
+        ]
+        with m.If(self.write.valid):
+            m.d.comb += write.en.eq(self.write.mask)
+        return m
