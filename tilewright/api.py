@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user of the library calls. Heavy parts are imported when they are needed, so that this import stays light."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tilewright_hdl.config import AcceleratorConfig, load_config
+from tilewright_hdl.numerics import Rounding
+from tilewright_hdl.program import Program
+
+if TYPE_CHECKING:
+    import torch
+
+    from tilewright_driver.device import Device
+
+__all__ = ["compile", "open", "quantize", "verilog"]
+
+
+def quantize(model: "torch.nn.Module", calibration: "Iterable[Any]", **options: Any) -> "torch.export.ExportedProgram":
+    """Quantize a float PyTorch model to int8, ready for :func:`compile`.
+
+    Exports the model, folds batch norms, calibrates on the given batches and converts, with PyTorch's PT2E flow.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In evaluation mode.
+    calibration : iterable of Tensor or tuple of Tensor
+        Batches such as the model will see; a few hundred images are plenty.
+    **options
+        See :func:`tilewright_mapper.quantizer.quantize`.
+
+    Returns
+    -------
+    torch.export.ExportedProgram
+        Can be saved with ``torch.export.save`` and compiled with ``tilewright compile``.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be exported or quantized.
+    """
+    from tilewright_mapper.quantizer import quantize as quantize_model
+
+    return quantize_model(model, calibration, **options)
+
+
+def compile(  # noqa: A001 - `tw.compile` reads like `torch.compile`
+    model: Any,
+    *,
+    config: str | Path | AcceleratorConfig,
+    strict: bool = False,
+    rounding: str | Rounding = Rounding.SINGLE,
+    name: str = "network",
+    progress: Callable[[str], None] | None = None,
+) -> Program:
+    """Compile a quantized network to a program.
+
+    Parameters
+    ----------
+    model : torch.export.ExportedProgram, torch.fx.GraphModule, str or Path
+        A network quantized with PT2E, or a ``.pt2`` file of one.
+    config : str, Path or AcceleratorConfig
+        Accelerator to compile for: a preset, a TOML file or a configuration.
+    strict : bool
+        Refuse a network of which anything would run on the host.
+    rounding : str
+        Rounding rule: ``"single"`` or ``"tflite_double"``.
+    name : str
+        For reports.
+    progress : callable, or None
+        Called with the name of each step before it.
+
+    Raises
+    ------
+    ModelError
+        If the network cannot be served, with what would make it run.
+    ConfigError
+        If the configuration is not sound.
+    """
+    from tilewright_mapper.importer import import_program
+    from tilewright_mapper.passes import canonicalize
+    from tilewright_mapper.pipeline import compile_graph
+
+    accelerator = load_config(config)
+    try:
+        rule = Rounding(rounding)
+    except ValueError:
+        raise ValueError(f"rounding must be one of {', '.join(Rounding)}, not {rounding!r}") from None
+    if progress is not None:
+        progress("import")
+    graph = canonicalize(import_program(model))
+    return compile_graph(graph, accelerator, strict=strict, rounding=rule, name=name, progress=progress)
+
+
+def open(device: str, *, config: str | Path | AcceleratorConfig, **options: Any) -> "Device":  # noqa: A001 - as `compile`
+    """Open a device: ``"iss"`` or ``"rtl"``; see :func:`tilewright_driver.open_device.open_device`."""
+    from tilewright_driver.open_device import open_device
+
+    return open_device(device, config=config, **options)
+
+
+def verilog(config: str | Path | AcceleratorConfig) -> str:
+    """Standalone Verilog of an accelerator; the top module is ``accelerator``."""
+    from tilewright_hdl.verilog import generate
+
+    return generate(load_config(config))

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of the command line: each takes its parsed options and returns the exit code."""
+
+import argparse
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright_driver.device import Device
+from tilewright_driver.open_device import open_device
+from tilewright_hdl.isa import disassemble
+from tilewright_hdl.program import HostStep, Program
+
+from . import api
+from .output import console, layer_table, print_json, progress_bar, status, write_bytes, write_text
+from .trace import write_trace
+
+__all__ = ["COMMANDS"]
+
+
+def demo(options: argparse.Namespace) -> int:
+    """``tilewright demo``."""
+    from .demo.run import run_demo
+
+    return run_demo(config=options.config, rtl_images=options.rtl_images, trace=options.trace, as_json=options.json)
+
+
+def compile_(options: argparse.Namespace) -> int:
+    """``tilewright compile``."""
+    with status(f"Compiling {options.model.name}", quiet=options.json) as step:
+        program = api.compile(
+            options.model, config=options.config, strict=options.strict, rounding=options.rounding,
+            name=options.model.stem, progress=step,
+        )
+    program.save(options.output)
+    host = [layer for layer in program.layers if layer.on == "host"]
+    if options.json:
+        print_json({
+            "program": str(options.output), "config": program.config.name, "macs": program.macs,
+            "predicted_cycles": program.predicted_cycles, "constant_bytes": len(program.constants),
+            "host_layers": [{"name": layer.name, "op": layer.op, "reason": layer.reason} for layer in host],
+        })
+        return 0
+    cycles = program.predicted_cycles
+    utilization = program.macs / program.config.array.pes / cycles if cycles else 0.0
+    console.print(f"{options.output}: {len(program.layers)} layers for {program.config.name}, {program.macs:,} MACs, "
+                  f"{cycles:,} cycles predicted ({utilization:.1%} of the array)")
+    for layer in host:
+        console.print(f"  on the host: {layer.name} ({layer.op}): {layer.reason}")
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """``tilewright run``."""
+    program = Program.load(options.program)
+    inputs = [_load_array(path) for path in options.input]
+    with _open(options, program) as device:
+        with progress_bar(f"Running on {options.device}", len(inputs[0]), quiet=options.json) as done:
+            result = device.run(program, *inputs, progress=done)
+        profile = device.profile()
+    if options.output is not None:
+        _save_arrays(options.output, result)
+    if options.trace is not None:
+        write_trace(options.trace, profile)
+    if options.json:
+        print_json(profile.to_dict())
+        return 0
+    images = f"{profile.images} image{'s' if profile.images > 1 else ''}"
+    console.print(layer_table(profile, f"{program.name} on {profile.device} ({profile.config}), {images}, per image"))
+    if options.output is not None:
+        console.print(f"Result: {options.output}")
+    if options.trace is not None:
+        console.print(f"Trace: {options.trace} (open it in ui.perfetto.dev or chrome://tracing)")
+    return 0
+
+
+def _open(options: argparse.Namespace, program: Program) -> Device:
+    with status(f"Preparing the device {options.device}", quiet=options.json):
+        return open_device(
+            options.device, config=options.config or program.config, memory_latency=options.memory_latency,
+            vcd=options.vcd, fst=options.fst,
+        )
+
+
+def _load_array(path: Path) -> npt.NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise ValueError(f"Input file {path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"Input file {path} must be a .npy array of numbers: {error}") from error
+    if not isinstance(array, np.ndarray) or array.ndim == 0:
+        raise ValueError(f"Input file {path} must hold one .npy array with the batch first")
+    return array
+
+
+def _save_arrays(path: Path, result: Any) -> None:
+    """One array as .npy; several outputs beside each other in numbered files."""
+    results = result if isinstance(result, tuple) else (result,)
+    for number, array in enumerate(results):
+        target = path if len(results) == 1 else path.with_stem(f"{path.stem}_{number}")
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        write_bytes(target, buffer.getvalue())
+
+
+def disasm(options: argparse.Namespace) -> int:
+    """``tilewright disasm``."""
+    program = Program.load(options.program)
+    for number, step in enumerate(program.steps):
+        if isinstance(step, HostStep):
+            print(f"# step {number}: host, {step.target or step.kind} ({program.layers[step.layer].name})")
+            continue
+        print(f"# step {number}: accelerator, {len(step.instructions)} instructions, {len(step.code)} bytes")
+        layer = -1
+        for instruction, layer_of in zip(step.instructions, step.layer_of, strict=True):
+            if layer_of != layer:
+                layer = layer_of
+                print(f"# {program.layers[layer].name} ({program.layers[layer].op})")
+            print(disassemble(instruction))
+    return 0
+
+
+def verilog(options: argparse.Namespace) -> int:
+    """``tilewright verilog``."""
+    with status("Generating Verilog"):
+        text = api.verilog(options.config)
+    write_text(options.output, text)
+    console.print(f"{options.output}: {text.count(chr(10)):,} lines, top module accelerator")
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """``tilewright doctor``."""
+    from .doctor import main
+
+    return main(json=options.json)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "demo": demo,
+    "compile": compile_,
+    "run": run,
+    "disasm": disasm,
+    "verilog": verilog,
+    "doctor": doctor,
+}

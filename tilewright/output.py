@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command line shows: tables, progress, files."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tilewright_driver.profile import LayerProfile, Profile
+from tilewright_hdl.errors import TilewrightError
+
+__all__ = ["console", "layer_table", "print_json", "progress_bar", "status", "write_text"]
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def print_json(data: Any) -> None:
+    """Print data for machines."""
+    print(json.dumps(data, indent=2))
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar on the error stream; the value is called with how much is done."""
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )
+    with Progress(*columns, console=errors, transient=True, disable=quiet) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+@contextlib.contextmanager
+def status(what: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """A spinner on the error stream for work of unknown length; the value is called with what is being done."""
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=errors, transient=True,
+        disable=quiet,
+    ) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda step: progress.update(task, description=f"{what}: {step}")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file that appears whole or not at all.
+
+    Raises
+    ------
+    TilewrightError
+        If it cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Like :func:`write_text`, for bytes."""
+    path, temporary = Path(path), ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise TilewrightError(f"File {path} cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def layer_table(profile: Profile, title: str) -> Table:
+    """Cycles of each layer, predicted beside measured, per image."""
+    images = profile.images
+    table = Table(title=title, title_justify="left", header_style="bold", caption_justify="left")
+    for name in ("layer", "operator", "on"):
+        table.add_column(name, no_wrap=True)
+    for name in ("MACs", "cycles", "predicted", "utilization"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("waits most for", no_wrap=True)
+    for layer in profile.layers:
+        cells = (
+            ("-", "-", "-", layer.reason or "runs in PyTorch")
+            if layer.on == "host"
+            else (
+                f"{layer.macs // images:,}",
+                f"{layer.cycles // images:,}",
+                f"{layer.predicted_cycles // images:,}",
+                f"{layer.utilization:.1%}" if layer.macs else "-",
+                _main_stall(layer, images),
+            )
+        )
+        if layer.on == "host":
+            cells = ("-", *cells)
+        table.add_row(layer.name, layer.op, layer.on, *cells)
+    table.add_section()
+    table.add_row(
+        "all", "", "", f"{profile.macs // images:,}", f"{profile.cycles // images:,}",
+        f"{profile.predicted_cycles // images:,}", f"{profile.utilization:.1%}", "", style="bold",
+    )
+    return table
+
+
+def _main_stall(layer: LayerProfile, images: int) -> str:
+    cause, cycles = max(layer.stalls.items(), key=lambda item: item[1], default=("", 0))
+    return f"{cause} ({cycles // images:,})" if cycles else "-"
