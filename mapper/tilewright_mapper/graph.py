@@ -38,6 +38,7 @@ __all__ = [
     "Node",
     "Provenance",
     "Quantize",
+    "QuantizedConstant",
     "Requantize",
     "Reshape",
     "Table",
@@ -315,6 +316,43 @@ class Dequantize(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class QuantizedConstant:
+    """A constant that PyTorch holds in integers, such as the weight of a convolution.
+
+    Parameters
+    ----------
+    values : int8 or int32 array
+    scale : float64 array of shape (n,)
+        One for the whole, or one for each index along ``axis``.
+    zero_point : int64 array of shape (n,)
+    axis : int or None
+    """
+
+    values: npt.NDArray[Any]
+    scale: npt.NDArray[np.float64]
+    zero_point: npt.NDArray[np.int64]
+    axis: int | None = None
+
+    def real(self) -> npt.NDArray[np.float32]:
+        """The float32 array that it stands for, by PyTorch's float32 arithmetic."""
+        shape = [1] * self.values.ndim
+        if self.axis is not None:
+            shape[self.axis] = -1
+        centred = self.values.astype(np.float32) - self.zero_point.reshape(shape).astype(np.float32)
+        return np.asarray(centred * self.scale.reshape(shape).astype(np.float32))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, QuantizedConstant):
+            return NotImplemented
+        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+Constant = npt.NDArray[Any] | QuantizedConstant
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class HostOp(Node):
     """An operator that PyTorch runs on the host, one image (batch of one) at a time.
 
@@ -326,7 +364,8 @@ class HostOp(Node):
         Nested tuples of plain values, and one-entry mappings for what is no plain value: ``{"tensor": name}``,
         ``{"constant": key}``, ``{"float": "-inf"}`` and ``{"dtype": "float32"}`` (also ``memory_format``,
         ``layout``, ``device``). ``tilewright_sim.host_operators`` runs them.
-    constants : mapping of str to array
+    constants : mapping of str to array or QuantizedConstant
+        Arrays alone after ``canonicalize``.
     """
 
     arity: ClassVar[int | None] = None
@@ -334,7 +373,7 @@ class HostOp(Node):
     target: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    constants: Mapping[str, npt.NDArray[Any]] = field(default_factory=lambda: MappingProxyType({}))
+    constants: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, kw_only=True)

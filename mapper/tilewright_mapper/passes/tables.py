@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables: any chain of element-wise float operators on one int8 tensor is a map of 256 values."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from tilewright_sim import tensor_reference
+
+from ..aten import evaluate, operator_name
+from ..edit import Editor
+from ..graph import Dequantize, Graph, HostOp, Node, Provenance, Quantize, QuantizedConstant, Requantize, Table
+from ..rescale import requantizer
+
+__all__ = ["build_tables"]
+
+ELEMENTWISE = frozenset(
+    "abs add atan celu clamp clamp_max clamp_min cos div elu erf exp expm1 gelu hardshrink hardsigmoid hardswish hardtanh "
+    "leaky_relu log log1p log_sigmoid maximum minimum mish mul neg pow prelu reciprocal relu relu6 rsqrt rsub selu sigmoid "
+    "sign silu sin softplus softshrink sqrt square sub tanh threshold".split()
+)
+
+
+def build_tables(graph: Graph) -> Graph:
+    """Replace each Quantize behind element-wise operators on one int8 tensor by a Table.
+
+    The entries are what PyTorch's float32 operators and PyTorch's quantization make of each of the 256 values, so a
+    chain such as ``x * sigmoid(x)``, with or without a quantization in the middle, is one exact table.
+    """
+    tables: dict[str, Node] = {}
+    edit = Editor(graph)
+    producers = graph.producers()
+    for node in graph:
+        if isinstance(node, Quantize):
+            table = _table(graph, node, {**producers, **tables})
+            if table is not None:
+                tables[table.output] = table
+                edit.replace(node, [table])
+    return edit.graph()
+
+
+def _table(graph: Graph, border: Quantize, producers: Mapping[str, Node]) -> Table | None:
+    cone = _cone(graph, border, producers)
+    if cone is None:
+        return None
+    root, chain = cone
+    entries = _entries(graph, root, chain, border)
+    if entries is None:
+        return None
+    host = [node for node in chain if isinstance(node, HostOp)]
+    provenance = Provenance().merged(*(n.provenance for n in host), border.provenance)
+    return Table(
+        name=f"{host[-1].name}.table",
+        inputs=(root,),
+        outputs=border.outputs,
+        table=entries,
+        provenance=Provenance(module=host[-1].provenance.module, operators=provenance.operators),
+    )
+
+
+def _cone(graph: Graph, border: Quantize, producers: Mapping[str, Node]) -> tuple[str, list[Node]] | None:
+    """Int8 tensor on which ``border`` depends element by element, and the nodes between, in order."""
+    shape = graph.tensor(border.output).shape
+    chain: dict[str, Node] = {}
+    leaves: list[str] = []
+
+    def visit(name: str) -> bool:
+        """Collect what makes float tensor ``name``; False if it is not element-wise."""
+        node = producers.get(name)
+        if node is None or graph.tensor(name).shape != shape:
+            return False
+        if node.name in chain:
+            return True
+        if isinstance(node, Dequantize):
+            if node.input not in leaves:
+                leaves.append(node.input)
+        elif not (isinstance(node, HostOp) and _is_elementwise(node) and all(visit(i) for i in node.inputs)):
+            return False
+        chain[node.name] = node
+        return True
+
+    if not visit(border.input) or not any(isinstance(n, HostOp) for n in chain.values()):
+        return None
+    while len(leaves) > 1:
+        inner = next((leaf for leaf in leaves if isinstance(producers.get(leaf), Table | Requantize)), None)
+        if inner is None:
+            return None
+        node = producers[inner]
+        assert isinstance(node, Table | Requantize)
+        leaves = [leaf for leaf in leaves if leaf not in (inner, node.input)] + [node.input]
+        chain = {node.name: node, **{key: value for key, value in chain.items() if key != node.name}}
+    return leaves[0], list(chain.values())
+
+
+def _is_elementwise(node: HostOp) -> bool:
+    """Whether each element of the result depends on the same element of the inputs alone."""
+    sizes = [c.values.size if isinstance(c, QuantizedConstant) else c.size for c in node.constants.values()]
+    return operator_name(node) in ELEMENTWISE and len(node.outputs) == 1 and all(size == 1 for size in sizes)
+
+
+def _entries(graph: Graph, root: str, chain: list[Node], border: Quantize) -> np.ndarray[tuple[int], np.dtype[np.int8]] | None:
+    """The 256 entries; None if one of them is no number."""
+    values: dict[str, torch.Tensor] = {root: torch.arange(-128, 128, dtype=torch.int8).reshape(1, 256)}
+    for node in chain:
+        if isinstance(node, Dequantize):
+            scale, zero_point = graph.tensor(node.input).quantization
+            values[node.output] = tensor_reference.dequantize(values[node.input], scale=scale, zero_point=zero_point)
+        elif isinstance(node, HostOp):
+            (values[node.output],) = evaluate(node, values)
+        elif isinstance(node, Table):
+            values[node.output] = tensor_reference.table(values[node.input], torch.from_numpy(node.table))
+        elif isinstance(node, Requantize):
+            _, zero_point = graph.tensor(node.input).quantization
+            values[node.output] = tensor_reference.requantize(
+                values[node.input], zero_point=zero_point, requantizer=requantizer(graph, node)
+            )
+    result = values[border.input]
+    if result.shape != (1, 256) or bool(result.isnan().any()):
+        return None
+    scale, zero_point = graph.tensor(border.output).quantization
+    entries = tensor_reference.quantize(result, scale=scale, zero_point=zero_point, low=border.low, high=border.high)
+    return entries.reshape(256).numpy()

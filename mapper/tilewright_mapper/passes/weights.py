@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights and biases in integers, and the proof that their sums fit int32."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright_hdl.errors import ModelError
+from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
+
+from ..aten import argument, constant_array
+from ..graph import Conv2d, Graph, HostOp, Linear, QuantizedConstant
+from ..rescale import Rescaled, requantizer
+
+__all__ = ["IntegerParameters", "integer_parameters", "prove_accumulators"]
+
+INT32_MAX = 2**31 - 1
+SAME_SCALE = 1e-5
+"""Relative difference below which a bias counts as held at ``scale_x * scale_w``: PyTorch multiplies in float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerParameters:
+    """Weight int8 (O, ...), bias int32 (O,) at ``scale_x * scale``, scale float64 (O,)."""
+
+    weight: npt.NDArray[np.int8]
+    bias: npt.NDArray[np.int32]
+    scale: npt.NDArray[np.float64]
+
+
+def integer_parameters(
+    graph: Graph, node: HostOp, source: str, weight: QuantizedConstant
+) -> IntegerParameters | None:
+    """Integer parameters of a convolution or linear layer that reads the int8 tensor ``source``.
+
+    None where the weights are not int8, symmetric, and scaled for the whole tensor or for each output channel.
+    """
+    if weight.values.dtype != np.int8 or weight.axis not in (None, 0) or np.any(weight.zero_point):
+        return None
+    channels = weight.values.shape[0]
+    scale = np.broadcast_to(weight.scale, (channels,)).copy()
+    if not (np.all(np.isfinite(scale)) and np.all(scale > 0)):
+        return None
+    reference = argument(node, "bias")
+    bias = constant_array(node, reference)
+    if bias is None and reference is not None:
+        return None
+    scale_x, _ = graph.tensor(source).quantization
+    if isinstance(bias, QuantizedConstant) and _is_accumulator(bias, scale_x * scale):
+        return IntegerParameters(weight=weight.values, bias=bias.values.astype(np.int32), scale=scale)
+    dead = ~weight.values.reshape(channels, -1).any(axis=1)
+    real = np.zeros(channels) if bias is None else _real(bias)
+    # The weight scale of a channel of zeros says nothing, and is often so small that the bias would not fit at it.
+    scale[dead] = np.maximum(scale[dead], np.abs(real[dead]) / (scale_x * 2.0**30))
+    rounded = np.rint(real / (scale_x * scale))
+    worst = int(np.argmax(np.abs(rounded)))
+    if abs(rounded[worst]) > INT32_MAX:
+        raise ModelError(
+            f"Bias of {node.name!r} must fit int32 at its accumulator's scale, but channel {worst} has {real[worst]:.6g}, "
+            f"which is {rounded[worst]:.0f} steps of {scale_x * scale[worst]:.3g}: its weights are almost zero beside its "
+            "bias; prune the channel or quantize with a larger smallest weight scale"
+        )
+    return IntegerParameters(weight=weight.values, bias=rounded.astype(np.int32), scale=scale)
+
+
+def _is_accumulator(bias: QuantizedConstant, scale: npt.NDArray[np.float64]) -> bool:
+    """Whether a bias already is int32 at the scale of the accumulator."""
+    return (
+        bias.values.dtype == np.int32
+        and not np.any(bias.zero_point)
+        and bool(np.all(np.abs(np.broadcast_to(bias.scale, scale.shape) / scale - 1) < SAME_SCALE))
+    )
+
+
+def _real(bias: npt.NDArray[Any] | QuantizedConstant) -> npt.NDArray[np.float64]:
+    if isinstance(bias, QuantizedConstant):
+        return (bias.values - bias.zero_point).astype(np.float64) * bias.scale
+    return bias.astype(np.float64)
+
+
+def accumulator_bound(graph: Graph, node: Conv2d | Linear) -> tuple[int, int]:
+    """Largest absolute value that the accumulator of ``node`` can reach at any time, and its channel.
+
+    Covers the sum around the zero point, the sum of the bare products, in which the zero point is part of the bias, and
+    that folded bias itself.
+    """
+    _, zero_point = graph.tensor(node.input).quantization
+    weight = node.weight.reshape(len(node.bias), -1).astype(np.int64)
+    bias = node.bias.astype(np.int64)
+    positive, negative = np.maximum(weight, 0).sum(1), np.minimum(weight, 0).sum(1)
+    lowest, highest = INT8_MIN - zero_point, INT8_MAX - zero_point
+    bounds = np.stack(
+        [
+            np.abs(positive * highest + negative * lowest + bias),
+            np.abs(positive * lowest + negative * highest + bias),
+            (positive - negative) * -INT8_MIN,
+            np.abs(bias - zero_point * (positive + negative)),
+        ]
+    ).max(0)
+    worst = int(np.argmax(bounds))
+    return int(bounds[worst]), worst
+
+
+def prove_accumulators(graph: Graph) -> Graph:
+    """Refuse a model whose accumulators could leave int32, or whose rescale has no multiplier. Changes nothing."""
+    for node in graph:
+        if isinstance(node, Conv2d | Linear):
+            bound, channel = accumulator_bound(graph, node)
+            if bound > INT32_MAX:
+                raise ModelError(
+                    f"Accumulator of {node.op} {node.name!r} must stay within int32 (2147483647), but channel {channel} can "
+                    f"reach {bound} with its {node.weight[channel].size} weights and bias {node.bias[channel]}; split the "
+                    "layer, or prune a channel whose weights are almost zero beside its bias"
+                )
+        if isinstance(node, Rescaled):
+            try:
+                requantizer(graph, node)
+            except ValueError as error:
+                raise ModelError(f"Scales of {node.op} {node.name!r} cannot be served: {error}") from error
+    return graph

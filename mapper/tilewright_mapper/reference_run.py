@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a graph by the golden reference, every layer's result kept."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tilewright_hdl.numerics import MULTIPLIER_BITS, Rounding
+from tilewright_sim import tensor_reference as reference
+
+from .aten import evaluate
+from .graph import (
+    Add,
+    AvgPool2d,
+    Conv2d,
+    Dequantize,
+    Graph,
+    HostOp,
+    Linear,
+    MaxPool2d,
+    Node,
+    Quantize,
+    Requantize,
+    Reshape,
+    Table,
+    Tensor,
+    image_shape,
+)
+from .rescale import Rescaled, add_parameters, requantizer
+
+__all__ = ["reference_run"]
+
+Array = npt.NDArray[Any]
+
+
+def reference_run(
+    graph: Graph,
+    x: Array | tuple[Array, ...] | Mapping[str, Array],
+    *,
+    rounding: Rounding = Rounding.SINGLE,
+    bits: int = MULTIPLIER_BITS,
+) -> dict[str, Array]:
+    """Value of every tensor of a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        As imported, canonical, or anything between.
+    x : array, tuple of arrays or mapping of input name to array
+        Of shape (N, *shape of the input). int8 is taken as already quantized, where the input goes into a Quantize.
+    rounding : Rounding
+        Rule of every rescale.
+    bits : int
+        Width of every multiplier.
+
+    Returns
+    -------
+    dict of tensor name to array of shape (N, *shape)
+        int8 for quantized tensors. An input that was given as int8 is missing.
+    """
+    run = _Run(graph, rounding, bits)
+    run.feed(_by_name(graph, x))
+    with torch.no_grad():
+        for node in graph:
+            run.step(node)
+    return {name: value.numpy() for name, value in run.values.items()}
+
+
+def _by_name(graph: Graph, x: Any) -> dict[str, Array]:
+    if isinstance(x, Mapping):
+        named = {name: np.asarray(value) for name, value in x.items()}
+    else:
+        items = x if isinstance(x, tuple) else (x,)
+        if len(items) != len(graph.inputs):
+            raise ValueError(f"x must have {len(graph.inputs)} arrays, one for each input, not {len(items)}")
+        named = {name: np.asarray(item) for name, item in zip(graph.inputs, items, strict=True)}
+    if named.keys() != set(graph.inputs):
+        raise ValueError(f"x must name the inputs {', '.join(graph.inputs)}, not {', '.join(named)}")
+    batches = {value.shape[0] if value.ndim else 0 for value in named.values()}
+    if len(batches) > 1 or 0 in batches:
+        raise ValueError(f"x must have one batch of at least one image for all inputs, not {sorted(batches)}")
+    for name, value in named.items():
+        if value.shape[1:] != graph.tensor(name).shape:
+            raise ValueError(f"Input {name!r} must have shape (N, *{graph.tensor(name).shape}), not {value.shape}")
+    return named
+
+
+class _Run:
+    """State of one run: the values so far, each with the batch first."""
+
+    def __init__(self, graph: Graph, rounding: Rounding, bits: int):
+        self.graph = graph
+        self.rounding = rounding
+        self.bits = bits
+        self.values: dict[str, torch.Tensor] = {}
+
+    def feed(self, named: Mapping[str, Array]) -> None:
+        for name, value in named.items():
+            if value.dtype != np.int8:
+                dtype = getattr(torch, self.graph.tensor(name).dtype)
+                self.values[name] = torch.from_numpy(np.ascontiguousarray(value)).to(dtype)
+                continue
+            readers = self.graph.consumers()[name]
+            if not all(isinstance(node, Quantize) for node in readers):
+                raise TypeError(f"Input {name!r} must be float32, as it is used before it is quantized, not int8")
+            self.values.update({node.output: torch.from_numpy(np.ascontiguousarray(value)) for node in readers})
+
+    def step(self, node: Node) -> None:
+        if isinstance(node, HostOp):
+            self.values.update(zip(node.outputs, self._host(node), strict=True))
+        elif node.output not in self.values:
+            self.values[node.output] = self._compute(node)
+
+    def _compute(self, node: Node) -> torch.Tensor:
+        graph = self.graph
+        x, source, target = self.values[node.inputs[0]], graph.tensor(node.inputs[0]), graph.tensor(node.output)
+        match node:
+            case Conv2d() | Linear() | AvgPool2d() | Requantize():
+                return self._rescaled(node, x, source, target)
+            case Add():
+                parameters = add_parameters(graph, node, rounding=self.rounding, bits=self.bits)
+                return reference.add(x, self.values[node.inputs[1]], parameters)
+            case MaxPool2d():
+                pooled = reference.max_pool2d(
+                    _image(x), kernel=node.kernel, stride=node.stride, padding=node.padding, dilation=node.dilation
+                )
+                return _shaped(pooled, target)
+            case Table():
+                return reference.table(x, torch.from_numpy(node.table))
+            case Reshape():
+                return x.reshape(len(x), *target.shape)
+            case Quantize():
+                scale, zero_point = target.quantization
+                return reference.quantize(x, scale=scale, zero_point=zero_point, low=node.low, high=node.high)
+            case Dequantize():
+                scale, zero_point = source.quantization
+                return reference.dequantize(x, scale=scale, zero_point=zero_point)
+        raise TypeError(f"The reference has no operator {node.op}")
+
+    def _rescaled(self, node: Rescaled, x: torch.Tensor, source: Tensor, target: Tensor) -> torch.Tensor:
+        rule = requantizer(self.graph, node, rounding=self.rounding, bits=self.bits)
+        _, zero_point = source.quantization
+        if isinstance(node, Requantize):
+            return reference.requantize(x, zero_point=zero_point, requantizer=rule)
+        if isinstance(node, AvgPool2d):
+            pooled = reference.avg_pool2d(
+                _image(x),
+                kernel=node.kernel,
+                stride=node.stride,
+                padding=node.padding,
+                zero_point=zero_point,
+                requantizer=rule,
+            )
+            return _shaped(pooled, target)
+        weight, bias = torch.from_numpy(node.weight), torch.from_numpy(node.bias)
+        if isinstance(node, Linear):
+            return reference.linear(x, weight, bias, zero_point=zero_point, requantizer=rule)
+        result = reference.conv2d(
+            _image(x),
+            weight,
+            bias,
+            zero_point=zero_point,
+            requantizer=rule,
+            stride=node.stride,
+            padding=node.padding,
+            dilation=node.dilation,
+            groups=node.groups,
+        )
+        return _shaped(result, target)
+
+    def _host(self, node: HostOp) -> tuple[torch.Tensor, ...]:
+        """Run a host operator image by image, as the driver does."""
+        batch = len(next(iter(self.values.values())))
+        images: list[tuple[torch.Tensor, ...]] = []
+        for i in range(batch):
+            ends = {
+                name: self.values[name][i : i + 1] if self.graph.tensor(name).batched else self.values[name][i]
+                for name in node.inputs
+            }
+            images.append(evaluate(node, ends))
+        return tuple(
+            torch.cat(parts) if self.graph.tensor(name).batched else torch.stack(parts)
+            for name, parts in zip(node.outputs, zip(*images, strict=True), strict=True)
+        )
+
+
+def _image(x: torch.Tensor) -> torch.Tensor:
+    """``x`` (N, C), (N, T, D) or (N, C, H, W) as (N, C, H, W)."""
+    if x.ndim == 3:
+        return x.transpose(1, 2).unsqueeze(2)
+    return x.reshape(len(x), *image_shape(tuple(x.shape[1:])))
+
+
+def _shaped(image: torch.Tensor, target: Tensor) -> torch.Tensor:
+    """An image (N, C, H, W) in the shape of ``target``, the inverse of :func:`_image`."""
+    if len(target.shape) == 2:
+        return image.squeeze(2).transpose(1, 2).contiguous()
+    return image.reshape(len(image), *target.shape)

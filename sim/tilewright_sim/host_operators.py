@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run one PyTorch operator that is written down as plain data.
+
+A program names the operators that stay on the host by their ATen overload, with arguments as JSON can hold them.
+The mapper's reference and the driver both run them here. A program may come from a stranger, so an operator must be
+a pure function of tensors: operators that write to an argument, or that take no tensor (files, generators of
+data), are refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+# Registers quantize and dequantize of ``torch.ops.quantized_decomposed``; PyTorch has no public name for it.
+import torch.ao.quantization.fx._decomposed
+
+from tilewright_hdl.errors import ProgramError
+
+__all__ = ["resolve", "run"]
+
+NAMESPACES = ("aten", "quantized_decomposed")
+
+
+def resolve(target: str) -> Any:
+    """PyTorch operator overload of a name such as ``aten.softmax.int``."""
+    namespace, _, rest = target.partition(".")
+    name, _, overload = rest.partition(".")
+    packet = getattr(getattr(torch.ops, namespace), name, None) if namespace in NAMESPACES else None
+    operator = getattr(packet, overload, None)
+    if not isinstance(operator, torch._ops.OpOverload):
+        raise ProgramError(
+            f"A host operator must be an overload of {' or '.join(NAMESPACES)} that this PyTorch "
+            f"({torch.__version__}) has, not {target!r}; compile the model again with this version"
+        )
+    schema = operator._schema
+    if schema.is_mutable or not any("Tensor" in str(a.type) for a in schema.arguments):
+        raise ProgramError(f"A host operator must be a function of tensors without side effects, not {target!r}")
+    return operator
+
+
+def run(
+    target: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    constants: Mapping[str, torch.Tensor],
+) -> tuple[torch.Tensor, ...]:
+    """Results of an operator.
+
+    Parameters
+    ----------
+    target : str
+        Overload name.
+    args, kwargs
+        Plain values, and one-entry mappings: ``{"tensor": name}``, ``{"constant": key}``, ``{"float": "inf"}``,
+        ``{"dtype": "float32"}``, ``{"layout": ...}``, ``{"memory_format": ...}``, ``{"device": "cpu"}``.
+    tensors, constants
+        What the names stand for.
+    """
+    operator = resolve(target)
+
+    def decode(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [decode(item) for item in value]
+        if not isinstance(value, Mapping):
+            return value
+        ((kind, name),) = value.items()
+        match kind:
+            case "tensor":
+                return tensors[name]
+            case "constant":
+                return constants[name]
+            case "float":
+                return float(name)
+            case "device":
+                return torch.device("cpu")
+            case "dtype" | "layout" | "memory_format":
+                return _enumeration(kind, name)
+        raise ProgramError(f"An argument of {target} must be a plain value or a reference, not {value!r}")
+
+    with torch.no_grad():
+        result = operator(*decode(args), **{key: decode(value) for key, value in kwargs.items()})
+    results = tuple(result) if isinstance(result, tuple | list) else (result,)
+    if not all(isinstance(r, torch.Tensor) for r in results):
+        raise ProgramError(f"A host operator must return tensors, but {target} returned {result!r}")
+    return results
+
+
+def _enumeration(kind: str, name: str) -> Any:
+    value = getattr(torch, name, None)
+    if not isinstance(value, getattr(torch, kind)):
+        raise ProgramError(f"{name!r} is no torch.{kind}")
+    return value
