@@ -46,7 +46,7 @@ def quantize(model: "torch.nn.Module", calibration: "Iterable[Any]", **options: 
     return quantize_model(model, calibration, **options)
 
 
-def compile(  # noqa: A001 - `tw.compile` reads like `torch.compile`
+def compile(
     model: Any,
     *,
     config: str | Path | AcceleratorConfig,
@@ -94,7 +94,7 @@ def compile(  # noqa: A001 - `tw.compile` reads like `torch.compile`
     return compile_graph(graph, accelerator, strict=strict, rounding=rule, name=name, progress=progress)
 
 
-def open(device: str, *, config: str | Path | AcceleratorConfig, **options: Any) -> "Device":  # noqa: A001 - as `compile`
+def open(device: str, *, config: str | Path | AcceleratorConfig, **options: Any) -> "Device":
     """Open a device: ``"iss"`` or ``"rtl"``; see :func:`tilewright_driver.open_device.open_device`."""
     from tilewright_driver.open_device import open_device
 

@@ -91,7 +91,9 @@ class Device:
             raise DeviceError(f"Main memory must have {end} bytes for program {program.name!r}, but has only "
                               f"{self._machine.memory_bytes}; open the device with memory_bytes={end}")
         for step in _run_steps(program):
-            check_program(config, step.instructions, constant_bytes=len(program.constants), arena_bytes=program.arena_bytes)
+            check_program(
+                config, step.instructions, constant_bytes=len(program.constants), arena_bytes=program.arena_bytes
+            )
         for address, data in image["contents"]:
             self._machine.write(address, data)
         self._jobs = jobs
@@ -234,7 +236,7 @@ def _check_inputs(arrays: list[npt.NDArray[Any]], tensors: list[TensorInfo]) -> 
 def _quantized(value: npt.NDArray[Any], tensor: TensorInfo) -> npt.NDArray[Any]:
     if value.dtype == np.int8:
         if not tensor.is_quantized:
-            raise TypeError(f"Input {tensor.name!r} is not quantized in this program, so it must be {tensor.dtype}, not int8")
+            raise TypeError(f"Input {tensor.name!r} is not quantized in this program: it must be floating point")
         return value
     return quantize(value, *tensor.quantization) if tensor.is_quantized else value.astype(tensor.dtype)
 

@@ -45,8 +45,8 @@ def run_host_step(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arr
     named = dict(zip(step.outputs, results, strict=True))
     for name, value in named.items():
         if value.shape != tensors[name].shape:
-            raise DeviceError(f"Host step {step.target or step.kind!r} must make {name!r} of shape {tensors[name].shape}, "
-                              f"but made {value.shape}; compile the model again")
+            raise DeviceError(f"Host step {step.target or step.kind} must make {name!r} of shape "
+                              f"{tensors[name].shape}, but made {value.shape}; compile the model again")
     return named
 
 

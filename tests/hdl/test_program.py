@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Program files: what is written is read back, and what was damaged is refused."""
+
+import dataclasses
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tilewright_hdl.config import PRESETS
+from tilewright_hdl.errors import ProgramError
+from tilewright_hdl.isa import Load, Segment, encode_program
+from tilewright_hdl.numerics import Rounding
+from tilewright_hdl.program import MAGIC, HostStep, Layer, Program, RunStep, TensorInfo
+
+CONFIG = PRESETS["nano4"]
+CODE = encode_program([Load(dram_address=0, segment=Segment.ARENA, address=0, words=4)])
+
+
+def sample(**changes: Any) -> Program:
+    """A program with one of everything."""
+    parts: dict[str, Any] = {
+        "name": "sample",
+        "config": CONFIG,
+        "rounding": Rounding.SINGLE,
+        "constants": bytes(range(16)),
+        "arena_bytes": 1024,
+        "tensors": {
+            "x": TensorInfo(name="x", shape=(3, 2, 2), dtype="int8", scale=0.1, zero_point=3, arena_offset=0),
+            "y": TensorInfo(name="y", shape=(3, 2, 2), dtype="float32"),
+        },
+        "inputs": ("x",),
+        "outputs": ("y",),
+        "steps": (
+            RunStep(code=CODE, layer_of=(0,), inputs=("x",), outputs=()),
+            HostStep(
+                kind="op", layer=1, inputs=("x",), outputs=("y",), target="aten.add.Tensor",
+                args=({"tensor": "x"}, {"constant": "k"}), kwargs={"alpha": 2}, constants={"k": np.arange(3)},
+            ),
+        ),
+        "layers": (Layer(name="a", op="Conv2d", on="array", macs=40, predicted_cycles=9),
+                   Layer(name="b", op="add", on="host", reason="no hardware for it")),
+        "report": {"map": [1, 2]},
+    }
+    return Program(**parts | changes)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    program = sample()
+    program.save(tmp_path / "p")
+    read = Program.load(tmp_path / "p")
+    assert read.digest == program.digest
+    assert read.steps[0] == program.steps[0]
+    host = read.steps[1]
+    assert isinstance(host, HostStep)
+    assert host.args == ({"tensor": "x"}, {"constant": "k"})
+    assert host.kwargs == {"alpha": 2}
+    assert np.array_equal(host.constants["k"], np.arange(3))
+    assert (read.tensors, read.layers, read.config) == (program.tensors, program.layers, program.config)
+    assert (read.macs, read.predicted_cycles) == (40, 9)
+
+
+def test_every_flipped_bit_and_every_length_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p"
+    sample().save(path)
+    data = path.read_bytes()
+    rng = random.Random(1)
+    for _ in range(200):
+        damaged = bytearray(data)
+        damaged[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(ProgramError, match=r"damaged|not a Tilewright program"):
+            Program.load(path)
+    for length in (0, 1, 7, 8, 39, 40, 43, 100, len(data) - 1):
+        path.write_bytes(data[:length])
+        with pytest.raises(ProgramError, match=r"damaged|not a Tilewright program"):
+            Program.load(path)
+
+
+def test_a_sound_digest_over_nonsense_is_refused(tmp_path: Path) -> None:
+    """A file made by a stranger who knows the format: every mutation of the header gives a ProgramError, or loads."""
+    import hashlib
+    import struct
+
+    path = tmp_path / "p"
+    sample().save(path)
+    body = path.read_bytes()[len(MAGIC) + 32 :]
+    (length,) = struct.unpack_from("<I", body)
+    rng = random.Random(2)
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(body)
+        for _ in range(rng.randrange(1, 4)):
+            damaged[rng.randrange(4, 4 + length)] = rng.choice(b'0123456789-.,:[]{}"xe')
+        path.write_bytes(MAGIC + hashlib.sha256(damaged).digest() + damaged)
+        try:
+            Program.load(path)
+        except ProgramError:
+            refused += 1
+    assert refused > 300
+
+
+def test_a_file_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match="cannot be read: No such file"):
+        Program.load(tmp_path / "missing")
+    with pytest.raises(ProgramError, match="cannot be written: No such file"):
+        sample().save(tmp_path / "missing" / "p")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "p"
+    sample().save(path)
+    before = path.read_bytes()
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(ProgramError, match="cannot be written: No space left on device"):
+        sample(name="other").save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+X = sample().tensors["x"]
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"arena_bytes": -1}, "Arena and constants must each have 0 to"),
+    ({"arena_bytes": 8}, "must lie in whole beats inside of the arena of 8 bytes, not at 0 to 16"),
+    ({"inputs": ("x", "z")}, "'z' is an input or output of the program, but no step makes it"),
+    ({"outputs": ("z",)}, "'z' is an input or output of the program, but no step makes it"),
+    ({"inputs": ()}, "Step 0 reads the tensor 'x' before any step has made it"),
+    ({"tensors": {"x": X}}, "Step 1 names the tensor 'y', which the program does not have"),
+    ({"layers": sample().layers[:1]}, "Step 1 names a layer outside of the program's 1"),
+    ({"layers": (Layer(name="a", op="o", on="moon"), sample().layers[1])}, "must be on one of array, post, host"),
+    ({"tensors": sample().tensors | {"x": dataclasses.replace(X, scale=-1.0)}}, "positive scale"),
+    ({"tensors": sample().tensors | {"x": dataclasses.replace(X, shape=(0,))}}, "positive sizes"),
+    ({"tensors": sample().tensors | {"x": dataclasses.replace(X, dtype="object")}}, "a dtype of int8"),
+    ({"tensors": sample().tensors | {"x": dataclasses.replace(X, arena_offset=None)}}, "has no place in the arena"),
+    ({"steps": (RunStep(code=CODE, layer_of=(0, 0), inputs=(), outputs=()),), "outputs": ()},
+     "a layer for each of its 1 instructions, not 2"),
+    ({"steps": (RunStep(code=b"\0" * 32, layer_of=(0,), inputs=(), outputs=()),), "outputs": ()},
+     "Instruction 0 at byte 0x0: opcode must be one of"),
+    ({"steps": (HostStep(kind="magic", layer=1, inputs=(), outputs=("y",)),)}, "one of op, quantize"),
+    ({"config": dataclasses.replace(CONFIG, post=dataclasses.replace(CONFIG.post, roundings=("tflite_double",)))},
+     "needs rounding 'single', which configuration 'nano4' lacks; it has tflite_double"),
+])
+def test_parts_that_do_not_fit_together(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProgramError, match=message):
+        sample(**changes)
