@@ -533,3 +533,7 @@ def markdown() -> str:
             lines.append(f"| {s.word} | {s.offset + s.bits - 1}:{s.offset} | `{s.name}` | {values} | {s.meaning} |")
         lines.append("")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
