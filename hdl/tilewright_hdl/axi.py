@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """AXI signatures, seen from the manager, and the channel that carries reads inside the accelerator.
 
-The AXI members have the names of the standard, so that a port ``axi: Out(Axi4(...))`` of a component has the full set of
-signals. All transactions have ID 0 and are incrementing bursts of whole beats.
+The AXI members have the names of the standard, so that a port ``axi: Out(Axi4(...))`` of a component has the full
+set of signals. All transactions have ID 0 and are incrementing bursts of whole beats.
 """
 
 from amaranth import Module
@@ -193,10 +193,10 @@ class BurstLayout(data.StructLayout):
 
 
 class BeatLayout(data.StructLayout):
-    """A beat that was read: ``data``, and ``error`` if the response was not OKAY."""
+    """A beat that was read: ``data``, ``error`` if the response was not OKAY, and ``last`` at the end of a burst."""
 
     def __init__(self, data_bits: int):
-        super().__init__({"data": data_bits, "error": 1})
+        super().__init__({"data": data_bits, "error": 1, "last": 1})
 
 
 class ReadChannel(_AxiSignature):

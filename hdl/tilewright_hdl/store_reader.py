@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The half of the STORE engine that reads words from the activation scratchpad."""
+
+from amaranth import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import AcceleratorConfig, bits_for
+from .ports import FaultLayout, MemoryRead
+from .registers import ErrorCode
+from .stream_fifo import StreamFifo
+from .word_walker import WordsLayout, WordWalker
+
+__all__ = ["StoreReader"]
+
+# A word's place is taken from the grant of its read, the cycle before it arrives, to the cycle after it has left: a
+# queue of 3 gives a word each cycle.
+_WORDS = 4
+
+
+class StoreReader(wiring.Component):
+    """Read the words of instructions ahead of their use.
+
+    Latency
+    -------
+    A word is offered 2 cycles after its read was granted; one word a cycle.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    i : ``In(stream.Signature(WordsLayout()))``
+        Instructions.
+    o : ``Out(stream.Signature(8 * config.array.rows))``
+        Words.
+    read : ``Out(MemoryRead(...))``
+    stop : ``In(1)``
+        Level: read nothing more.
+    fault : ``Out(FaultLayout())``
+        ``ADDRESS``. ``stop`` must then be high from the same cycle on.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        word_bits = 8 * config.array.rows
+        super().__init__({
+            "i": In(stream.Signature(WordsLayout())),
+            "o": Out(stream.Signature(word_bits)),
+            "read": Out(MemoryRead(bits_for(config.activation_words), word_bits)),
+            "stop": In(1),
+            "fault": Out(FaultLayout()),
+        })
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        return self._config
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.walker = walker = WordWalker()
+        m.submodules.words = words = StreamFifo(8 * self.config.array.rows, _WORDS)
+        wiring.connect(m, wiring.flipped(self.i), walker.i)
+        wiring.connect(m, words.o, wiring.flipped(self.o))
+
+        illegal = Signal()
+        granted = Signal()
+        arrives = Signal()
+        taken = Signal(range(_WORDS + 1))
+        m.d.comb += [
+            illegal.eq(walker.o.p.address >= self.config.activation_words),
+            self.read.valid.eq(walker.o.valid & ~illegal & (taken != _WORDS) & ~self.stop),
+            self.read.address.eq(walker.o.p.address),
+            granted.eq(self.read.valid & self.read.ready),
+            walker.o.ready.eq(granted),
+            words.i.valid.eq(arrives),
+            words.i.payload.eq(self.read.data),
+        ]
+        m.d.sync += [
+            arrives.eq(granted),
+            taken.eq(taken + granted - (self.o.valid & self.o.ready)),
+            self.fault.valid.eq(walker.o.valid & illegal & ~self.stop),
+            self.fault.code.eq(ErrorCode.ADDRESS),
+            self.fault.index.eq(walker.o.p.index),
+        ]
+        return m

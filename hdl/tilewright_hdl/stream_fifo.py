@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""First-in first-out queue between two streams."""
+
+from amaranth import Module, Value
+from amaranth.hdl import ShapeLike
+from amaranth.lib import fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["StreamFifo"]
+
+
+class StreamFifo(wiring.Component):
+    """Queue of ``depth`` payloads of any shape.
+
+    Latency
+    -------
+    A payload is offered on ``o`` one cycle after it was taken; two cycles with ``block``.
+
+    Parameters
+    ----------
+    shape : shape-like
+        Shape of a payload.
+    depth : int
+        Payloads held, at least 2.
+    block : bool
+        Keep them in memory with a registered read, as block RAM has. Right for depths of more than about 16.
+
+    Members
+    -------
+    i : ``In(stream.Signature(shape))``
+    o : ``Out(stream.Signature(shape))``
+    empty : ``Out(1)``
+        No payload is held, not even one that is not offered yet.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, shape: ShapeLike, depth: int, *, block: bool = False):
+        if not isinstance(depth, int) or depth < 2:
+            raise ValueError(f"depth must be an integer of at least 2, not {depth!r}")
+        self._depth = depth
+        self._block = block
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)),
+            "empty": Out(1),
+        })
+
+    @property
+    def depth(self) -> int:
+        return self._depth
+
+    @property
+    def block(self) -> bool:
+        return self._block
+
+    @property
+    def delay(self) -> int:
+        """Cycles from the transfer on ``i`` to the offer on ``o``."""
+        return 2 if self.block else 1
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        kind = fifo.SyncFIFOBuffered if self.block else fifo.SyncFIFO
+        m.submodules.queue = queue = kind(width=Value.cast(self.i.payload).shape().width, depth=self.depth)
+        m.d.comb += [
+            queue.w_data.eq(self.i.payload),
+            queue.w_en.eq(self.i.valid),
+            self.i.ready.eq(queue.w_rdy),
+            Value.cast(self.o.payload).eq(queue.r_data),
+            self.o.valid.eq(queue.r_rdy),
+            queue.r_en.eq(self.o.ready),
+            self.empty.eq(queue.level == 0),
+        ]
+        return m

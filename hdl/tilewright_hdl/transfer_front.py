@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The half of the LOAD and STORE engines that takes instructions and announces their bursts."""
+
+from collections.abc import Sequence
+
+from amaranth import Array, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .burst import AnnouncedLayout, BurstSplitter
+from .config import AcceleratorConfig
+from .isa import Load, Segment, Store
+from .isa_layout import instruction_layout
+from .timing import IN_FLIGHT
+from .word_walker import WordsLayout
+
+__all__ = ["TransferFront"]
+
+
+class TransferFront(wiring.Component):
+    """Take instructions; announce their bursts, and hand on which words they touch.
+
+    At most ``config.bus.outstanding`` bursts are announced and not finished.
+
+    Latency
+    -------
+    That of :class:`~tilewright_hdl.burst.BurstSplitter`, from the transfer of an instruction. A burst that had to wait
+    for the end of another is offered 2 cycles after it.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    cls : type
+        ``Load`` or ``Store``.
+    beats : sequence of int
+        Beats in a word of each memory, by the value of the field ``memory``.
+
+    Members
+    -------
+    instruction : ``In(stream.Signature(instruction_layout(cls)))``
+    constant_base, arena_base : ``In(32)``
+    burst : ``Out(stream.Signature(AnnouncedLayout(config)))``
+        Bursts. One that is offered stays so, even with ``stop``.
+    fresh : ``Out(1)``
+        The burst is offered for the first cycle.
+    burst_ends : ``In(1)``
+        A burst is finished in this cycle.
+    words : ``Out(stream.Signature(WordsLayout()))``
+        Offered in the cycle of the instruction's transfer only.
+    done : ``In(1)``
+        An instruction is finished in this cycle.
+    stop : ``In(1)``
+        Level: take no instruction and announce no burst.
+    under_way : ``Out(1)``
+        An instruction is not finished.
+    busy : ``Out(1)``
+        A burst is not finished, or, without ``stop``, an instruction.
+    """
+
+    def __init__(self, config: AcceleratorConfig, cls: type[Load | Store], beats: Sequence[int]):
+        self._config = config
+        self._beats = tuple(beats)
+        super().__init__({
+            "instruction": In(stream.Signature(instruction_layout(cls))),
+            "constant_base": In(32),
+            "arena_base": In(32),
+            "burst": Out(stream.Signature(AnnouncedLayout(config))),
+            "fresh": Out(1),
+            "burst_ends": In(1),
+            "words": Out(stream.Signature(WordsLayout())),
+            "done": In(1),
+            "stop": In(1),
+            "under_way": Out(1),
+            "busy": Out(1),
+        })
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        return self._config
+
+    @property
+    def beats(self) -> tuple[int, ...]:
+        return self._beats
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bus = self.config.bus
+        fields = self.instruction.p
+
+        m.submodules.splitter = splitter = BurstSplitter(
+            self.config, beats_bits=len(fields.words) + max(self.beats).bit_length()
+        )
+        wiring.connect(m, splitter.o, wiring.flipped(self.burst))
+        taken = Signal()
+        m.d.comb += [
+            self.instruction.ready.eq(splitter.i.ready & self.words.ready & ~self.stop),
+            taken.eq(self.instruction.valid & self.instruction.ready),
+            splitter.i.valid.eq(taken),
+            self.words.valid.eq(taken),
+            *(self.words.p[name].eq(field) for name, field in WordsLayout.fields(fields).items()),
+        ]
+
+        base = Signal(32)
+        start = Signal(32)
+        shift = exact_log2(bus.data_bytes)
+        m.d.comb += [
+            base.eq(Mux(fields.segment == Segment.ARENA, self.arena_base, self.constant_base)),
+            start.eq(base + fields.dram_address),
+            splitter.i.p.address.eq(start[shift:]),
+            splitter.i.p.beats.eq(Array(fields.words * n for n in self.beats)[fields.memory]),
+            splitter.i.p.rows.eq(fields.rows),
+            splitter.i.p.stride.eq(fields.dram_stride[shift:]),
+        ]
+
+        outstanding = Signal(range(bus.outstanding + 1))
+        # The walker's queue, the word that is walked, and the word that is written or answered.
+        in_flight = Signal(range(IN_FLIGHT + 3))
+        m.d.comb += [
+            splitter.enable.eq((outstanding != bus.outstanding) & ~self.stop),
+            self.under_way.eq(in_flight.any() & ~self.stop),
+            self.busy.eq(outstanding.any() | self.under_way),
+        ]
+        m.d.sync += [
+            self.fresh.eq(splitter.issue),
+            outstanding.eq(outstanding + splitter.issue - self.burst_ends),
+            in_flight.eq(in_flight + taken - self.done),
+        ]
+        return m
