@@ -366,8 +366,8 @@ class Post(Instruction):
                 activation[output_address + y * output_y_step + x * output_x_step
                            + g // row_groups][g % row_groups] = out
 
-    With ``NONE`` and ``ADD`` the window is 1 x 1. ``acc + bias`` is int32 and wraps, as are the sums of ``AVERAGE``.
-    All rescales follow ``rounding``.
+    With ``NONE`` and ``ADD`` the window is 1 x 1. ``acc + bias``, ``ra + rb`` and the sums of ``AVERAGE`` are int32 and
+    wrap. All rescales follow ``rounding``.
     """
 
     MNEMONIC: ClassVar[str] = "post"
