@@ -97,9 +97,7 @@ class _Translator:
         names = [self._env[leaf] if isinstance(leaf, fx.Node) else leaf for leaf in leaves]
         for name in names:
             if not isinstance(name, str):
-                raise ModelError(
-                    f"Each output of the model must be a tensor that depends on its input, not {name!r}"
-                )
+                raise ModelError(f"Each output of the model must be a tensor that depends on its input, not {name!r}")
         return tuple(names)
 
     def _call(self, node: fx.Node) -> Any:
@@ -184,9 +182,7 @@ class _Translator:
             self._tensors[real.name] = real
             name = self._unique(f"{value}.dequantize")
             self._append(
-                Dequantize(
-                    name=name, inputs=(value,), outputs=(real.name,), provenance=self._provenance(node)
-                )
+                Dequantize(name=name, inputs=(value,), outputs=(real.name,), provenance=self._provenance(node))
             )
             self._real_of[value] = real.name
         return self._real_of[value]
@@ -255,9 +251,7 @@ class _Translator:
     def _provenance(self, node: fx.Node) -> Provenance:
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         module = str(stack[-1][0]) if stack else ""
-        return Provenance(
-            module=module.removeprefix("L['self']").strip("."), operators=(self._loaded.target(node),)
-        )
+        return Provenance(module=module.removeprefix("L['self']").strip("."), operators=(self._loaded.target(node),))
 
 
 class _Encoder:
@@ -293,7 +287,7 @@ class _Encoder:
 
 def _array(value: torch.Tensor) -> np.ndarray[Any, Any]:
     if value.dtype is torch.bfloat16:
-        raise ModelError("Constants of the model must be float32, not bfloat16: call model.float() before you quantize it")
+        raise ModelError("Constants of the model must be float32, not bfloat16: call model.float() first")
     return value.numpy(force=True).copy()
 
 

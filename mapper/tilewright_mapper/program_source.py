@@ -5,7 +5,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -18,9 +18,11 @@ __all__ = ["Loaded", "load"]
 
 NAMESPACES = ("aten", "quantized_decomposed")
 SIZE_ARITHMETIC = frozenset(
-    [operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv, operator.mod, operator.neg]
-    + [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
-    + [torch.sym_int, torch.sym_float, torch.sym_max, torch.sym_min, torch.sym_not]
+    {
+        *(operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv, operator.mod, operator.neg),
+        *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
+        *(torch.sym_int, torch.sym_float, torch.sym_max, torch.sym_min, torch.sym_not),
+    }
 )
 """Python arithmetic on sizes, as exports with a dynamic batch have it."""
 
@@ -73,9 +75,7 @@ def load(source: torch.export.ExportedProgram | fx.GraphModule | str | PathLike[
                 f"The model must be an exported, quantized program, not a float {type(module).__name__}: "
                 "quantize it with tilewright.quantize(model, calibration_batches)"
             )
-        raise TypeError(
-            f"source must be an ExportedProgram, a GraphModule or the path of a .pt2 file, not {source!r}"
-        )
+        raise TypeError(f"source must be an ExportedProgram, a GraphModule or the path of a .pt2 file, not {source!r}")
     _check_operators(module.graph)
     _check_aliases(module.graph)
     inputs = [_one_image(node) for node in module.graph.nodes if node.op == "placeholder"]
@@ -164,7 +164,7 @@ def _functional(overload: torch._ops.OpOverload) -> torch._ops.OpOverload:
     functional = getattr(packet, overload._overloadname, None)
     if functional is None or functional._schema.is_mutable:
         raise ModelError(f"Operator {overload} writes to its argument and has no form that does not")
-    return functional
+    return cast(torch._ops.OpOverload, functional)
 
 
 def _check_operators(graph: fx.Graph) -> None:
@@ -174,15 +174,18 @@ def _check_operators(graph: fx.Graph) -> None:
             raise ModelError(f"The model must be flat, but calls module {node.target!r}; export it by torch.export")
         if node.op == "call_method" or (node.op == "call_function" and not _is_served(node.target)):
             raise ModelError(
-                f"Operator {node.target} (node {node.name!r}) is not supported: the model must consist of ATen operators; "
-                "control flow and custom functions have to go before torch.export"
+                f"Operator {node.target} (node {node.name!r}) is not supported: the model must consist of ATen "
+                "operators; control flow and custom functions have to go before torch.export"
             )
         name = str(node.target)
         if name.startswith("aten.dropout") and node.args[2]:
-            raise ModelError(f"The model must be in evaluation mode, but {node.name!r} drops at random: call model.eval()")
+            raise ModelError(
+                f"The model must be in evaluation mode, but {node.name!r} drops at random: call model.eval()"
+            )
         if name.startswith("aten.batch_norm") and node.args[5]:
             raise ModelError(
-                f"The model must be in evaluation mode, but {node.name!r} takes statistics of the batch: call model.eval()"
+                f"The model must be in evaluation mode, but {node.name!r} takes statistics of the batch: "
+                "call model.eval()"
             )
 
 

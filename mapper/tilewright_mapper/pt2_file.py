@@ -36,8 +36,41 @@ MEMBER = re.compile(
 
 EXPRESSION = re.compile(r"[\w\s+\-*/(),.<>=!&|~%']*")
 FUNCTIONS = frozenset(
-    "Max Min Mod PythonMod FloorDiv CeilDiv CleanDiv Eq Ne Lt Le Gt Ge And Or Not Integer Rational Symbol Where True "
-    "False oo int_oo Pow Add Mul Abs ceiling floor positive integer nonnegative".split()
+    {
+        "Abs",
+        "Add",
+        "And",
+        "CeilDiv",
+        "CleanDiv",
+        "Eq",
+        "False",
+        "FloorDiv",
+        "Ge",
+        "Gt",
+        "Integer",
+        "Le",
+        "Lt",
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Ne",
+        "Not",
+        "Or",
+        "Pow",
+        "PythonMod",
+        "Rational",
+        "Symbol",
+        "True",
+        "Where",
+        "ceiling",
+        "floor",
+        "int_oo",
+        "integer",
+        "nonnegative",
+        "oo",
+        "positive",
+    }
 )
 """Names that may stand in the expression of a size, beside the sizes themselves."""
 
@@ -90,7 +123,8 @@ def _check_member(name: str, member: str, content: bytes) -> None:
     """Refuse a member that ``torch.export.load`` would run."""
     if not MEMBER.fullmatch(member):
         raise ModelError(
-            f"Model file {name!r} must hold raw weights and a graph alone, but has {member!r}, which could run code; {HINT}"
+            f"Model file {name!r} must hold raw weights and a graph alone, but has {member!r}, "
+            f"which could run code; {HINT}"
         )
     if member.startswith("data/sample_inputs/"):
         torch.load(io.BytesIO(content), weights_only=True)
@@ -116,6 +150,4 @@ def _walk(value: Any) -> Iterator[tuple[str, Any]]:
 def _is_arithmetic(expression: str) -> bool:
     if not EXPRESSION.fullmatch(expression) or ATTRIBUTE.search(expression):
         return False
-    return all(
-        word in FUNCTIONS or SIZE_NAME.fullmatch(word) for word in re.findall(r"[A-Za-z_]\w*", expression)
-    )
+    return all(word in FUNCTIONS or SIZE_NAME.fullmatch(word) for word in re.findall(r"[A-Za-z_]\w*", expression))

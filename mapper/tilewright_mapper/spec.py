@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a graph must satisfy, as a table of rules. Checked after every pass, so that a bad pass fails at its own door."""
+"""What a graph must satisfy, as a table of rules, checked after every pass: a bad pass fails at its own door."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Rule:
 
 
 def verify(graph: Graph, *, rules: tuple[Rule, ...] | None = None, after: str = "") -> None:
-    """Raise :class:`GraphError` unless ``graph`` is well formed and each node satisfies ``rules`` (default :data:`ANY`).
+    """Raise :class:`GraphError` unless ``graph`` is well formed and its nodes satisfy ``rules`` (default :data:`ANY`).
 
     ``after`` names the pass that made the graph.
     """
@@ -124,7 +124,9 @@ def _same_quantization(graph: Graph, node: Node) -> bool:
 def _weights(graph: Graph, node: Conv2d | Linear) -> bool:
     channels = node.weight.shape[:1]
     return (
-        (node.weight.dtype, node.bias.dtype, node.weight_scale.dtype) == (np.int8, np.int32, np.float64)
+        node.weight.dtype == np.int8
+        and node.bias.dtype == np.int32
+        and node.weight_scale.dtype == np.float64
         and node.bias.shape == node.weight_scale.shape == channels
         and bool(np.all(np.isfinite(node.weight_scale)) and np.all(node.weight_scale > 0))
     )
@@ -163,9 +165,11 @@ ANY: tuple[Rule, ...] = (
     Rule(
         Linear,
         "map the last axis of a rank 1 or rank 2 tensor",
-        lambda g, n: len(_in(g, n).shape) in (1, 2)
-        and n.weight.shape[1] == _in(g, n).shape[-1]
-        and (*_in(g, n).shape[:-1], n.weight.shape[0]) == _out(g, n).shape,
+        lambda g, n: (
+            len(_in(g, n).shape) in (1, 2)
+            and n.weight.shape[1] == _in(g, n).shape[-1]
+            and (*_in(g, n).shape[:-1], n.weight.shape[0]) == _out(g, n).shape
+        ),
     ),
     Rule(
         (Add, Table, Requantize),
@@ -179,23 +183,25 @@ ANY: tuple[Rule, ...] = (
         lambda g, n: image_shape(_in(g, n).shape)[0] == image_shape(_out(g, n).shape)[0],
     ),
     Rule(AvgPool2d, "have a positive divisor", lambda g, n: n.divisor > 0),
-    Rule(
-        Table, "have 256 int8 entries", lambda g, n: n.table.shape == (256,) and n.table.dtype == np.int8
-    ),
+    Rule(Table, "have 256 int8 entries", lambda g, n: n.table.shape == (256,) and n.table.dtype == np.int8),
     Rule(Reshape, "keep the number of elements", lambda g, n: _in(g, n).size == _out(g, n).size),
     Rule(
         Quantize,
         "go from float32 to an int8 tensor of the same shape",
-        lambda g, n: _in(g, n).dtype == "float32"
-        and _is_activation(_out(g, n))
-        and (_in(g, n).shape, _in(g, n).batched) == (_out(g, n).shape, True),
+        lambda g, n: (
+            _in(g, n).dtype == "float32"
+            and _is_activation(_out(g, n))
+            and (_in(g, n).shape, _in(g, n).batched) == (_out(g, n).shape, True)
+        ),
     ),
     Rule(
         Dequantize,
         "go from an int8 tensor to float32 of the same shape",
-        lambda g, n: _out(g, n).dtype == "float32"
-        and _is_activation(_in(g, n))
-        and (_out(g, n).shape, _out(g, n).batched) == (_in(g, n).shape, True),
+        lambda g, n: (
+            _out(g, n).dtype == "float32"
+            and _is_activation(_in(g, n))
+            and (_out(g, n).shape, _out(g, n).batched) == (_in(g, n).shape, True)
+        ),
     ),
     Rule(HostOp, "list the tensors of its arguments as inputs, in their order", _host_references),
     Rule(

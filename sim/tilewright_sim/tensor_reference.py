@@ -135,9 +135,7 @@ def _requantize(acc: torch.Tensor, requantizer: Requantizer, channel_axis: int) 
     return torch.clamp(scaled + requantizer.zero_point, requantizer.low, requantizer.high).to(torch.int8)
 
 
-def _rescale(
-    values: torch.Tensor, multiplier: torch.Tensor, shift: torch.Tensor, rounding: Rounding
-) -> torch.Tensor:
+def _rescale(values: torch.Tensor, multiplier: torch.Tensor, shift: torch.Tensor, rounding: Rounding) -> torch.Tensor:
     """``values * multiplier / 2**shift`` in int64, rounded by rule (TOSA 1.0 RESCALE; gemmlowp)."""
     product = values * multiplier
     one = torch.ones_like(shift)

@@ -53,8 +53,8 @@ def canonicalize(graph: Graph) -> Graph:
     Returns
     -------
     Graph
-        Of Conv2d, Add, MaxPool2d, AvgPool2d, Table, Requantize, Reshape (which moves nothing), and, on the host, Quantize,
-        Dequantize and HostOp. Satisfies ``spec.CANONICAL``.
+        Of Conv2d, Add, MaxPool2d, AvgPool2d, Table, Requantize, Reshape (which moves nothing), and, on the host,
+        Quantize, Dequantize and HostOp. Satisfies ``spec.CANONICAL``.
 
     Raises
     ------

@@ -21,7 +21,18 @@ from .windows import max_pool, zero_padding
 __all__ = ["expose_zero_pads", "fuse_pairs", "hoist_quantize", "sink_dequantize"]
 
 RESHAPES = frozenset(
-    "view reshape _unsafe_view flatten squeeze unsqueeze unflatten view_copy squeeze_copy unsqueeze_copy".split()
+    {
+        "_unsafe_view",
+        "flatten",
+        "reshape",
+        "squeeze",
+        "squeeze_copy",
+        "unflatten",
+        "unsqueeze",
+        "unsqueeze_copy",
+        "view",
+        "view_copy",
+    }
 )
 
 
@@ -91,9 +102,7 @@ def _quantized(bound: float, target: Tensor, border: Quantize) -> int:
     """Integer that a real bound becomes, by the same float32 arithmetic as the values."""
     scale, zero_point = target.quantization
     value = torch.tensor(bound, dtype=torch.float32)
-    return int(
-        tensor_reference.quantize(value, scale=scale, zero_point=zero_point, low=border.low, high=border.high)
-    )
+    return int(tensor_reference.quantize(value, scale=scale, zero_point=zero_point, low=border.low, high=border.high))
 
 
 def _int8_tensor(graph: Graph, name: str, like: Tensor, node: HostOp) -> Tensor | None:
@@ -182,5 +191,3 @@ def fuse_pairs(graph: Graph) -> Graph:
             ],
         )
     return edit.graph()
-
-

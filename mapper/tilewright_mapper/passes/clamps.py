@@ -56,9 +56,7 @@ def fold_clamps(graph: Graph) -> Graph:
                 continue
             low, high = (min(max(bound, node.low), node.high) for bound in (source.low, source.high))
             provenance = source.provenance.merged(node.provenance)
-            edit.replace(
-                source, [replace(source, outputs=node.outputs, low=low, high=high, provenance=provenance)]
-            )
+            edit.replace(source, [replace(source, outputs=node.outputs, low=low, high=high, provenance=provenance)])
             edit.replace(node, ())
             break
         if not edit.changed:

@@ -154,7 +154,7 @@ def lift_average_pools(graph: Graph) -> Graph:
     """Average pools, global ones and means among them, whose windows all have the same divisor."""
 
     def build(graph: Graph, node: HostOp, border: Quantize, producers: Mapping[str, Node]) -> Node | None:
-        source = _integers(producers, tensor_name(node.args[0]) if node.args else None)
-        return None if source is None else average_pool(graph, node, source, border)
+        source, outer = _padded_source(producers, tensor_name(node.args[0]) if node.args else None)
+        return None if source is None else average_pool(graph, node, source, outer, border)
 
     return _lift(graph, build)

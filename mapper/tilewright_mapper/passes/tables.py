@@ -16,9 +16,54 @@ from ..rescale import requantizer
 __all__ = ["build_tables"]
 
 ELEMENTWISE = frozenset(
-    "abs add atan celu clamp clamp_max clamp_min cos div elu erf exp expm1 gelu hardshrink hardsigmoid hardswish hardtanh "
-    "leaky_relu log log1p log_sigmoid maximum minimum mish mul neg pow prelu reciprocal relu relu6 rsqrt rsub selu sigmoid "
-    "sign silu sin softplus softshrink sqrt square sub tanh threshold".split()
+    {
+        "abs",
+        "add",
+        "atan",
+        "celu",
+        "clamp",
+        "clamp_max",
+        "clamp_min",
+        "cos",
+        "div",
+        "elu",
+        "erf",
+        "exp",
+        "expm1",
+        "gelu",
+        "hardshrink",
+        "hardsigmoid",
+        "hardswish",
+        "hardtanh",
+        "leaky_relu",
+        "log",
+        "log1p",
+        "log_sigmoid",
+        "maximum",
+        "minimum",
+        "mish",
+        "mul",
+        "neg",
+        "pow",
+        "prelu",
+        "reciprocal",
+        "relu",
+        "relu6",
+        "rsqrt",
+        "rsub",
+        "selu",
+        "sigmoid",
+        "sign",
+        "silu",
+        "sin",
+        "softplus",
+        "softshrink",
+        "sqrt",
+        "square",
+        "sub",
+        "tanh",
+        "threshold",
+    }
 )
 
 
@@ -99,7 +144,9 @@ def _is_elementwise(node: HostOp) -> bool:
     return operator_name(node) in ELEMENTWISE and len(node.outputs) == 1 and all(size == 1 for size in sizes)
 
 
-def _entries(graph: Graph, root: str, chain: list[Node], border: Quantize) -> np.ndarray[tuple[int], np.dtype[np.int8]] | None:
+def _entries(
+    graph: Graph, root: str, chain: list[Node], border: Quantize
+) -> np.ndarray[tuple[int], np.dtype[np.int8]] | None:
     """The 256 entries; None if one of them is no number."""
     values: dict[str, torch.Tensor] = {root: torch.arange(-128, 128, dtype=torch.int8).reshape(1, 256)}
     for node in chain:

@@ -10,9 +10,36 @@ from ..graph import Graph, HostOp, Node, QuantizedConstant
 __all__ = ["drop_identities", "materialize_constants", "remove_dead_nodes"]
 
 IDENTITIES = frozenset(
-    "dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout clone contiguous detach alias lift_fresh_copy "
-    "to _to_copy type_as slice slice_copy view reshape _unsafe_view flatten squeeze unsqueeze expand "
-    "view_copy squeeze_copy expand_copy alias_copy detach_copy".split()
+    {
+        "_to_copy",
+        "_unsafe_view",
+        "alias",
+        "alias_copy",
+        "alpha_dropout",
+        "clone",
+        "contiguous",
+        "detach",
+        "detach_copy",
+        "dropout",
+        "dropout1d",
+        "dropout2d",
+        "dropout3d",
+        "expand",
+        "expand_copy",
+        "feature_dropout",
+        "flatten",
+        "lift_fresh_copy",
+        "reshape",
+        "slice",
+        "slice_copy",
+        "squeeze",
+        "squeeze_copy",
+        "to",
+        "type_as",
+        "unsqueeze",
+        "view",
+        "view_copy",
+    }
 )
 """Operators that hand their first input through if shape and type stay. Those that drop at random act in training
 mode alone, which the importer refuses."""

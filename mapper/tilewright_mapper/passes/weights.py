@@ -30,9 +30,7 @@ class IntegerParameters:
     scale: npt.NDArray[np.float64]
 
 
-def integer_parameters(
-    graph: Graph, node: HostOp, source: str, weight: QuantizedConstant
-) -> IntegerParameters | None:
+def integer_parameters(graph: Graph, node: HostOp, source: str, weight: QuantizedConstant) -> IntegerParameters | None:
     """Integer parameters of a convolution or linear layer that reads the int8 tensor ``source``.
 
     None where the weights are not int8, symmetric, and scaled for the whole tensor or for each output channel.
@@ -58,9 +56,9 @@ def integer_parameters(
     worst = int(np.argmax(np.abs(rounded)))
     if abs(rounded[worst]) > INT32_MAX:
         raise ModelError(
-            f"Bias of {node.name!r} must fit int32 at its accumulator's scale, but channel {worst} has {real[worst]:.6g}, "
-            f"which is {rounded[worst]:.0f} steps of {scale_x * scale[worst]:.3g}: its weights are almost zero beside its "
-            "bias; prune the channel or quantize with a larger smallest weight scale"
+            f"Bias of {node.name!r} must fit int32 at its accumulator's scale, but channel {worst} has "
+            f"{real[worst]:.6g}, which is {rounded[worst]:.0f} steps of {scale_x * scale[worst]:.3g}: its weights are "
+            "almost zero beside its bias; prune the channel or quantize with a larger smallest weight scale"
         )
     return IntegerParameters(weight=weight.values, bias=rounded.astype(np.int32), scale=scale)
 
@@ -110,9 +108,9 @@ def prove_accumulators(graph: Graph) -> Graph:
             bound, channel = accumulator_bound(graph, node)
             if bound > INT32_MAX:
                 raise ModelError(
-                    f"Accumulator of {node.op} {node.name!r} must stay within int32 (2147483647), but channel {channel} can "
-                    f"reach {bound} with its {node.weight[channel].size} weights and bias {node.bias[channel]}; split the "
-                    "layer, or prune a channel whose weights are almost zero beside its bias"
+                    f"Accumulator of {node.op} {node.name!r} must stay within int32 ({INT32_MAX}), but channel "
+                    f"{channel} can reach {bound} with its {node.weight[channel].size} weights and bias {node.bias[channel]}; "
+                    "split the layer, or prune a channel whose weights are almost zero beside its bias"
                 )
         if isinstance(node, Rescaled):
             try:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Windows of convolutions and pools: what PyTorch's arguments mean for an image."""
 
+import itertools
 from collections.abc import Sequence
 
 from ..aten import argument, operator_name, pair, tensor_name
@@ -55,8 +56,11 @@ def _tight(
     return padding[0], padding[1], bottom, right
 
 
-def average_pool(graph: Graph, node: HostOp, source: str, border: Quantize) -> AvgPool2d | None:
-    """An average over windows of one size, None where the divisor differs from window to window."""
+def average_pool(graph: Graph, node: HostOp, source: str, outer: Padding, border: Quantize) -> AvgPool2d | None:
+    """An average over windows of one size, None where the divisor differs from window to window.
+
+    ``outer`` is a padding by zeros between the int8 tensor ``source`` and the operator.
+    """
     name = tensor_name(node.args[0]) if node.args else None
     if name is None or len(node.inputs) != 1:
         return None
@@ -72,14 +76,15 @@ def average_pool(graph: Graph, node: HostOp, source: str, border: Quantize) -> A
             return None
     if window is None:
         return None
-    kernel, stride, padding, divisor = window
+    kernel, stride, inner, divisor = window
+    top, left, bottom, right = (a + b for a, b in zip(outer, inner, strict=True))
     return AvgPool2d(
         name=node.name,
         inputs=(source,),
         outputs=border.outputs,
         kernel=kernel,
         stride=stride,
-        padding=padding,
+        padding=(top, left, bottom, right),
         divisor=divisor,
         low=border.low,
         high=border.high,
@@ -101,8 +106,8 @@ def _fixed(node: HostOp, before: Sequence[int], after: Sequence[int]) -> Window 
     override = argument(node, "divisor_override")
     if override:
         return kernel, stride, padding, override
-    # A window that counts less than all of its pixels has a divisor of its own: past the padding in any case (ceil_mode),
-    # in the padding where that is not counted.
+    # A window that counts less than all of its pixels has a divisor of its own: past the padding in any case
+    # (ceil_mode), in the padding where that is not counted.
     counts_all = padding[2] <= symmetric[0] and padding[3] <= symmetric[1]
     touches_padding = any(padding)
     if not counts_all or (touches_padding and not argument(node, "count_include_pad")):
@@ -126,7 +131,7 @@ def _even_windows(size: int, count: int) -> Pair | None:
     starts = [i * size // count for i in range(count)]
     ends = [-(-(i + 1) * size // count) for i in range(count)]
     lengths = {end - start for start, end in zip(starts, ends, strict=True)}
-    steps = {b - a for a, b in zip(starts, starts[1:], strict=False)} or {1}
+    steps = {b - a for a, b in itertools.pairwise(starts)} or {1}
     return (lengths.pop(), steps.pop()) if len(lengths) == len(steps) == 1 else None
 
 
