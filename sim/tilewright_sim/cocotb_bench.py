@@ -21,7 +21,6 @@ The bench's module is imported in the simulator's process, so it must not do wor
 in (``parameters``) and what comes out (``result``) travels as JSON.
 """
 
-import functools
 import json
 import os
 import sys
@@ -36,12 +35,33 @@ from tilewright_hdl.errors import SimulationError
 from .processes import Finished, run_all
 from .verilator import Recipe, build
 
-__all__ = ["BENCH_FILE", "BenchFailed", "build_bench", "run_bench"]
+__all__ = ["BENCH_FILE", "ENTRY", "LIBRARY", "BenchFailed", "build_bench", "run_bench"]
 
 BENCH_FILE = "TILEWRIGHT_BENCH_FILE"
 """Environment variable with the path of the JSON file of a run; its ``result`` is written beside it."""
 
-_EXECUTABLE = "simulator"
+LIBRARY = "simulator.so"
+"""Name of the simulator in its cache entry."""
+
+ENTRY = "run_simulator"
+"""Function of the library that runs a simulation and ends the process."""
+
+# cocotb comes as the main program of a simulator that loads libpython, which a Debian without python3-dev does not
+# have. So its main becomes a function, and the Python interpreter, which holds the same symbols, loads it instead.
+# cocotb finalizes the interpreter when the simulation ends: there is nothing to return to.
+_MAIN = f"""\
+#define main cocotb_main
+%s
+#undef main
+#include <cstdlib>
+#include <unistd.h>
+extern "C" void {ENTRY}(int count, char **arguments) {{
+    const int code = cocotb_main(count, arguments);
+    fflush(nullptr);
+    _exit(code);
+}}
+"""
+
 _LAST_LINES = 30
 
 
@@ -97,7 +117,8 @@ def run_bench(
         (folder / "bench.json").write_text(json.dumps(order))
         arguments = ["--trace", "--trace-file", str(vcd.absolute())] if vcd else []
         env = _environment(module, test, top, folder, seed)
-        run = run_all([[str(entry / _EXECUTABLE), *arguments]], cwd=folder, env=env, timeout=timeout_s)[0]
+        command = [sys.executable, "-m", "tilewright_sim.bench_host", str(entry / LIBRARY), *arguments]
+        run = run_all([command], cwd=folder, env=env, timeout=timeout_s)[0]
         _judge(run, folder / "results.xml", f"{module}.{test}", timeout_s)
         return json.loads((folder / "result.json").read_text())
 
@@ -106,7 +127,7 @@ def build_bench(component: Any, *, top: str = "dut", trace: bool = False) -> Pat
     """Build the simulator of a component for cocotb, and return its cache entry."""
     import cocotb_tools.config as cocotb
 
-    main = cocotb.share_dir / "lib" / "verilator" / "verilator.cpp"
+    main = (cocotb.share_dir / "lib" / "verilator" / "verilator.cpp").read_text()
     recipe = Recipe(
         # Ports are enough for a bench, and each public signal costs time. Tiny models spend their time in Python,
         # so the C++ is compiled for a fast build.
@@ -115,9 +136,9 @@ def build_bench(component: Any, *, top: str = "dut", trace: bool = False) -> Pat
         trace="vcd" if trace else None,
         headers=("verilated_vpi.h", "memory", "string"),
     )
-    link = [f"-L{cocotb.libs_dir}", f"-Wl,-rpath,{cocotb.libs_dir}", "-lcocotbvpi_verilator"]
-    return build(_verilog(component, top), top, recipe, extra={"main.cpp": main.read_text()}, output=_EXECUTABLE,
-                 link=link)
+    link = ["-shared", f"-L{cocotb.libs_dir}", f"-Wl,-rpath,{cocotb.libs_dir}", "-lcocotbvpi_verilator"]
+    extra = {"main.cpp": _MAIN.replace("%s", main)}
+    return build(_verilog(component, top), top, recipe, extra=extra, output=LIBRARY, link=link)
 
 
 def _verilog(component: Any, top: str) -> str:
@@ -128,28 +149,15 @@ def _verilog(component: Any, top: str) -> str:
     return str(verilog.convert(component, name=top, emit_src=False, strip_internal_attrs=True))
 
 
-@functools.cache
-def _python_library() -> str:
-    import find_libpython
-
-    found = find_libpython.find_libpython()
-    if found is None:
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise SimulationError(
-            f"cocotb needs the shared library of Python {version}: sudo apt-get install libpython{version}"
-        )
-    return str(found)
-
-
 def _environment(module: str, test: str, top: str, folder: Path, seed: int) -> dict[str, str]:
     import cocotb_tools.config as cocotb
 
     return {
         "COCOTB_LOG_LEVEL": "WARNING",
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         "PYGPI_PYTHON_BIN": sys.executable,
-        "GPI_USERS": f"{_python_library()};{cocotb.pygpi_entry_point()}",
+        "GPI_USERS": cocotb.pygpi_entry_point(),
         "TOPLEVEL_LANG": "verilog",
         "COCOTB_TOPLEVEL": top,
         "COCOTB_TEST_MODULES": module,

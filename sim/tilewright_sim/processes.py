@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Child processes that end when we end."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -60,7 +61,7 @@ def run_all(
 class _Child:
     def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str] | None, timeout: float | None):
         self._command = command
-        self._output = tempfile.TemporaryFile()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by result()
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._timed_out = False
         self._process = subprocess.Popen(
@@ -75,10 +76,8 @@ class _Child:
         return self._process.poll() is not None
 
     def kill(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # It may have ended in the meantime.
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # It ended in the meantime.
         self._process.wait()
 
     def result(self) -> Finished:

