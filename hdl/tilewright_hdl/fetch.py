@@ -8,16 +8,14 @@ from amaranth.utils import exact_log2
 
 from .axi import ReadChannel
 from .burst import BurstSplitter
+from .bus_timing import FETCH_BURSTS
 from .config import AcceleratorConfig
 from .fetch_router import FetchedLayout, FetchRouter
 from .isa import ENGINES
 from .ports import FaultLayout
 from .stream_fifo import StreamFifo
 
-__all__ = ["BURSTS", "Fetch"]
-
-BURSTS = 2
-"""Longest bursts of the program that fit in the fetch engine's buffer; and so are under way at once."""
+__all__ = ["Fetch"]
 
 
 class Fetch(wiring.Component):
@@ -83,7 +81,7 @@ class Fetch(wiring.Component):
         m = Module()
         bus = self.config.bus
         shift = exact_log2(bus.data_bytes)
-        depth = BURSTS * bus.burst_beats
+        depth = FETCH_BURSTS * bus.burst_beats
         m.submodules.splitter = splitter = BurstSplitter(self.config, beats_bits=33 - shift)
         m.submodules.buffer = buffer = StreamFifo(FetchedLayout(self.config), depth, block=True)
         m.submodules.router = router = FetchRouter(self.config)
@@ -94,7 +92,7 @@ class Fetch(wiring.Component):
         stopped = Signal()
         stop = Signal()
         room = Signal(range(depth + 1), init=depth)
-        under_way = Signal(range(BURSTS + 2))
+        under_way = Signal(range(FETCH_BURSTS + 2))
         burst, beat = self.channel.burst, self.channel.beat
         asked = burst.valid & burst.ready
         m.d.comb += [

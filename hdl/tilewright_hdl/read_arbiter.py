@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .axi import BURST_INCR, CACHE_MODIFIABLE, RESPONSE_OKAY, Axi4Read, ReadChannel
+from .bus_timing import FETCH_BURSTS
 from .config import AcceleratorConfig
-from .fetch import BURSTS as FETCH_BURSTS
 from .stream_fifo import StreamFifo
 
 __all__ = ["ReadArbiter"]

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cycles of the engines on the bus, and the sizes that they follow from. Nothing here imports Amaranth.
+
+The *memory model* that simulators have: a read burst that is accepted in cycle t offers its first beat in cycle
+t + latency, the next ones ``period`` cycles apart, all bursts in order; a write takes a beat in each cycle, and is
+answered ``latency`` cycles after its last beat. Addresses are always accepted.
+
+The functions below give the cycles of one instruction while nothing else is on the bus or in the engine, and no memory
+port is taken. Where several follow each other, the recurrences in them go on: an address goes out at the earliest one
+cycle after the one before it, and ``ADDRESS_DELAY`` cycles after its instruction was taken, which happens at the
+earliest in the cycle in which the last address of the instruction before it goes out.
+"""
+
+from collections.abc import Iterator
+
+from .config import AcceleratorConfig
+from .isa import Load, Memory, Store
+
+__all__ = [
+    "ADDRESS_DELAY",
+    "DONE_DELAY",
+    "FETCH_BURSTS",
+    "FETCH_DELAY",
+    "REUSE_DELAY",
+    "WRITE_DATA_DELAY",
+    "WRITE_FIRST_DELAY",
+    "bursts",
+    "fetch_cycles",
+    "load_cycles",
+    "memory_sizes",
+    "store_cycles",
+    "transfer_bursts",
+]
+
+ADDRESS_DELAY = 2
+"""Cycles from the transfer of an instruction (or the start of FETCH) to its first address on the bus."""
+
+REUSE_DELAY = 2
+"""Cycles from the end of a burst to the address of the burst that waited for it (``config.bus.outstanding``)."""
+
+WRITE_DATA_DELAY = 2
+"""Cycles from the address of a write burst to its first beat."""
+
+WRITE_FIRST_DELAY = 5
+"""Cycles from the transfer of a ``STORE`` to its first beat: walk, read, queue and beat register."""
+
+DONE_DELAY = 1
+"""Cycles from the last beat of a ``LOAD``, or the last response to a ``STORE``, to ``done``."""
+
+FETCH_BURSTS = 2
+"""Longest bursts of the program that fit in the fetch engine's buffer; and so are under way at once."""
+
+FETCH_DELAY = 2
+"""Cycles from a beat of the program on the bus to the offer at an instruction queue."""
+
+
+def memory_sizes(config: AcceleratorConfig) -> dict[Memory, tuple[int, int]]:
+    """Words, and bytes in a word, of the memories that a ``LOAD`` writes."""
+    return {
+        Memory.ACTIVATION: (config.activation_words, config.array.rows),
+        Memory.WEIGHT: (config.weight_words, config.array.columns),
+        Memory.PARAMETER: (config.memory.parameter_groups, config.parameter_word_bytes),
+        Memory.TABLE: (config.table_words, config.bus.data_bytes),
+    }
+
+
+def bursts(config: AcceleratorConfig, address: int, beats: int) -> Iterator[int]:
+    """Lengths in beats of the bursts for ``beats`` beats from byte ``address`` on.
+
+    Bursts end at multiples of the longest burst, so that none crosses 4 KiB.
+    """
+    longest = config.bus.burst_beats
+    room = longest - address // config.bus.data_bytes % longest
+    while beats > 0:
+        yield min(beats, room)
+        beats -= room
+        room = longest
+
+
+def transfer_bursts(config: AcceleratorConfig, instruction: Load | Store, base: int = 0) -> Iterator[int]:
+    """Lengths of the bursts of an instruction, in order; ``base`` is the byte address of its segment."""
+    beats = instruction.words * config.beats(memory_sizes(config)[Memory(instruction.memory)][1])
+    for row in range(instruction.rows):
+        yield from bursts(config, base + instruction.dram_address + row * instruction.dram_stride, beats)
+
+
+def load_cycles(
+    config: AcceleratorConfig, instruction: Load, *, latency: int, period: int = 1, base: int = 0
+) -> int:
+    """Cycles from the transfer of a ``LOAD`` into its engine to ``done``.
+
+    Parameters
+    ----------
+    latency, period : int
+        Of the memory model, in cycles.
+    base : int
+        Byte address of the segment.
+    """
+    asked = ADDRESS_DELAY - 1
+    ends: list[int] = []
+    for number, beats in enumerate(transfer_bursts(config, instruction, base)):
+        asked += 1
+        if number >= config.bus.outstanding:
+            asked = max(asked, ends[number - config.bus.outstanding] + REUSE_DELAY)
+        first = max(asked + latency, ends[-1] + period if ends else 0)
+        ends.append(first + (beats - 1) * period)
+    return ends[-1] + DONE_DELAY
+
+
+def store_cycles(config: AcceleratorConfig, instruction: Store, *, latency: int, base: int = 0) -> int:
+    """Cycles from the transfer of a ``STORE`` into its engine to ``done``; parameters as for :func:`load_cycles`."""
+    announced = ADDRESS_DELAY - 1
+    sent = WRITE_FIRST_DELAY - 1
+    answers: list[int] = []
+    for number, beats in enumerate(transfer_bursts(config, instruction, base)):
+        announced += 1
+        if number >= config.bus.outstanding:
+            announced = max(announced, answers[number - config.bus.outstanding] + REUSE_DELAY)
+        sent = max(sent + 1, announced + WRITE_DATA_DELAY) + beats - 1
+        answers.append(sent + latency)
+    return answers[-1] + DONE_DELAY
+
+
+def fetch_cycles(latency: int) -> int:
+    """Cycles from the start of FETCH to the first beat at an instruction queue."""
+    return ADDRESS_DELAY + latency + FETCH_DELAY
