@@ -176,7 +176,13 @@ def alias_roots(graph: Graph, nodes: Collection[Node]) -> dict[str, str]:
 
 
 def lower_phase(
-    graph: Graph, nodes: tuple[Node, ...], config: AcceleratorConfig, *, rounding: Rounding, kept: Collection[str]
+    graph: Graph,
+    nodes: tuple[Node, ...],
+    config: AcceleratorConfig,
+    *,
+    rounding: Rounding,
+    kept: Collection[str],
+    roots: Mapping[str, str],
 ) -> list[DeviceLayer]:
     """Layers for the nodes of a phase, in order.
 
@@ -184,8 +190,9 @@ def lower_phase(
     ----------
     kept : collection of str
         Tensors that are wanted outside of the phase.
+    roots : mapping of str to str
+        See :func:`alias_roots`.
     """
-    roots = alias_roots(graph, nodes)
     uses = dict.fromkeys(graph.tensors, 0)
     for node in nodes:
         if not isinstance(node, Reshape):

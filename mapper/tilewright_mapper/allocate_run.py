@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Allocating a run: which tensors stay on chip, the tiling of each layer, and where everything lies.
+
+All tensors stay on chip if they can. Where a layer lacks the room, the tensor whose way through main memory costs
+least is *streamed* instead: stored tile by tile as it is made, loaded tile by tile where it is read. An element-wise
+layer writes its result over an operand that nothing else needs.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.errors import ModelError
+
+from .allocate import BlockRequest, pack
+from .emit_operands import Place
+from .lower_layers import DeviceLayer, Operand, Window
+from .tiling import BUFFERS, Geometry, Tiling, smallest_tiling
+from .tiling_search import ROLES, Choice, bank_wishes, search
+
+__all__ = ["Arena", "RunPlan", "plan_run"]
+
+
+class Arena:
+    """The arena in main memory: a place for each tensor, in whole beats."""
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        self._offsets: dict[str, int] = {}
+        self.size = 0
+
+    def place(self, operand: Operand) -> int:
+        """Byte offset of a tensor, new or not."""
+        root = operand.root
+        if root not in self._offsets:
+            self._offsets[root] = self.size
+            words = operand.height * operand.width * -(-operand.channels // self._config.array.rows)
+            self.size += words * self._config.beats(self._config.array.rows) * self._config.bus.data_bytes
+        return self._offsets[root]
+
+    def find(self, root: str) -> int | None:
+        """Byte offset of a tensor that has a place."""
+        return self._offsets.get(root)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What emission needs.
+
+    Members
+    -------
+    choices : list of Choice
+        Tiling of each layer.
+    places : list of dict of role to Place
+        Operands of each layer.
+    from_memory : frozenset of str
+        Roots that come from main memory and stay on chip as a whole.
+    memory_map : list of (BlockRequest, int)
+        Blocks of the activation scratchpad with their addresses.
+    """
+
+    choices: list[Choice]
+    places: list[dict[str, Place]]
+    from_memory: frozenset[str]
+    memory_map: list[tuple[BlockRequest, int]]
+
+
+@dataclass(frozen=True)
+class _Life:
+    """A tensor in a run: the layers from which and to which it is needed."""
+
+    operand: Operand
+    words: int
+    first: int
+    last: int
+    produced: bool
+    reads: int
+
+
+def plan_run(
+    config: AcceleratorConfig, layers: Sequence[DeviceLayer], outputs: Collection[str], arena: Arena
+) -> RunPlan:
+    """Plan the layers of a run.
+
+    Parameters
+    ----------
+    outputs : collection of str
+        Roots that main memory must hold in the end.
+    arena : Arena
+        Gets the places of inputs, outputs and streamed tensors.
+
+    Raises
+    ------
+    ModelError
+        If a layer cannot fit, with the numbers.
+    """
+    return _Planner(config, layers, frozenset(outputs), arena).plan()
+
+
+class _Planner:
+    def __init__(
+        self, config: AcceleratorConfig, layers: Sequence[DeviceLayer], outputs: frozenset[str], arena: Arena
+    ):
+        self._config = config
+        self._layers = layers
+        self._outputs = outputs
+        self._arena = arena
+        self._lives = self._lifetimes()
+        self._streamed: frozenset[str] = frozenset()
+        self._searched: dict[tuple[int, frozenset[str], int], Choice | None] = {}
+
+    def _lifetimes(self) -> dict[str, _Life]:
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
+        reads: dict[str, int] = {}
+        operands: dict[str, Operand] = {}
+        for number, layer in enumerate(self._layers):
+            for operand in (*layer.operands, layer.output):
+                operands.setdefault(operand.root, operand)
+                first.setdefault(operand.root, number)
+                last[operand.root] = number
+            for operand in layer.operands:
+                reads[operand.root] = reads.get(operand.root, 0) + 1
+        produced = {layer.output.root for layer in self._layers}
+        return {
+            root: _Life(operand, self._words(operand), first[root], last[root], root in produced, reads.get(root, 0))
+            for root, operand in operands.items()
+        }
+
+    def _words(self, operand: Operand) -> int:
+        return operand.height * operand.width * -(-operand.channels // self._config.array.rows)
+
+    def plan(self) -> RunPlan:
+        while True:
+            choices = self._choose()
+            if isinstance(choices, list):
+                for prefetch in (True, False):
+                    plan = self._place(choices, prefetch)
+                    if plan is not None:
+                        return plan
+                crowded = max(range(len(self._layers)), key=lambda k: self._crowd(k, choices[k]))
+            else:
+                crowded = choices
+            victim = self._victim(crowded)
+            if victim is None:
+                raise self._refusal(crowded)
+            self._streamed |= {victim}
+
+    def _choose(self) -> list[Choice] | int:
+        """Tilings of all layers, or the number of the first that has too little room."""
+        choices = []
+        for comfortable in (True, False):
+            choices = []
+            for number in range(len(self._layers)):
+                choice = self._search(number)
+                crowded = choice is None or (comfortable and self._cramped(number, choice))
+                if crowded and (not comfortable or self._victim(number) is not None):
+                    return number
+                if choice is None:
+                    return number
+                choices.append(choice)
+        return choices
+
+    def _search(self, number: int) -> Choice | None:
+        layer = self._layers[number]
+        roots = frozenset(o.root for o in (*layer.operands, layer.output)) & self._streamed
+        room = self._config.activation_words - self._resident_words(number)
+        if room < 0:
+            return None
+        # Only buffers depend on the room.
+        key = (number, roots, room if roots else 0)
+        if key not in self._searched:
+            self._searched[key] = search(self._config, layer, roots, room)
+        return self._searched[key]
+
+    def _cramped(self, number: int, choice: Choice) -> bool:
+        """Whether a layer streams in tiles so small that the array would starve."""
+        layer = self._layers[number]
+        tile = choice.tiling.height * choice.tiling.width
+        whole = layer.output.height * layer.output.width
+        return tile < min(whole, BUFFERS * self._config.array.rows)
+
+    def _resident_words(self, number: int) -> int:
+        """Words of the whole tensors that are on chip during a layer."""
+        over = self._overwritten()
+        return sum(
+            life.words for root, life in self._lives.items()
+            if root not in self._streamed and life.first <= number <= life.last
+            and not (number == life.first and root in over)
+        )
+
+    def _overwritten(self) -> dict[str, str]:
+        """For each whole tensor that is written over another one: which."""
+        result = {}
+        for number, layer in enumerate(self._layers):
+            out = layer.output
+            if out.root in self._streamed or layer.window != Window():
+                continue
+            operands = [layer.residual] if layer.residual is not None else []
+            if layer.conv is None:
+                operands.append(layer.source)
+            elif layer.residual is not None and layer.residual.root == layer.source.root:
+                # Other tiles still read around the pixels that this one would overwrite.
+                operands = []
+            for operand in operands:
+                root = operand.root
+                if (root not in self._streamed and self._lives[root].last == number
+                        and self._lives[root].words == self._words(out)
+                        and (operand.channels, operand.height, operand.width)
+                        == (out.channels, out.height, out.width)):
+                    result[out.root] = root
+                    break
+        return result
+
+    def _victim(self, number: int) -> str | None:
+        """Whole tensor on chip during a layer that is cheapest to stream, or ``None`` if there is none."""
+        def cost(root: str) -> tuple[int, int, str]:
+            life = self._lives[root]
+            on_chip = (not life.produced) + (root in self._outputs)
+            streamed = life.reads + life.produced
+            return streamed - on_chip, -life.words, root
+
+        there = [root for root, life in self._lives.items()
+                 if root not in self._streamed and life.first <= number <= life.last]
+        return min(there, key=cost, default=None)
+
+    def _crowd(self, number: int, choice: Choice) -> int:
+        geometry = Geometry(self._config, self._layers[number])
+        buffers = geometry.buffer_words(choice.tiling, self._streamed)
+        return self._resident_words(number) + BUFFERS * sum(buffers.values())
+
+    def _place(self, choices: list[Choice], prefetch: bool) -> RunPlan | None:
+        """Addresses of everything, or ``None`` if the blocks do not fit together."""
+        over = self._overwritten()
+
+        def owner(root: str) -> str:
+            while root in over:
+                root = over[root]
+            return root
+
+        spans: dict[str, BlockRequest] = {}
+        for root, life in self._lives.items():
+            if root in self._streamed:
+                continue
+            name = owner(root)
+            known = spans.get(name, BlockRequest(name, life.words, life.first, life.last))
+            spans[name] = BlockRequest(name, life.words, min(known.first, life.first), max(known.last, life.last))
+        wishes: dict[frozenset[str], int] = {}
+        buffers: list[dict[str, int]] = []
+        for number, (layer, choice) in enumerate(zip(self._layers, choices, strict=True)):
+            geometry = Geometry(self._config, layer)
+            sizes = geometry.buffer_words(choice.tiling, self._streamed)
+            names = {}
+            for role in ROLES:
+                if getattr(layer, role) is None:
+                    continue
+                names[role] = f"{layer.name}.{role}" if role in sizes else owner(geometry.operand(role).root)
+                if role in sizes:
+                    # Loads of the first tile may begin while the layer before computes.
+                    first = number - 1 if prefetch and role != "output" else number
+                    spans[names[role]] = BlockRequest(names[role], BUFFERS * sizes[role], first, number)
+            wishes |= bank_wishes(layer, names)
+            buffers.append(sizes)
+        placed = pack(self._config.activation_words, list(spans.values()),
+                      bank_words=self._config.activation_bank_words, apart=wishes)
+        if placed is None:
+            return None
+        places = [self._layer_places(layer, sizes, placed, owner) for layer, sizes in
+                  zip(self._layers, buffers, strict=True)]
+        from_memory = frozenset(r for r, life in self._lives.items() if not life.produced and r not in self._streamed)
+        return RunPlan(choices, places, from_memory, [(spans[name], at) for name, at in placed.items()])
+
+    def _layer_places(
+        self, layer: DeviceLayer, sizes: dict[str, int], placed: dict[str, int], owner: Callable[[str], str]
+    ) -> dict[str, Place]:
+        places = {}
+        for role in ROLES:
+            operand = getattr(layer, role)
+            if operand is None:
+                continue
+            life = self._lives[operand.root]
+            wanted = role in sizes or not life.produced or (role == "output" and operand.root in self._outputs)
+            dram = self._arena.place(life.operand) if wanted else None
+            if role in sizes:
+                base, step = placed[f"{layer.name}.{role}"], sizes[role]
+                places[role] = Place(tuple(base + i * step for i in range(BUFFERS)), dram)
+            else:
+                places[role] = Place((placed[owner(operand.root)],), dram)
+        return places
+
+    def _refusal(self, number: int) -> ModelError:
+        layer, config = self._layers[number], self._config
+        geometry = Geometry(config, layer)
+        tiling: Tiling = smallest_tiling(geometry)
+        buffers = geometry.buffer_words(tiling, frozenset(o.root for o in (*layer.operands, layer.output)))
+        bytes_needed = BUFFERS * sum(buffers.values()) * config.array.rows
+        need = [f"activations: {bytes_needed} bytes for two buffers of each operand of its smallest tile, of "
+                f"{config.memory.activation_bytes} (memory.activation_bytes)"]
+        if layer.conv is not None:
+            chunk = geometry.chunks(tiling.channels)[0]
+            pixels = geometry.middle(geometry.rects(tiling)[0]).pixels
+            need += [
+                f"accumulators: {chunk.columns[1] * pixels} entries, of {config.memory.accumulator_entries} in a bank "
+                "(memory.accumulator_entries)",
+                f"parameters: {chunk.groups[1]} words, of {config.memory.parameter_groups} (memory.parameter_groups)",
+            ]
+        return ModelError(f"{layer.op} {layer.name!r} does not fit configuration {config.name!r}; enlarge what is "
+                          f"exceeded. It needs " + "; ".join(need))

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Emitting: from layers with their tilings and places to instructions, in an order in which they could run one by one.
+
+For each tile: the loads that it takes, EXEC into one accumulator bank, POST out of it, the store. That this overlaps is
+due to buffers that come in twos and rings, and to the scheduler, which lets everything start as early as it may.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
+from tilewright_hdl.isa import Exec, Instruction, Load, Memory, Post, Segment, Source
+from tilewright_hdl.bus_timing import memory_sizes
+
+from .allocate import Ring
+from .emit_operands import InputOperand, OutputOperand, Place
+from .graph import Conv2d
+from .layout import Block, Region, blocks, column_pieces, line, pack_parameters, pack_weights, wrap
+from .lower_layers import DeviceLayer, Window
+from .tiling import BUFFERS, Geometry, Tile, Tiling
+
+__all__ = ["Constants", "Emitted", "Emitter"]
+
+
+class Constants:
+    """The constant segment, while it grows: memory words, each in whole beats.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    sizes_only : bool
+        Keep no contents: for programs that are only timed.
+    """
+
+    def __init__(self, config: AcceleratorConfig, *, sizes_only: bool = False):
+        self._config = config
+        self._sizes_only = sizes_only
+        self._parts: list[bytes] = []
+        self._offsets: dict[Hashable, int] = {}
+        self._size = 0
+
+    def place(self, key: Hashable, words: int, bytes_of_word: int, make: Callable[[], npt.NDArray[Any]]) -> int:
+        """Byte offset of a constant; ``make`` gives its words, one a row, if they are new."""
+        if key in self._offsets:
+            return self._offsets[key]
+        beat_bytes = self._config.beats(bytes_of_word) * self._config.bus.data_bytes
+        offset = self._offsets[key] = self._size
+        self._size += words * beat_bytes
+        if not self._sizes_only:
+            padded = np.zeros((words, beat_bytes), np.uint8)
+            padded[:, :bytes_of_word] = np.ascontiguousarray(make()).view(np.uint8).reshape(words, bytes_of_word)
+            self._parts.append(padded.tobytes())
+        return offset
+
+    def image(self) -> bytes:
+        """The whole segment."""
+        return b"".join(self._parts)
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """An instruction without its tokens.
+
+    Members
+    -------
+    instruction : Instruction
+    layer : int
+    constant : bool
+        A load of weights, parameters or a table, which a later run need not repeat if nothing has overwritten them.
+    """
+
+    instruction: Instruction
+    layer: int
+    constant: bool = False
+
+
+class Emitter:
+    """Emits the layers of a run, in order.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    constants : Constants
+    weights_on_chip : bool
+        Emit no loads of weights and parameters: to time a layer whose weights come while the one before computes.
+    """
+
+    def __init__(self, config: AcceleratorConfig, constants: Constants, *, weights_on_chip: bool = False):
+        self.config = config
+        self.emitted: list[Emitted] = []
+        self.loaded: dict[str, int] = {}
+        """For each tensor that comes from main memory and stays on chip, the pixels that are there."""
+        self.parameters = Ring(config.memory.parameter_groups)
+        self._rings = {
+            Memory.WEIGHT: Ring(config.weight_words),
+            Memory.PARAMETER: self.parameters,
+            Memory.TABLE: Ring(config.post.tables),
+        }
+        self._constants = constants
+        self._weights_on_chip = weights_on_chip
+        self._bank = 1
+
+    def layer(self, number: int, layer: DeviceLayer, tiling: Tiling, places: dict[str, Place]) -> None:
+        """Emit a layer; ``places`` by role: ``source``, ``residual``, ``output``."""
+        _LayerEmitter(self, number, layer, tiling, places).emit()
+
+    def next_bank(self) -> int:
+        """Accumulator bank of the next tile."""
+        self._bank ^= 1
+        return self._bank
+
+    def constant(
+        self, number: int, memory: Memory, key: Hashable, words: int, make: Callable[[], npt.NDArray[Any]]
+    ) -> int:
+        """Address of constants on chip, after the loads that it takes to have them there.
+
+        Parameters
+        ----------
+        key : hashable
+            Equal for equal contents.
+        words : int
+            Words of ``memory``, except for a table: one.
+        make : callable
+            Gives the words.
+        """
+        ring = self._rings[memory]
+        scale = TABLE_ENTRIES // self.config.bus.data_bytes if memory is Memory.TABLE else 1
+        address = ring.find(key)
+        if address is None:
+            address = ring.put(key, words)
+            if not self._weights_on_chip:
+                size = memory_sizes(self.config)[memory][1]
+                dram = self._constants.place(key, words * scale, size, make)
+                for t in line(self.config, dram, address * scale, words * scale, size):
+                    load = Load(dram_address=t.dram_address, segment=Segment.CONSTANT, memory=memory,
+                                address=t.address, words=t.words)
+                    self.emitted.append(Emitted(load, number, constant=True))
+        return address * scale
+
+
+class _LayerEmitter:
+    """Emits one layer."""
+
+    def __init__(self, run: Emitter, number: int, layer: DeviceLayer, tiling: Tiling, places: dict[str, Place]):
+        self._run, self._config = run, run.config
+        self._number, self._layer, self._tiling = number, layer, tiling
+        self._geometry = Geometry(run.config, layer)
+        self._source = self._input("source", places)
+        self._residual = None if layer.residual is None else self._input("residual", places)
+        self._output = OutputOperand(run.config, layer.output, places["output"], self._emit)
+        # Parameters of the whole layer at once, if they leave room for those of a neighbour.
+        groups = -(-layer.output.channels // run.config.post.lanes)
+        self._whole_parameters = groups if BUFFERS * groups <= run.parameters.capacity else None
+
+    def _input(self, role: str, places: dict[str, Place]) -> InputOperand:
+        operand = self._geometry.operand(role)
+        return InputOperand(self._config, operand, places[role], self._emit, self._run.loaded)
+
+    def _emit(self, instruction: Instruction) -> None:
+        self._run.emitted.append(Emitted(instruction, self._number))
+
+    def emit(self) -> None:
+        layer, outer = self._layer, self._tiling.channels_outer
+        for tile in self._geometry.tiles(self._tiling):
+            bank = self._run.next_bank() if layer.conv is not None else 0
+            source = self._source.need(self._geometry.source_piece(tile))
+            piece = self._geometry.output_piece(tile, outer)
+            if layer.conv is None:
+                fields = self._activation_source(tile, source)
+            else:
+                self._convolve(layer.conv, tile, source, bank)
+                fields = self._accumulator_source(tile, bank)
+            if self._residual is not None:
+                residual = self._residual.need(piece)
+                fields |= _steps("residual", residual, tile)
+            if layer.table is not None:
+                fields["table_index"] = self._table(layer.table)
+            output = self._output.room(piece)
+            self._post(tile, fields | _steps("output", output, tile))
+            if outer or tile.last_of_rect:
+                self._output.done(output, piece)
+
+    def _convolve(self, conv: Conv2d, tile: Tile, source: Region, bank: int) -> None:
+        """EXEC instructions of a tile, each with the weights that it uses."""
+        middle, window = self._geometry.middle(tile.rect), self._layer.conv_window
+        rows = self._config.array.rows
+        first, count = tile.chunk.columns
+        for n, columns, block, accumulate in self._weight_pieces(conv, first, count):
+            words = columns * block.passes * rows
+            weights = self._run.constant(
+                self._number, Memory.WEIGHT, (self._number, n, columns, block), words,
+                partial(pack_weights, self._config, conv, n, columns, block))
+            y = window.start(0, middle.y) + block.ky[0] * window.dilation[0]
+            x = window.start(1, middle.x) + block.kx[0] * window.dilation[1]
+            self._emit(Exec(
+                input_address=source.word(y, x, block.t[0]), pad_value=self._layer.pad_value,
+                accumulate=accumulate, bank=bank, weight_address=weights, column_tiles=columns,
+                kernel_height=block.ky[1], kernel_width=block.kx[1], channel_tiles=block.t[1],
+                output_height=middle.height, output_width=middle.width,
+                input_height=self._layer.source.height, input_width=self._layer.source.width,
+                first_y=y, first_x=x, stride_y=window.stride[0], stride_x=window.stride[1],
+                dilation_y=window.dilation[0], dilation_x=window.dilation[1],
+                output_y_step=wrap(window.stride[0] * source.pitch_y),
+                output_x_step=wrap(window.stride[1] * source.pitch_x),
+                kernel_y_step=wrap(window.dilation[0] * source.pitch_y),
+                kernel_x_step=wrap(window.dilation[1] * source.pitch_x),
+                accumulator_address=(n - first) * middle.pixels,
+            ))
+
+    def _weight_pieces(self, conv: Conv2d, first: int, count: int) -> Iterator[tuple[int, int, Block, int]]:
+        """(first column tile, how many, block, accumulate) for each EXEC of a tile, within the limit of weight words."""
+        limit = max(1, self._tiling.weight_words // self._config.array.rows)
+        for run_first, run_count, tiles in column_pieces(self._config, conv):
+            low, high = max(first, run_first), min(first + count, run_first + run_count)
+            passes = conv.kernel[0] * conv.kernel[1] * tiles[1]
+            together = max(1, limit // passes)
+            for n in range(low, high, together):
+                for i, block in enumerate(blocks(conv.kernel, tiles, limit)):
+                    yield n, min(together, high - n), block, min(i, 1)
+
+    def _accumulator_source(self, tile: Tile, bank: int) -> dict[str, int]:
+        """Fields of POST that say where it finds a tile in the accumulators, and its parameters."""
+        middle, window = self._geometry.middle(tile.rect), self._layer.window
+        y, x = window.start(0, tile.rect.y), window.start(1, tile.rect.x)
+        return {
+            "source": Source.ACCUMULATOR,
+            "bank": bank,
+            "source_address": wrap((y - middle.y) * middle.width + x - middle.x),
+            "source_tile_step": middle.pixels,
+            **_window_steps(window, middle.width, 1),
+            "parameter_address": self._parameter_address(tile),
+        }
+
+    def _activation_source(self, tile: Tile, source: Region) -> dict[str, int]:
+        """Fields of POST that say where it finds a tile in the activations."""
+        window = self._layer.window
+        y, x = window.start(0, tile.rect.y), window.start(1, tile.rect.x)
+        return {
+            "source": Source.ACTIVATION,
+            "source_address": source.word(y, x, tile.chunk.words[0]),
+            "source_tile_step": 1,
+            **_window_steps(window, source.pitch_y, source.pitch_x),
+        }
+
+    def _parameter_address(self, tile: Tile) -> int:
+        first, count = tile.chunk.groups
+        parameters = self._layer.parameters
+        assert parameters is not None
+        low, words = (first, count) if self._whole_parameters is None else (0, self._whole_parameters)
+        address = self._run.constant(self._number, Memory.PARAMETER, (self._number, low, words), words,
+                                     partial(pack_parameters, self._config, parameters, low, words))
+        return address + first - low
+
+    def _table(self, table: bytes) -> int:
+        words = TABLE_ENTRIES // self._config.bus.data_bytes
+        address = self._run.constant(self._number, Memory.TABLE, table, 1, partial(np.frombuffer, table, np.uint8))
+        return address // words
+
+    def _post(self, tile: Tile, fields: dict[str, int]) -> None:
+        window, rect = self._layer.window, tile.rect
+        self._emit(Post(
+            **self._layer.post, **fields,
+            source_height=self._layer.middle.height, source_width=self._layer.middle.width,
+            output_height=rect.height, output_width=rect.width,
+            first_y=window.start(0, rect.y), first_x=window.start(1, rect.x),
+            window_height=window.kernel[0], window_width=window.kernel[1],
+            stride_y=window.stride[0], stride_x=window.stride[1],
+            dilation_y=window.dilation[0], dilation_x=window.dilation[1],
+            groups=tile.chunk.groups[1],
+        ))
+
+
+def _window_steps(window: Window, pitch_y: int, pitch_x: int) -> dict[str, int]:
+    """Steps of POST's source for a window over rows and pixels of given pitches."""
+    return {
+        "source_y_step": wrap(window.stride[0] * pitch_y),
+        "source_x_step": wrap(window.stride[1] * pitch_x),
+        "window_y_step": wrap(window.dilation[0] * pitch_y),
+        "window_x_step": wrap(window.dilation[1] * pitch_x),
+    }
+
+
+def _steps(name: str, region: Region, tile: Tile) -> dict[str, int]:
+    """Address and steps of POST's output or residual."""
+    return {
+        f"{name}_address": region.word(tile.rect.y, tile.rect.x, tile.chunk.words[0]),
+        f"{name}_y_step": region.pitch_y,
+        f"{name}_x_step": region.pitch_x,
+    }

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a canonical graph to a program: one list of steps."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.isa import Instruction, encode_program
+from tilewright_hdl.numerics import Rounding
+from tilewright_hdl.program import HostStep, Layer, Program, RunStep, TensorInfo
+from tilewright_sim.checker import check_program
+from tilewright_sim.cycle_model import simulate
+from tilewright_sim.layer_cycles import layer_cycles
+
+from .allocate_run import Arena, RunPlan, plan_run
+from .emit import Constants, Emitted, Emitter
+from .graph import Dequantize, Graph, HostOp, Node, Quantize, Reshape, image_shape
+from .lower import Phase, check_placeable, host_reason, partition, trim_ends
+from .lower_layers import DeviceLayer, Operand, alias_roots, lower_phase
+from .report import host_report, run_report
+from .tiling_search import ordered
+
+__all__ = ["compile_graph"]
+
+
+def compile_graph(
+    graph: Graph,
+    config: AcceleratorConfig,
+    *,
+    strict: bool = False,
+    rounding: Rounding = Rounding.SINGLE,
+    name: str = "network",
+) -> Program:
+    """Compile a graph as ``passes.canonicalize`` leaves it.
+
+    Parameters
+    ----------
+    graph : Graph
+    config : AcceleratorConfig
+    strict : bool
+        Refuse a graph of which a part must run on the host.
+    rounding : Rounding
+    name : str
+        Of the program, for people.
+
+    Raises
+    ------
+    ModelError
+        If the graph cannot run on this configuration: all operators that cannot, or the layer that does not fit.
+    """
+    graph = trim_ends(graph)
+    check_placeable(graph, config, strict=strict, rounding=rounding)
+    phases = partition(graph)
+    build = _Build(graph, config, rounding, phases)
+    for number, phase in enumerate(phases):
+        if phase.on_device:
+            layers = lower_phase(graph, phase.nodes, config, rounding=rounding, kept=build.kept(number),
+                                 roots=build.roots)
+            plan = plan_run(config, layers, {build.roots[t] for t in build.kept(number)}, build.arena)
+            emitted = _emit(config, layers, plan, build.constants)
+            program, order = ordered(config, [e.instruction for e in emitted])
+            check_program(config, program)
+            build.add_run(number, layers, plan, [emitted[i] for i in order], program)
+        else:
+            build.add_host(phase)
+    return build.program(name)
+
+
+def _emit(
+    config: AcceleratorConfig, layers: list[DeviceLayer], plan: RunPlan, constants: Constants
+) -> list[Emitted]:
+    """Instructions of a run, in an order in which they could run one by one."""
+    emitter = Emitter(config, constants)
+    emitter.loaded = dict.fromkeys(plan.from_memory, 0)
+    for number, (layer, choice, places) in enumerate(zip(layers, plan.choices, plan.places, strict=True)):
+        emitter.layer(number, layer, choice.tiling, places)
+    return emitter.emitted
+
+
+@dataclass
+class _Build:
+    """The program while it grows."""
+
+    graph: Graph
+    config: AcceleratorConfig
+    rounding: Rounding
+    phases: tuple[Phase, ...]
+    steps: list[RunStep | HostStep] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
+    reports: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.constants = Constants(self.config)
+        self.arena = Arena(self.config)
+        self.roots = alias_roots(self.graph, [n for phase in self.phases if phase.on_device for n in phase.nodes])
+        for number, phase in enumerate(self.phases):
+            if phase.on_device:
+                for tensor in (*self.read(number), *self.kept(number)):
+                    self.arena.place(self._operand(self.roots[tensor]))
+
+    def _operand(self, tensor: str) -> Operand:
+        return Operand(tensor, *image_shape(self.graph.tensor(tensor).shape))
+
+    def read(self, number: int) -> tuple[str, ...]:
+        """Tensors that a phase takes from outside."""
+        nodes = self.phases[number].nodes
+        made = {t for node in nodes for t in node.outputs}
+        return tuple(dict.fromkeys(t for node in nodes for t in node.inputs if t not in made))
+
+    def kept(self, number: int) -> tuple[str, ...]:
+        """Tensors of a phase that are wanted outside."""
+        wanted = set(self.graph.outputs)
+        for other, phase in enumerate(self.phases):
+            if other != number:
+                wanted.update(t for node in phase.nodes for t in node.inputs)
+        return tuple(t for node in self.phases[number].nodes for t in node.outputs if t in wanted)
+
+    def add_run(
+        self, number: int, layers: list[DeviceLayer], plan: RunPlan, emitted: list[Emitted],
+        program: list[Instruction],
+    ) -> None:
+        first = len(self.layers)
+        timing = simulate(self.config, program)
+        layer_of = tuple(e.layer for e in emitted)
+        cycles = layer_cycles(timing.profile, layer_of, timing.cycles)
+        self.layers += [
+            Layer(name=layer.name, op=layer.op, on=layer.on, macs=layer.macs, predicted_cycles=cycles.get(i, 0))
+            for i, layer in enumerate(layers)
+        ]
+        self.steps.append(RunStep(
+            code=encode_program(program), layer_of=tuple(first + i for i in layer_of),
+            inputs=self.read(number), outputs=self.kept(number),
+        ))
+        self.reports.append(run_report(self.config, layers, plan, emitted, first_layer=first))
+
+    def add_host(self, phase: Phase) -> None:
+        for node in phase.nodes:
+            reason = host_reason(node)
+            self.steps.append(_host_step(node, len(self.layers)))
+            self.reports.append(host_report(len(self.layers), reason))
+            self.layers.append(Layer(name=node.name, op=_host_op_name(node), on="host", reason=reason))
+
+    def program(self, name: str) -> Program:
+        named: Collection[str] = dict.fromkeys(
+            (*self.graph.inputs, *self.graph.outputs, *(t for s in self.steps for t in (*s.inputs, *s.outputs))))
+        return Program(
+            name=name, config=self.config, rounding=self.rounding, constants=self.constants.image(),
+            arena_bytes=self.arena.size, tensors={t: self._info(t) for t in named},
+            inputs=self.graph.inputs, outputs=self.graph.outputs, steps=tuple(self.steps),
+            layers=tuple(self.layers), report={"steps": self.reports},
+        )
+
+    def _info(self, name: str) -> TensorInfo:
+        tensor = self.graph.tensor(name)
+        return TensorInfo(
+            name=name, shape=tensor.shape, dtype=tensor.dtype, scale=tensor.scale, zero_point=tensor.zero_point,
+            batched=tensor.batched, arena_offset=self.arena.find(self.roots[name]),
+        )
+
+
+def _host_op_name(node: Node) -> str:
+    return node.target if isinstance(node, HostOp) else node.op
+
+
+def _host_step(node: Node, layer: int) -> HostStep:
+    if isinstance(node, HostOp):
+        return HostStep(kind="op", layer=layer, inputs=node.inputs, outputs=node.outputs, target=node.target,
+                        args=node.args, kwargs=node.kwargs, constants=node.constants)
+    if isinstance(node, Quantize):
+        return HostStep(kind="quantize", layer=layer, inputs=node.inputs, outputs=node.outputs, low=node.low,
+                        high=node.high)
+    assert isinstance(node, Dequantize | Reshape), node
+    kind = "dequantize" if isinstance(node, Dequantize) else "reshape"
+    return HostStep(kind=kind, layer=layer, inputs=node.inputs, outputs=node.outputs)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scheduling: which instruction waits for which, in what order the program lists them, and the semaphore tokens.
+
+Emission gives instructions in an order in which they could run one at a time. Two instructions of different engines
+that touch the same words, one of them writing, must keep that order. Each engine works in order and finishes in order,
+so knowing that an instruction is done is knowing that all before it on its engine are; *vector clocks* carry that
+knowledge along the tokens, and a token is only spent where it tells something new. As engines are in order, the k-th
+token from one engine to another is for the k-th instruction that waits for one.
+
+The fetch engine delivers instructions in program order, and blocks while the queue of the next one is full. So the
+program lists them in the order in which they will probably start.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.isa import ENGINES, Exec, Instruction, Load, Memory, Post, Store
+from tilewright_hdl.bus_timing import memory_sizes
+from tilewright_sim.accesses import Access, accesses
+
+__all__ = ["dependencies", "instruction_cycles", "place_tokens", "program_order"]
+
+Dependencies = list[tuple[int, ...]]
+
+
+class _History:
+    """Accesses of one engine to one memory, in order."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[int, Access]] = []
+
+    def latest_conflict(self, access: Access, known: int) -> int:
+        """Youngest instruction after ``known`` that conflicts with ``access``, or -1."""
+        for index, other in reversed(self.entries):
+            if index <= known:
+                return -1
+            if other.start < access.end and access.start < other.end and other.conflicts(access):
+                return index
+        return -1
+
+
+def dependencies(config: AcceleratorConfig, instructions: Sequence[Instruction]) -> Dependencies:
+    """For each instruction the earlier ones, of other engines, from which it needs a token.
+
+    The fewest that order all conflicting accesses, given that order within an engine is free.
+    """
+    history: dict[tuple[int, int], _History] = defaultdict(_History)
+    # What each engine knows to be done of every engine: the index of the youngest instruction, or -1.
+    known = [[-1] * len(ENGINES) for _ in ENGINES]
+    clocks: list[list[int]] = []
+    result: Dependencies = []
+    for index, instruction in enumerate(instructions):
+        engine = instruction.ENGINE
+        touched = accesses(config, instruction)
+        needs: dict[int, int] = {}
+        for other in ENGINES:
+            if other is engine:
+                continue
+            latest = max((history[other, a.memory].latest_conflict(a, known[engine][other]) for a in touched),
+                         default=-1)
+            if latest > known[engine][other]:
+                needs[other] = latest
+        kept = []
+        for other, needed in needs.items():
+            if not any(clocks[j][other] >= needed for o, j in needs.items() if o != other):
+                kept.append(needed)
+        for needed in kept:
+            known[engine] = [max(a, b) for a, b in zip(known[engine], clocks[needed], strict=True)]
+        known[engine][engine] = index
+        clocks.append(list(known[engine]))
+        result.append(tuple(sorted(kept)))
+        for access in touched:
+            history[engine, access.memory].entries.append((index, access))
+    return result
+
+
+def instruction_cycles(config: AcceleratorConfig, instruction: Instruction) -> int:
+    """Rough length of an instruction, good enough to compare and to sort by."""
+    if isinstance(instruction, Exec):
+        return instruction.passes * max(instruction.vectors, config.array.rows)
+    if isinstance(instruction, Post):
+        return instruction.steps
+    assert isinstance(instruction, Load | Store)
+    return instruction.words * instruction.rows * config.beats(memory_sizes(config)[Memory(instruction.memory)][1])
+
+
+_LATENCY = 40
+"""Rough cycles from the last word of an instruction to the start of one that waits for it; only for sorting."""
+
+
+def program_order(config: AcceleratorConfig, instructions: Sequence[Instruction], waits: Dependencies) -> list[int]:
+    """Order of the program: the given instructions by the time at which they would start if fetching took none.
+
+    Conflicting instructions and those of one engine keep their order.
+    """
+    starts, ends = [], []
+    free = dict.fromkeys(ENGINES, 0)
+    for instruction, needed in zip(instructions, waits, strict=True):
+        engine = instruction.ENGINE
+        start = max([free[engine], *(ends[j] for j in needed)])
+        # At least one cycle, so that who waits sorts behind whom it waits for.
+        free[engine] = start + max(1, instruction_cycles(config, instruction))
+        starts.append(start)
+        ends.append(free[engine] + _LATENCY)
+    return sorted(range(len(instructions)), key=lambda i: (starts[i], i))
+
+
+def place_tokens(
+    config: AcceleratorConfig, instructions: Sequence[Instruction], waits: Dependencies
+) -> list[Instruction]:
+    """Instructions with their ``wait`` and ``signal`` bits.
+
+    Where a semaphore would overflow, an instruction waits for a younger one than it must: later, but never wrong.
+    """
+    limit = (1 << config.semaphore_bits) - 1
+    channels: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    for index, instruction in enumerate(instructions):
+        for needed in waits[index]:
+            assert needed < index, "an instruction waits for a later one"
+            channels[instructions[needed].ENGINE, instruction.ENGINE].append((needed, index))
+    wait, signal = [0] * len(instructions), [0] * len(instructions)
+    for (source, target), pairs in channels.items():
+        for giver, taker in _within_capacity(pairs, limit):
+            signal[giver] |= 1 << target
+            wait[taker] |= 1 << source
+    return [
+        replace(instruction, index=i, wait=wait[i], signal=signal[i]) for i, instruction in enumerate(instructions)
+    ]
+
+
+def _within_capacity(pairs: list[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
+    """Tokens (giver, taker), both rising, such that at most ``limit`` are ever given and not yet taken."""
+    result: list[tuple[int, int]] = []
+    taken = 0
+    for giver, taker in pairs:
+        while taken < len(result) and result[taken][1] < giver:
+            taken += 1
+        if len(result) - taken >= limit:
+            # The youngest of those that still wait can as well wait for this one.
+            _, earlier = result.pop()
+            result.append((giver, earlier))
+        else:
+            result.append((giver, taker))
+    return result

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiles: the parts of a layer that go through the accumulators one at a time, and the candidates for their sizes.
+
+A tile is a rectangle of output pixels and a range of output channels. The array computes it into one accumulator bank
+while the post-processor works on the tile before in the other. Operands that are not on chip as a whole *stream*: the
+piece that a tile needs is brought into one of two buffers while the tile before computes from the other.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tilewright_hdl.config import AcceleratorConfig
+
+from .layout import Piece, Rect, column_pieces
+from .lower_layers import DeviceLayer, Operand
+
+__all__ = ["BUFFERS", "Chunk", "Geometry", "Tile", "Tiling", "candidates", "smallest_tiling"]
+
+BUFFERS = 2
+"""Buffers of a streamed operand: one in use, one on its way."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a layer is cut.
+
+    Members
+    -------
+    height, width : int
+        Output pixels of a tile.
+    channels : int
+        Output channels of a tile.
+    weight_words : int
+        Most words of weights that one EXEC uses.
+    channels_outer : bool
+        All rectangles of one channel range, then the next; else all channel ranges of one rectangle first.
+    """
+
+    height: int
+    width: int
+    channels: int
+    weight_words: int
+    channels_outer: bool = False
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A range of output channels: (first, count) in words, in column tiles and in lane groups."""
+
+    words: tuple[int, int]
+    columns: tuple[int, int]
+    groups: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Tile:
+    rect: Rect
+    chunk: Chunk
+    last_of_rect: bool
+    """Whether all channels of the rectangle are done with this tile."""
+
+
+class Geometry:
+    """Shapes that follow from a layer and the configuration."""
+
+    def __init__(self, config: AcceleratorConfig, layer: DeviceLayer):
+        self.config = config
+        self.layer = layer
+        self.step = layer.channel_step(config)
+
+    def words(self, operand: Operand) -> int:
+        """Words of a pixel."""
+        return -(-operand.channels // self.config.array.rows)
+
+    def chunks(self, channels: int) -> list[Chunk]:
+        """Ranges of ``channels`` output channels, the last one shorter."""
+        rows, columns, lanes = self.config.array.rows, self.config.array.columns, self.config.post.lanes
+        total = self.layer.output.channels
+
+        def span(low: int, high: int, unit: int) -> tuple[int, int]:
+            return low // unit, -(-high // unit) - low // unit
+
+        bounds = [(low, min(low + channels, total)) for low in range(0, total, channels)]
+        return [Chunk(span(*b, rows), span(*b, columns), span(*b, lanes)) for b in bounds]
+
+    def rects(self, tiling: Tiling) -> list[Rect]:
+        """Output rectangles, in order."""
+        out = self.layer.output
+        return [
+            Rect(y, x, min(tiling.height, out.height - y), min(tiling.width, out.width - x))
+            for y in range(0, out.height, tiling.height)
+            for x in range(0, out.width, tiling.width)
+        ]
+
+    def tiles(self, tiling: Tiling) -> Iterator[Tile]:
+        """Tiles in the order in which they are computed."""
+        rects, chunks = self.rects(tiling), self.chunks(tiling.channels)
+        if tiling.channels_outer:
+            for chunk in chunks:
+                for rect in rects:
+                    yield Tile(rect, chunk, chunk is chunks[-1])
+        else:
+            for rect in rects:
+                for chunk in chunks:
+                    yield Tile(rect, chunk, chunk is chunks[-1])
+
+    def middle(self, rect: Rect) -> Rect:
+        """What the post-processor reads for an output rectangle."""
+        layer = self.layer
+        (y, h), (x, w) = (layer.window.span(axis, rect[axis], rect[axis + 2], size)
+                          for axis, size in enumerate((layer.middle.height, layer.middle.width)))
+        return Rect(y, x, h, w)
+
+    def input(self, rect: Rect) -> Rect:
+        """What a tile reads of its source for an output rectangle."""
+        middle, source = self.middle(rect), self.layer.source
+        (y, h), (x, w) = (self.layer.conv_window.span(axis, middle[axis], middle[axis + 2], size)
+                          for axis, size in enumerate((source.height, source.width)))
+        return Rect(y, x, h, w)
+
+    def source_piece(self, tile: Tile) -> Piece:
+        """Piece of the source that a tile reads: all channels for a convolution, else its own."""
+        rect = self.input(tile.rect)
+        if self.layer.conv is None:
+            return Piece(rect, *tile.chunk.words)
+        return Piece(rect, 0, self.words(self.layer.source))
+
+    def output_piece(self, tile: Tile, channels_outer: bool) -> Piece:
+        """Piece of the output, and of the residual, that is on chip at a time around a tile."""
+        if channels_outer:
+            return Piece(tile.rect, *tile.chunk.words)
+        return Piece(tile.rect, 0, self.words(self.layer.output))
+
+    def buffer_words(self, tiling: Tiling, streamed: frozenset[str]) -> dict[str, int]:
+        """Words of one buffer for each operand that streams, by role: ``source``, ``residual``, ``output``."""
+        layer = self.layer
+        chunks = self.chunks(tiling.channels)
+        widest = max(chunk.words[1] for chunk in chunks)
+        whole = self.words(layer.output)
+        _, source = self._extents(tiling)
+        tile = min(tiling.height, layer.output.height) * min(tiling.width, layer.output.width)
+        sizes = {
+            "source": source * (widest if layer.conv is None else self.words(layer.source)),
+            "output": tile * (widest if tiling.channels_outer else whole),
+        }
+        if layer.residual is not None:
+            sizes["residual"] = sizes["output"]
+        return {role: n for role, n in sizes.items() if self.operand(role).root in streamed}
+
+    def _extents(self, tiling: Tiling) -> tuple[int, int]:
+        """Most pixels that a tile has in the middle and in the source."""
+        out = self.layer.output
+        rows = [Rect(y, 0, min(tiling.height, out.height - y), 1) for y in range(0, out.height, tiling.height)]
+        columns = [Rect(0, x, 1, min(tiling.width, out.width - x)) for x in range(0, out.width, tiling.width)]
+        middle, source = (max(f(r).height for r in rows) * max(f(c).width for c in columns)
+                          for f in (self.middle, self.input))
+        return middle, source
+
+    def operand(self, role: str) -> Operand:
+        """Operand of a role."""
+        operand = getattr(self.layer, role)
+        assert isinstance(operand, Operand)
+        return operand
+
+    def fits(self, tiling: Tiling, streamed: frozenset[str], words: int) -> bool:
+        """Whether tiles fit the accumulators and parameters, and buffers fit into ``words`` of activations."""
+        config, layer = self.config, self.layer
+        if layer.conv is not None:
+            chunk = max(self.chunks(tiling.channels), key=lambda c: c.columns[1])
+            pixels, _ = self._extents(tiling)
+            if chunk.columns[1] * pixels > config.memory.accumulator_entries:
+                return False
+            if chunk.groups[1] > config.memory.parameter_groups:
+                return False
+        return sum(BUFFERS * n for n in self.buffer_words(tiling, streamed).values()) <= words
+
+    @property
+    def widest_reduction(self) -> int:
+        """Weight words that one column tile needs at most."""
+        conv = self.layer.conv
+        if conv is None:
+            return 0
+        passes = max(tiles for _, _, (_, tiles) in column_pieces(self.config, conv)) * conv.kernel[0] * conv.kernel[1]
+        return passes * self.config.array.rows
+
+    @property
+    def total_weight_words(self) -> int:
+        """Weight words of the layer."""
+        conv = self.layer.conv
+        if conv is None:
+            return 0
+        tiles = sum(count * nt for _, count, (_, nt) in column_pieces(self.config, conv))
+        return tiles * conv.kernel[0] * conv.kernel[1] * self.config.array.rows
+
+
+def smallest_tiling(geometry: Geometry) -> Tiling:
+    """One output pixel, the fewest channels, one pass."""
+    return Tiling(1, 1, geometry.step, geometry.config.array.rows, channels_outer=True)
+
+
+def candidates(geometry: Geometry, streamed: frozenset[str], words: int) -> list[Tiling]:
+    """Tilings that fit, the largest tiles first.
+
+    Parameters
+    ----------
+    streamed : frozenset of str
+        Roots of the operands that are not on chip as a whole.
+    words : int
+        Activation words for the buffers of those.
+    """
+    layer, config = geometry.layer, geometry.config
+    out = layer.output
+    found: dict[Tiling, None] = {}
+    weights = sorted({max(config.array.rows, config.weight_words // part) for part in (4, 2)})
+    if layer.conv is None:
+        weights = [config.array.rows]
+    for channels in _channel_sizes(geometry):
+        orders = (False, True) if channels < out.channels else (False,)
+        for outer in orders:
+            shape = _largest(geometry, channels, outer, streamed, words)
+            if shape is None:
+                continue
+            for height in _heights(geometry, shape):
+                for limit in weights:
+                    if limit >= geometry.total_weight_words and limit != weights[-1]:
+                        continue
+                    tiling = Tiling(height, shape[1], channels, limit, channels_outer=outer)
+                    if outer and len(geometry.rects(tiling)) == 1:
+                        continue
+                    found[tiling] = None
+    return sorted(found, key=lambda t: (-t.height * t.width, -t.channels, t.channels_outer, -t.weight_words))
+
+
+def _channel_sizes(geometry: Geometry) -> list[int]:
+    """Channels of a tile: all, and halves of them in whole steps."""
+    step = geometry.step
+    steps = -(-geometry.layer.output.channels // step)
+    sizes = []
+    while steps not in sizes:
+        sizes.append(steps)
+        steps = max(1, -(-steps // 2))
+    return [s * step for s in sizes]
+
+
+def _largest(
+    geometry: Geometry, channels: int, outer: bool, streamed: frozenset[str], words: int
+) -> tuple[int, int] | None:
+    """Height and width of the largest tile that fits: whole rows if one fits, else part of one."""
+    out = geometry.layer.output
+
+    def fits(height: int, width: int) -> bool:
+        return geometry.fits(Tiling(height, width, channels, 1, channels_outer=outer), streamed, words)
+
+    if fits(1, out.width):
+        return _bisect(out.height, lambda height: fits(height, out.width)), out.width
+    if fits(1, 1):
+        return 1, _bisect(out.width, lambda width: fits(1, width))
+    return None
+
+
+def _bisect(high: int, fits: Callable[[int], bool]) -> int:
+    """Largest number up to ``high`` that fits; 1 does."""
+    low = 1
+    while low < high:
+        half = (low + high + 1) // 2
+        if fits(half):
+            low = half
+        else:
+            high = half - 1
+    return low
+
+
+def _heights(geometry: Geometry, shape: tuple[int, int]) -> list[int]:
+    """Heights of tiles: the largest, and even divisions into as many tiles and more."""
+    height, total = shape[0], geometry.layer.output.height
+    parts = -(-total // height)
+    return sorted({height, *(-(-total // min(total, parts * k)) for k in (1, 2, 3, 4, 8))}, reverse=True)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search for a layer's tiling: candidates by a rough count first, the best of those by the cycle model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.isa import ENGINES, Instruction
+from tilewright_sim.cycle_model import simulate
+
+from .allocate import BlockRequest, pack
+from .emit import Constants, Emitter
+from .emit_operands import Place
+from .lower_layers import DeviceLayer
+from .schedule import dependencies, instruction_cycles, place_tokens, program_order
+from .tiling import BUFFERS, Geometry, Tiling, candidates
+
+__all__ = ["Choice", "ROLES", "bank_wishes", "ordered", "search"]
+
+ROLES = ("source", "residual", "output")
+MODELLED = 6
+"""Candidates that the cycle model sees."""
+MOST_TILES = 256
+"""Candidates with more tiles than this, and than twice those of the largest, are left out."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A layer's tiling.
+
+    Members
+    -------
+    tiling : Tiling
+    cycles : int
+        Of the layer alone, by the cycle model.
+    first_fit : Tiling
+        The largest tiles that fit, which is what one would take without a search.
+    first_fit_cycles : int
+    """
+
+    tiling: Tiling
+    cycles: int
+    first_fit: Tiling
+    first_fit_cycles: int
+
+
+def ordered(config: AcceleratorConfig, instructions: list[Instruction]) -> tuple[list[Instruction], list[int]]:
+    """A program, with semaphore tokens, of instructions that could run one by one; and the place each came from."""
+    waits = dependencies(config, instructions)
+    order = program_order(config, instructions, waits)
+    place = {old: new for new, old in enumerate(order)}
+    moved = [tuple(sorted(place[j] for j in waits[old])) for old in order]
+    return place_tokens(config, [instructions[old] for old in order], moved), order
+
+
+def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[str], words: int) -> Choice | None:
+    """Best tiling of a layer.
+
+    Parameters
+    ----------
+    streamed : frozenset of str
+        Roots of operands that are not on chip as a whole.
+    words : int
+        Activation words that their buffers may take.
+
+    Returns
+    -------
+    Choice, or None
+        ``None`` if not even the smallest tile fits.
+    """
+    geometry = Geometry(config, layer)
+    tilings = candidates(geometry, streamed, words)
+    if not tilings:
+        return None
+    counts = {t: len(geometry.rects(t)) * len(geometry.chunks(t.channels)) for t in tilings}
+    most = max(MOST_TILES, 2 * min(counts.values()))
+    tilings = [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)]
+    programs = {t: _alone(geometry, t, streamed) for t in tilings}
+    best = sorted(tilings, key=lambda t: _rough_cycles(config, programs[t]))[:MODELLED]
+    cycles = {t: _modelled_cycles(config, programs[t]) for t in dict.fromkeys((*best, tilings[0]))}
+    tiling = min(cycles, key=lambda t: cycles[t])
+    return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]])
+
+
+def bank_wishes(layer: DeviceLayer, names: Mapping[str, str]) -> dict[frozenset[str], int]:
+    """Blocks that should not share a bank, since two engines read them at the same time, with the reads at stake.
+
+    ``names`` gives the block of each role.
+    """
+    wishes: dict[frozenset[str], int] = {}
+    pixels = layer.output.height * layer.output.width * layer.output.channels
+    for other in ("residual", "output"):
+        if other in names and names[other] != names["source"]:
+            # The residual is read for every tile; the output only if it is stored.
+            wishes[frozenset((names["source"], names[other]))] = pixels * (4 if other == "residual" else 1)
+    return wishes
+
+
+def _alone(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> list[Instruction]:
+    """Instructions of a layer by itself, its whole operands on chip already."""
+    config, layer = geometry.config, geometry.layer
+    # Weights that leave room for a neighbour's come while that one computes.
+    prefetched = BUFFERS * geometry.total_weight_words <= config.weight_words
+    emitter = Emitter(config, Constants(config, sizes_only=True), weights_on_chip=prefetched)
+    emitter.layer(0, layer, tiling, _places_alone(geometry, tiling, streamed))
+    return [e.instruction for e in emitter.emitted]
+
+
+def _places_alone(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> dict[str, Place]:
+    config, layer = geometry.config, geometry.layer
+    buffers = geometry.buffer_words(tiling, streamed)
+    roles = [r for r in ROLES if getattr(layer, r) is not None]
+    requests, names = [], {}
+    for role in roles:
+        operand = geometry.operand(role)
+        words = BUFFERS * buffers[role] if role in buffers else geometry.words(operand) * operand.height * operand.width
+        names[role] = role if role in buffers else operand.root
+        requests.append(BlockRequest(names[role], words, 0, 0))
+    unique = list({r.name: r for r in requests}.values())
+    placed = pack(config.activation_words, unique, bank_words=config.activation_bank_words,
+                  apart=bank_wishes(layer, names))
+    # An output in the place of a dying operand does not fit beside it, and need not.
+    at = placed if placed is not None else dict.fromkeys((r.name for r in unique), 0)
+    places, dram = {}, 0
+    for role in roles:
+        operand, address = geometry.operand(role), at[names[role]]
+        if role in buffers:
+            places[role] = Place(tuple(address + i * buffers[role] for i in range(BUFFERS)), dram)
+            word = config.beats(config.array.rows) * config.bus.data_bytes
+            dram += geometry.words(operand) * operand.height * operand.width * word
+        else:
+            places[role] = Place((address,), None)
+    return places
+
+
+def _rough_cycles(config: AcceleratorConfig, instructions: list[Instruction]) -> int:
+    """Cycles of the busiest engine, and of the ends where nothing overlaps."""
+    busy = dict.fromkeys(ENGINES, 0)
+    last = dict.fromkeys(ENGINES, 0)
+    for instruction in instructions:
+        last[instruction.ENGINE] = instruction_cycles(config, instruction)
+        busy[instruction.ENGINE] += last[instruction.ENGINE] + 10
+    busiest = max(ENGINES, key=lambda e: busy[e])
+    return busy[busiest] + sum(n for e, n in last.items() if e is not busiest)
+
+
+def _modelled_cycles(config: AcceleratorConfig, instructions: list[Instruction]) -> int:
+    program, _ = ordered(config, instructions)
+    return simulate(config, program).cycles
