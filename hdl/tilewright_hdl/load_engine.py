@@ -6,10 +6,11 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .axi import ReadChannel
+from .bus_timing import memory_sizes
 from .config import AcceleratorConfig
 from .isa import Load
 from .isa_layout import instruction_layout
-from .load_writer import LoadWriter, load_memories, memory_sizes
+from .load_writer import LoadWriter, load_memories
 from .ports import FaultLayout
 from .transfer_front import TransferFront
 

@@ -6,23 +6,14 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .axi import BeatLayout
+from .bus_timing import memory_sizes
 from .config import AcceleratorConfig, bits_for
 from .isa import Memory
 from .ports import FaultLayout, MemoryWrite
 from .registers import ErrorCode
-from .word_walker import WordLayout, WordsLayout, WordWalker
+from .word_walker import WordsLayout, WordWalker
 
-__all__ = ["LoadWriter", "load_memories", "memory_sizes"]
-
-
-def memory_sizes(config: AcceleratorConfig) -> dict[Memory, tuple[int, int]]:
-    """Words, and bytes in a word, of the memories that a LOAD writes."""
-    return {
-        Memory.ACTIVATION: (config.activation_words, config.array.rows),
-        Memory.WEIGHT: (config.weight_words, config.array.columns),
-        Memory.PARAMETER: (config.memory.parameter_groups, config.parameter_word_bytes),
-        Memory.TABLE: (config.table_words, config.bus.data_bytes),
-    }
+__all__ = ["LoadWriter", "load_memories"]
 
 
 def load_memories(config: AcceleratorConfig) -> dict[Memory, MemoryWrite]:

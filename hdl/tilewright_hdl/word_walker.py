@@ -10,7 +10,7 @@ from .isa_layout import instruction_layout
 from .stream_fifo import StreamFifo
 from .timing import IN_FLIGHT
 
-__all__ = ["WordLayout", "WordsLayout", "WordWalker"]
+__all__ = ["WordLayout", "WordWalker", "WordsLayout"]
 
 _FIELDS = ("memory", "address", "words", "rows", "stride", "index")
 
