@@ -14,10 +14,13 @@ from pathlib import Path
 
 from tilewright_hdl.errors import SimulationError
 
-__all__ = ["SimulationBuildError", "Toolchain", "missing_fst_packages", "toolchain"]
+__all__ = ["FST_PACKAGES", "SimulationBuildError", "Toolchain", "missing_fst_packages", "toolchain"]
 
 _OLDEST = (5, 30)
 _FST_HEADERS = {"lz4.h": "liblz4-dev", "zlib.h": "zlib1g-dev"}
+
+FST_PACKAGES = tuple(_FST_HEADERS.values())
+"""System packages of which a model with FST waveforms needs the headers."""
 
 
 class SimulationBuildError(SimulationError):

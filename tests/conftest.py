@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of all tests."""
+
+from hypothesis import settings
+
+# The same examples in each run, so that a red test stays red; no deadline, since the first example builds a simulator.
+settings.register_profile("tilewright", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("tilewright")
