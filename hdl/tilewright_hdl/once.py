@@ -22,6 +22,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from .config import AcceleratorConfig
+from .netlist import elaborate, module_ports
+from .verilog_writer import write_module
 
 __all__ = ["VerilogLibrary", "emit_verilog", "module_name", "once"]
 
@@ -38,6 +40,10 @@ class VerilogLibrary:
     def __init__(self) -> None:
         self.modules: dict[str, str] = {}
         self._known: dict[str, tuple[type, wiring.Signature]] = {}
+
+    def define_text(self, name: str, text: str) -> None:
+        """Add the module ``name`` as Verilog text; a second text of that name is the same."""
+        assert self.modules.setdefault(name, text) == text, f"two modules have the name {name!r}"
 
     def define(self, name: str, component_class: type, make: Callable[[], Any]) -> wiring.Signature:
         """Add the module ``name``, unless it is there already, and return its signature."""
@@ -91,7 +97,7 @@ def once(platform: object, component_class: type, *arguments: Any) -> Callable[[
         return make
     name = module_name(component_class, *arguments)
     signature = platform.define(name, component_class, make)
-    names = _port_names(platform.modules[name])
+    names = set(module_ports(platform.modules[name]))
     return lambda: _StandIn(signature, name, names)
 
 
@@ -134,15 +140,7 @@ def _flat_ports(component: Any) -> dict[str, tuple[Value, wiring.Flow]]:
     }
 
 
-def _port_names(text: str) -> set[str]:
-    """Names in the head of the only or last module of a text."""
-    heads = re.findall(r"^module \S+\((.*)\);$", text, re.MULTILINE)
-    return set(heads[-1].split(", "))
-
-
 def _convert(component: Any, name: str, library: VerilogLibrary) -> str:
-    from amaranth.back import verilog
-
     fragment = Fragment.get(component, library)
     # Whether a port is an input follows from the design: it is what nothing drives.
     ports = {port: (value, None) for port, (value, _) in _flat_ports(component).items()}
@@ -150,4 +148,4 @@ def _convert(component: Any, name: str, library: VerilogLibrary) -> str:
         domain = ClockDomain("sync", reset_less=True)
         fragment.add_domains(domain)
         ports["clk"] = domain.clk, None
-    return str(verilog.convert(fragment, name=name, ports=ports, emit_src=False, strip_internal_attrs=True))
+    return write_module(name, elaborate(fragment, name, ports, library.modules))

@@ -8,17 +8,23 @@ they cannot drift. Nothing here imports Amaranth.
 from dataclasses import dataclass
 from typing import Self
 
-from .config import AcceleratorConfig, PostConfig
-from .isa import Combine, Instruction, Post, Source
+from .config import AcceleratorConfig, ArrayConfig, PostConfig
+from .isa import Combine, Exec, Instruction, Post, Source
 from .numerics import Rounding
 
 __all__ = [
     "DEADLOCK_CYCLES",
+    "EXEC_READ",
     "IN_FLIGHT",
     "MULTIPLY",
     "QUEUE_DELAY",
     "PostStages",
+    "array_delay",
     "decode_cycles",
+    "exec_cycles",
+    "exec_drain",
+    "exec_pass",
+    "exec_start",
     "post_cycles",
     "post_interval",
     "requantize_delay",
@@ -124,3 +130,45 @@ def post_cycles(config: AcceleratorConfig, instruction: Post) -> int:
     stages = PostStages.of(config.post)
     latency = stages.latency(Source(instruction.source), Combine(instruction.combine))
     return instruction.steps * post_interval(instruction) + latency
+
+
+EXEC_READ = 2
+"""Cycles from the issue of a vector (its read is granted) to the vector at the array's edge: memory, then padding."""
+
+
+def array_delay(array: ArrayConfig) -> int:
+    """Cycles from a vector at the array's edge to its sum below column 0."""
+    return array.rows
+
+
+def exec_start(config: AcceleratorConfig) -> int:
+    """Cycles from the transfer of an ``EXEC`` into an idle engine to the issue of its first vector.
+
+    In the first of them the instruction is taken, in the others all but the last row of its first weight tile are read.
+    """
+    return config.array.rows
+
+
+def exec_pass(config: AcceleratorConfig, vectors: int) -> int:
+    """Cycles from the first vector of a pass to that of the next pass, if no read of an activation has to wait."""
+    return max(vectors, config.array.rows)
+
+
+def exec_drain(config: AcceleratorConfig) -> int:
+    """Cycles from the issue of the last vector to ``done``, when its sums stand in the accumulators of all columns."""
+    return EXEC_READ + array_delay(config.array) + config.array.columns - 1
+
+
+def exec_cycles(config: AcceleratorConfig, instruction: Exec) -> int:
+    """Cycles from the transfer of an ``EXEC`` into an idle engine to ``done``, if no read of an activation has to wait.
+
+    Back to back, time does not start anew. Let ``x`` be the cycle in which an instruction is transferred, ``first`` and
+    ``last`` the cycles in which the first and the last vector of the latest pass of its predecessor are issued. Then its
+    own first vector is issued in cycle ``max(last + 1, first + rows, x + rows)``. Passes of one instruction follow each
+    other in the same way, with no ``x``. A vector whose read is not granted is issued in the cycle of its grant, and those
+    behind it follow one a cycle. The engine can take an instruction from two cycles after the cycle on in which it
+    *began* the last pass of the one before. It begins a pass when the vector that precedes it moves on to be read, but not
+    before two cycles before the first read that its weights allow; if no read has to wait it is ready in cycle ``first``.
+    """
+    last_pass = (instruction.passes - 1) * exec_pass(config, instruction.vectors)
+    return exec_start(config) + last_pass + instruction.vectors - 1 + exec_drain(config)

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weight-stationary systolic array.
+
+Dataflow
+--------
+PE (r, c) stands in row r (input channel) and column c (output channel). A vector given in cycle t enters row r in cycle
+t + r and moves right by one PE a cycle; partial sums move down by one PE a cycle; so PE (r, c) sees that vector in cycle
+t + r + c. ``swap`` moves with the vector: where it passes, the PE goes over from its weight to its shadow weight.
+
+The next weights
+----------------
+The shadow registers of a column are a chain that shifts down, and the R words of a tile (last row first) take R cycles to
+find their places. The chain need not wait until a swap has gone through the whole column: row r takes no part in a load
+before the first word gets there. For a load begun in cycle a, row r shifts in cycles a + r to a + R - 1. A swap given in
+cycle s reads the shadow of row r in cycle s + r, so a load may begin in the very cycle a = s: it *chases* the
+wave. Its own swap may be given when row 0 has its word, in cycle a + R. The enables move right by one column a cycle,
+as the words' skew does, so that every column behaves like the first.
+
+Hence the time between swaps is the larger of the number of vectors and R, and there is no other bubble.
+"""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import ArrayConfig
+from .once import once
+from .pe import PE
+from .skew import Skew
+from .timing import array_delay
+
+__all__ = ["Mesh", "SystolicArray"]
+
+
+class Mesh(wiring.Component):
+    """The PEs and the wires between them. All inputs and outputs are skewed.
+
+    Parameters
+    ----------
+    config : :class:`ArrayConfig`
+
+    Members
+    -------
+    activations : ``In(ArrayLayout(signed(8), rows))``
+    swap, load : ``In(rows)``
+        To column 0, one bit for each row.
+    weights : ``In(ArrayLayout(signed(8), columns))``
+        To the tops of the shadow chains.
+    sums : ``Out(ArrayLayout(signed(sum_bits), columns))``
+        Below the last row.
+    """
+
+    activations: Any
+    swap: Signal
+    load: Signal
+    weights: Any
+    sums: Any
+
+    def __init__(self, config: ArrayConfig):
+        self._config = config
+        super().__init__({
+            "activations": In(data.ArrayLayout(signed(8), config.rows)),
+            "swap": In(config.rows),
+            "load": In(config.rows),
+            "weights": In(data.ArrayLayout(signed(8), config.columns)),
+            "sums": Out(data.ArrayLayout(signed(config.sum_bits), config.columns)),
+        })
+
+    @property
+    def config(self) -> ArrayConfig:
+        return self._config
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+
+        rows, columns = self._config.rows, self._config.columns
+        make = once(platform, PE, self._config.sum_bits)
+        pes = [[make() for _ in range(columns)] for _ in range(rows)]
+        for r, row in enumerate(pes):
+            for c, pe in enumerate(row):
+                m.submodules[f"pe_{r}_{c}"] = pe
+                if c == 0:
+                    left = (self.activations[r], self.swap[r], self.load[r])
+                else:
+                    neighbour = row[c - 1]
+                    left = (neighbour.activation_out, neighbour.swap_out, neighbour.load_out)
+                above = (self.weights[c], 0) if r == 0 else (pes[r - 1][c].weight_out, pes[r - 1][c].sum_out)
+                m.d.comb += [
+                    Cat(pe.activation, pe.swap, pe.load).eq(Cat(*left)),
+                    pe.weight.eq(above[0]),
+                    pe.sum.eq(above[1]),
+                ]
+        for c, pe in enumerate(pes[-1]):
+            m.d.comb += self.sums[c].eq(pe.sum_out)
+
+        return m
+
+
+class SystolicArray(wiring.Component):
+    """Matrix of weights times one vector a cycle; the next matrix is loaded meanwhile.
+
+    Latency
+    -------
+    ``delay`` cycles for column 0, and one more for each column to the right.
+
+    Parameters
+    ----------
+    config : :class:`ArrayConfig`
+
+    Members
+    -------
+    vector : ``In(ArrayLayout(signed(8), rows))``
+        One element for each row. Every cycle counts: whether a vector means something is for the receiver of the sums
+        to know.
+    swap : ``In(1)``
+        From this vector on use the weights that were loaded last.
+    weights : ``In(ArrayLayout(signed(8), columns))``
+        Row of a weight tile, while ``load`` is high.
+    load : ``In(1)``
+        High for ``rows`` cycles on end; the last row of the tile comes first.
+    load_first : ``In(1)``
+        First of these cycles. Must not come before the cycle with the last ``swap``; the next ``swap`` must not come
+        before ``rows`` cycles later. Loads may follow each other directly.
+    sums : ``Out(ArrayLayout(signed(sum_bits), columns))``
+        Column ``c`` is ``c`` cycles behind column 0.
+    """
+
+    vector: Any
+    swap: Signal
+    weights: Any
+    load: Signal
+    load_first: Signal
+    sums: Any
+
+    def __init__(self, config: ArrayConfig):
+        if not isinstance(config, ArrayConfig):
+            raise TypeError(f"config must be an ArrayConfig, not {config!r}")
+        self._config = config
+        super().__init__({
+            "vector": In(data.ArrayLayout(signed(8), config.rows)),
+            "swap": In(1),
+            "weights": In(data.ArrayLayout(signed(8), config.columns)),
+            "load": In(1),
+            "load_first": In(1),
+            "sums": Out(data.ArrayLayout(signed(config.sum_bits), config.columns)),
+        })
+
+    @property
+    def config(self) -> ArrayConfig:
+        return self._config
+
+    @property
+    def delay(self) -> int:
+        """Cycles from a vector to its sum in column 0."""
+        return array_delay(self._config)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+
+        rows, columns = self._config.rows, self._config.columns
+        m.submodules.mesh = mesh = Mesh(self._config)
+        m.submodules.vector_skew = vector_skew = Skew(signed(8), rows)
+        m.submodules.weight_skew = weight_skew = Skew(signed(8), columns)
+
+        swapped = Signal(rows - 1)
+        m.d.sync += swapped.eq(Cat(self.swap, swapped))
+
+        # Row r joins a load r cycles after it began, and all rows leave it together.
+        joined = Signal(rows - 1)
+        loading = Cat(self.load, joined & (self.load & ~self.load_first).replicate(rows - 1))
+        m.d.sync += joined.eq(loading)
+
+        m.d.comb += [
+            vector_skew.i.eq(self.vector),
+            weight_skew.i.eq(self.weights),
+            mesh.activations.eq(vector_skew.o),
+            mesh.swap.eq(Cat(self.swap, swapped)),
+            mesh.load.eq(loading),
+            mesh.weights.eq(weight_skew.o),
+            self.sums.eq(mesh.sums),
+        ]
+        return m

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Middle of the compute engine: from passes to vectors, straight out of the activation scratchpad (implicit im2col)."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .accumulators import AccumulatorWrite
+from .config import AcceleratorConfig, bits_for
+from .isa import ADDRESS_BITS, Exec, field_specs
+from .loop_nest import LoopNest
+from .pass_sequencer import COORDINATE, PassLayout
+from .ports import MemoryRead
+
+__all__ = ["VectorStreamer"]
+
+_SPECS = {spec.name: spec for spec in field_specs(Exec)}
+
+
+class VectorStreamer(wiring.Component):
+    """Read the vectors of passes, one a cycle with no gap between passes, and say where their sums go.
+
+    Latency
+    -------
+    A vector is *issued* in the cycle in which its read is granted; padding is issued without a read. The first vector of a
+    pass is issued two cycles after the pass was taken, at the earliest. ``vector`` follows ``EXEC_READ`` cycles after the
+    issue, everything else one cycle after it.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+
+    Members
+    -------
+    passes : ``In(stream.Signature(PassLayout()))``
+    activation : ``Out(MemoryRead(...))``
+    vector : ``Out(ArrayLayout(signed(8), rows))``
+    swap : ``Out(1)``
+        Beside ``vector``: it is the first of a pass.
+    swapped : ``Out(1)``
+        A pass's first vector was issued in the cycle before.
+    write : ``Out(AccumulatorWrite)``
+        Where the sums of the vector that was issued in the cycle before go.
+    finish : ``Out(1)``
+        Beside ``write``: it was the last vector of an instruction.
+    stop : ``In(1)``
+        Level: issue nothing.
+    active : ``Out(1)``
+        Vectors of a pass that was taken have not been issued.
+    stall : ``Out(1)``
+        A vector waits for its read.
+    empty : ``Out(1)``
+        No vector could be issued even if every read were granted.
+    outside : ``Out(1)``
+        A vector must not be issued, because a word that it needs lies outside of a memory. Holds until reset.
+    index : ``Out(20)``
+        Its instruction.
+    """
+
+    passes: Any
+    activation: Any
+    vector: Any
+    swap: Signal
+    swapped: Signal
+    write: Any
+    finish: Signal
+    stop: Signal
+    active: Signal
+    stall: Signal
+    empty: Signal
+    outside: Signal
+    index: Signal
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        entries = config.memory.accumulator_entries
+        super().__init__({
+            "passes": In(stream.Signature(PassLayout())),
+            "activation": Out(MemoryRead(bits_for(config.activation_words), 8 * config.array.rows)),
+            "vector": Out(data.ArrayLayout(signed(8), config.array.rows)),
+            "swap": Out(1),
+            "swapped": Out(1),
+            "write": Out(AccumulatorWrite(bits_for(entries))),
+            "finish": Out(1),
+            "stop": In(1),
+            "active": Out(1),
+            "stall": Out(1),
+            "empty": Out(1),
+            "outside": Out(1),
+            "index": Out(_SPECS["index"].bits),
+        })
+        # One bit more than an entry's address, so that the end of the bank does not wrap to the beginning.
+        entry = 1 + max(_SPECS["accumulator_address"].bits, bits_for(entries))
+        self._issue_layout = data.StructLayout({
+            "address": ADDRESS_BITS,
+            "entry": entry,
+            "inside": 1,
+            "swap": 1,
+            "last": 1,
+            "fresh": 1,
+            "bank": 1,
+            "bad": 1,
+            "pad": signed(8),
+            "index": _SPECS["index"].bits,
+        })
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        return self._config
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+
+        # A vector stands first in the loop nest, then in `issue` until its read is granted.
+        in_nest = Signal()
+        in_issue = Signal()
+        issue = Signal(self._issue_layout, reset_less=True)
+        step = Signal()
+        granted = Signal()
+        candidate, last_of_pass = self._walk(m, step)
+        m.d.comb += [
+            step.eq(in_nest & (~in_issue | granted)),
+            self.passes.ready.eq(~in_nest | (step & last_of_pass)),
+        ]
+        with m.If(self.passes.valid & self.passes.ready):
+            m.d.sync += in_nest.eq(1)
+        with m.Elif(step & last_of_pass):
+            m.d.sync += in_nest.eq(0)
+        with m.If(step):
+            m.d.sync += [issue.eq(candidate), in_issue.eq(1)]
+        with m.Elif(granted):
+            m.d.sync += in_issue.eq(0)
+
+        # Whatever is wrong comes to light in the order of the program, because it is only looked at here.
+        wanted = Signal()
+        m.d.comb += [
+            self.outside.eq(in_issue & (
+                issue.bad
+                | (issue.entry >= self._config.memory.accumulator_entries)
+                | (issue.inside & (issue.address >= self._config.activation_words))
+            )),
+            wanted.eq(in_issue & ~self.outside & ~self.stop),
+            self.activation.valid.eq(wanted & issue.inside),
+            self.activation.address.eq(issue.address),
+            granted.eq(wanted & (~issue.inside | self.activation.ready)),
+            self.stall.eq(self.activation.valid & ~self.activation.ready),
+            self.active.eq(in_nest | in_issue),
+            self.empty.eq(~in_issue),
+            self.index.eq(issue.index),
+        ]
+        self._deliver(m, issue, granted)
+        return m
+
+    def _walk(self, m: Module, step: Signal) -> tuple[Any, Signal]:
+        """Add the loops over the vectors of a pass; describe the vector they stand at, and tell whether it is the last."""
+        taken = self.passes.p
+        begin = Signal()
+        current = Signal(PassLayout(), reset_less=True)
+        m.d.comb += begin.eq(self.passes.valid & self.passes.ready)
+        with m.If(begin):
+            m.d.sync += current.eq(taken)
+
+        shared = current.instruction
+        m.submodules.nest = nest = self._nest()
+        m.d.comb += [
+            nest.load.eq(begin),
+            nest.advance.eq(step),
+            nest.start.address.eq(taken.address),
+            nest.start.y.eq(taken.y),
+            nest.start.x.eq(taken.x),
+            nest.count.row.eq(shared.output_height),
+            nest.count.column.eq(shared.output_width),
+            nest.step.address_row.eq(shared.output_y_step),
+            nest.step.address_column.eq(shared.output_x_step),
+            nest.step.y_row.eq(shared.stride_y),
+            nest.step.x_column.eq(shared.stride_x),
+        ]
+
+        # Entries are counted: every pass of a tile begins where the tile began, the next tile behind it.
+        entry = Signal(self._issue_layout["entry"].shape)
+        tile = Signal.like(entry)
+        following = Signal.like(entry)
+        opening = Signal.like(entry)
+        m.d.comb += [
+            following.eq(entry + step),
+            opening.eq(Mux(taken.first, taken.instruction.accumulator_address, following)),
+        ]
+        with m.If(begin & taken.opens):
+            m.d.sync += [tile.eq(opening), entry.eq(opening)]
+        with m.Elif(begin):
+            m.d.sync += entry.eq(tile)
+        with m.Else():
+            m.d.sync += entry.eq(following)
+
+        at, first = nest.value, nest.first.row & nest.first.column
+        candidate = Signal(self._issue_layout)
+        m.d.comb += [
+            candidate.address.eq(at.address),
+            candidate.entry.eq(entry),
+            candidate.inside.eq(
+                (at.y >= 0) & (at.y < shared.input_height) & (at.x >= 0) & (at.x < shared.input_width)
+            ),
+            candidate.swap.eq(first),
+            candidate.last.eq(nest.done & current.last),
+            candidate.fresh.eq(current.opens & ~shared.accumulate),
+            candidate.bank.eq(shared.bank),
+            candidate.bad.eq(current.bad),
+            candidate.pad.eq(shared.pad_value),
+            candidate.index.eq(shared.index),
+        ]
+        return candidate, nest.done
+
+    @staticmethod
+    def _nest() -> LoopNest:
+        step = unsigned(ADDRESS_BITS)
+        return LoopNest(
+            {"row": _SPECS["output_height"].bits, "column": _SPECS["output_width"].bits},
+            {
+                "address": (unsigned(ADDRESS_BITS), {"row": step, "column": step}),
+                "y": (COORDINATE, {"row": unsigned(_SPECS["stride_y"].bits)}),
+                "x": (COORDINATE, {"column": unsigned(_SPECS["stride_x"].bits)}),
+            },
+        )
+
+    def _deliver(self, m: Module, issue: Any, granted: Signal) -> None:
+        """Add what follows the issue of a vector: its word or padding, and the accumulators that it goes to."""
+        inside = Signal(reset_less=True)
+        pad = Signal(signed(8), reset_less=True)
+        m.d.sync += [
+            self.write.valid.eq(granted),
+            self.write.bank.eq(issue.bank),
+            self.write.address.eq(issue.entry),
+            self.write.fresh.eq(issue.fresh),
+            self.write.again.eq(
+                self.write.valid & (self.write.bank == issue.bank) & (self.write.address == issue.entry)
+            ),
+            self.swapped.eq(granted & issue.swap),
+            self.finish.eq(granted & issue.last),
+            inside.eq(issue.inside),
+            pad.eq(issue.pad),
+            self.swap.eq(self.swapped),
+        ]
+        padding = pad.replicate(self._config.array.rows)
+        m.d.sync += self.vector.eq(Mux(inside, self.activation.data, padding))
