@@ -100,6 +100,8 @@ def _post(config: AcceleratorConfig) -> list[Rule]:
             f"table_index must be below {post.tables} where use_table is 1",
             lambda f: (f.use_table == 1) & (f.table_index >= post.tables),
         ),
+        Rule("low must not be above high", lambda f: f.low > f.high),
+        Rule("low_out must not be above high_out", lambda f: f.low_out > f.high_out),
     ]
     if not post.add:
         found.append(Rule("combine must not be ADD: post.add is false", lambda f: f.combine == Combine.ADD))

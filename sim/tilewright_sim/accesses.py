@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from tilewright_hdl.bus_timing import memory_sizes
 from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
 from tilewright_hdl.isa import (
     ADDRESS_BITS,
@@ -25,7 +26,7 @@ from tilewright_hdl.isa import (
     Store,
 )
 
-__all__ = ["Access", "Space", "accesses", "space_words", "word_bytes"]
+__all__ = ["Access", "Space", "accesses", "space_words"]
 
 
 class Space(IntEnum):
@@ -164,24 +165,11 @@ def _wrapped(base: int, spans: Iterable[_Span]) -> int:
 
 def space_words(config: AcceleratorConfig, memory: Space) -> int | None:
     """Words of a memory on chip; None for a segment of main memory."""
-    return {
-        Space.ACTIVATION: config.activation_words,
-        Space.WEIGHT: config.weight_words,
-        Space.PARAMETER: config.memory.parameter_groups,
-        Space.TABLE: config.table_words,
-        Space.ACCUMULATOR_0: config.memory.accumulator_entries,
-        Space.ACCUMULATOR_1: config.memory.accumulator_entries,
-    }.get(memory)
-
-
-def word_bytes(config: AcceleratorConfig, memory: Memory) -> int:
-    """Bytes of a word of a memory that ``LOAD`` writes."""
-    return {
-        Memory.ACTIVATION: config.array.rows,
-        Memory.WEIGHT: config.array.columns,
-        Memory.PARAMETER: config.parameter_word_bytes,
-        Memory.TABLE: config.bus.data_bytes,
-    }[memory]
+    if memory in (Space.CONSTANT, Space.ARENA):
+        return None
+    if memory in (Space.ACCUMULATOR_0, Space.ACCUMULATOR_1):
+        return config.memory.accumulator_entries
+    return memory_sizes(config)[Memory(memory)][0]
 
 
 def accesses(config: AcceleratorConfig, instruction: Instruction) -> list[Access]:
@@ -241,10 +229,9 @@ def _tensor(ins: Post, write: bool, address: int, tiles: int, y_step: int, x_ste
 def _transfer(config: AcceleratorConfig, ins: Load | Store) -> list[Access]:
     is_load = isinstance(ins, Load)
     memory = Memory(ins.memory)
-    row_bytes = ins.words * config.beats(word_bytes(config, memory)) * config.bus.data_bytes
-    spans = (_span(ins.rows, ins.stride),)
+    row_bytes = ins.words * config.beats(memory_sizes(config)[memory][1]) * config.bus.data_bytes
     return [
         _access(_SEGMENTS[Segment(ins.segment)], not is_load, ins.dram_address, row_bytes,
                 (_Span(0, ins.rows, ins.dram_stride),)),
-        _access(Space(memory), is_load, _wrapped(ins.address, spans), ins.words, spans),
+        _access(Space(memory), is_load, ins.address, ins.words, (_Span(0, ins.rows, ins.stride),)),
     ]

@@ -13,7 +13,8 @@ from tilewright_hdl.errors import DeviceError, IsaError
 from tilewright_hdl.isa import ENGINES, INSTRUCTIONS, Engine, Instruction, disassemble
 from tilewright_hdl.registers import ErrorCode, counter_name
 
-__all__ = ["COUNTERS", "Job", "Machine", "MachineStopped", "ProfileRecord", "RunResult", "describe_instruction"]
+__all__ = ["COUNTERS", "Job", "Machine", "MachineStopped", "ProfileRecord", "RunResult", "check_job", "check_range",
+           "describe_instruction"]
 
 COUNTERS: tuple[str, ...] = (
     "SATURATIONS",
@@ -134,6 +135,35 @@ def describe_instruction(program: bytes, index: int) -> str:
         except IsaError:
             pass
     return f"bytes {data.hex()} at {offset:#x}"
+
+
+def check_job(config: AcceleratorConfig, job: Job) -> None:
+    """Refuse a job that the start registers cannot hold.
+
+    Raises
+    ------
+    ValueError
+        If an address is not a multiple of the bus width, or a number has more than 32 bits.
+    """
+    for name, value in vars(job).items():
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 32:
+            raise ValueError(f"Job.{name} must be an integer from 0 to {(1 << 32) - 1}, not {value!r}")
+        if name != "program_bytes" and value % config.bus.data_bytes:
+            raise ValueError(f"Job.{name} must be a multiple of the bus width of {config.bus.data_bytes} bytes, "
+                             f"not {value:#x}")
+
+
+def check_range(memory_bytes: int, address: int, length: int) -> None:
+    """Refuse bytes outside of main memory.
+
+    Raises
+    ------
+    ValueError
+        If they are.
+    """
+    if address < 0 or length < 0 or address + length > memory_bytes:
+        raise ValueError(f"Bytes {address:#x} to {address + length:#x} must lie within main memory of "
+                         f"{memory_bytes:#x} bytes; a larger memory_bytes opens a larger one")
 
 
 class Machine(Protocol):

@@ -135,8 +135,9 @@ def test_post_covers_what_it_touches(fields, combine):
 
 def test_channel_tile_of_a_tensor_is_exact():
     """One of four channel tiles of a 5 x 6 tensor, written by POST."""
-    ins = Post(source=Source.ACCUMULATOR, source_address=0, source_height=5, source_width=6, output_height=5, output_width=6,
-               source_y_step=6, source_x_step=1, output_address=10, output_y_step=24, output_x_step=4, groups=2)
+    ins = Post(source=Source.ACCUMULATOR, source_address=0, source_height=5, source_width=6, output_height=5,
+               output_width=6, source_y_step=6, source_x_step=1, output_address=10, output_y_step=24, output_x_step=4,
+               groups=2)
     check_superset(ins, exact=True)
 
 
