@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pipelined multiplier."""
 
-from amaranth import Module, Signal, signed
+from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -71,7 +71,7 @@ class Multiplier(wiring.Component):
         with m.If(self.enable[1]):
             m.d.sync += [low.eq(value * factor[:half]), high.eq(value * factor[half:])]
         with m.If(self.enable[2]):
-            m.d.sync += product.eq(low + (high << half))
+            m.d.sync += product.eq(Cat(low[:half], high + low[half:].as_signed()))
         m.d.comb += self.product.eq(product)
 
         return m

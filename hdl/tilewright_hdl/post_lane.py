@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One channel of the post-processor."""
+
+from functools import cache
+from typing import Any
+
+from amaranth import Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import ACCUMULATOR_BITS, AcceleratorConfig
+from .isa import Combine, Post, Source
+from .isa_layout import instruction_layout
+from .numerics import ADD_LEFT_SHIFT, SHIFT_BITS
+from .requantize import Requantize, Rescale
+from .tables import TableMemory, table_write_signature
+from .timing import MULTIPLY, PostStages
+
+__all__ = ["PostLane", "lane_setup_layout"]
+
+
+@cache
+def lane_setup_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Fields of a :class:`~.isa.Post` that a lane works by; multipliers are cut to those that the hardware has."""
+    names = [
+        "source", "combine", "rounding", "pad_value",
+        "zero_point", "low", "high",
+        "offset", "multiplier_out", "shift_out", "zero_point_out", "low_out", "high_out",
+    ]
+    if config.post.tables:
+        names += ["use_table", "table_index"]
+    if config.post.add:
+        names += ["zero_point_a", "multiplier_a", "shift_a", "zero_point_b", "multiplier_b", "shift_b"]
+    decoded = instruction_layout(Post)
+    return data.StructLayout({
+        name: unsigned(config.post.multiplier_bits) if name.startswith("multiplier") else decoded[name].shape
+        for name in names
+    })
+
+
+class PostLane(wiring.Component):
+    """Arithmetic of the post-processor for one channel; see :class:`.isa.Post` for what it computes.
+
+    It knows nothing of addresses and of what is under way: each register of the pipeline loads in a cycle with its bit
+    of ``enable`` and stands still otherwise. There is no reset.
+
+    Latency
+    -------
+    Inputs are taken by the register that follows the stage which is named with them.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    setup : ``In(lane_setup_layout(config))``
+        Steady while anything is under way.
+    enable : ``In(stages.result - stages.read)``
+        One bit for each stage from ``biased`` to ``result``; see :class:`.timing.PostStages`.
+    accumulator, bias : ``In(signed(32))``
+    multiplier : ``In(config.post.multiplier_bits)``
+    shift : ``In(SHIFT_BITS)``
+        All at stage ``read``.
+    source : ``In(signed(8))``
+        Activation, at stage ``read``.
+    interior, first : ``In(1)``
+        At stage ``mapped``: the element is not padding; it is the first of its window.
+    residual : ``In(signed(8))``
+        At stage ``mapped``.
+    table : ``In(table_write_signature(config))``
+    clamped : ``Out(1)``
+        At stage ``value``: the requantized accumulator was clamped.
+    result : ``Out(signed(8))``
+        At stage ``combined`` with ``NONE`` and ``MAX``, at stage ``result`` with ``ADD`` and ``AVERAGE``.
+    """
+
+    reset_less = True
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        self._stages = PostStages.of(config.post)
+        super().__init__({
+            "setup": In(lane_setup_layout(config)),
+            "enable": In(self._stages.result - self._stages.read),
+            "accumulator": In(signed(ACCUMULATOR_BITS)),
+            "bias": In(signed(ACCUMULATOR_BITS)),
+            "multiplier": In(config.post.multiplier_bits),
+            "shift": In(SHIFT_BITS),
+            "source": In(signed(8)),
+            "interior": In(1),
+            "first": In(1),
+            "residual": In(signed(8)),
+            "table": In(table_write_signature(config)),
+            "clamped": Out(1),
+            "result": Out(signed(8)),
+        })
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        return self._config
+
+    @property
+    def stages(self) -> PostStages:
+        return self._stages
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+
+        stages, setup = self.stages, self.setup
+        mapped = self._mapped(m, self._value(m))
+        widened = self._sum(m, mapped) if self.config.post.add else 0
+
+        best = Signal(signed(8), reset_less=True)
+        total = Signal(signed(ACCUMULATOR_BITS), reset_less=True)
+        with m.If(self._enable(stages.combined)):
+            with m.If(setup.combine == Combine.AVERAGE):
+                m.d.sync += total.eq(Mux(self.first, setup.offset, total) + mapped)
+            with m.Elif(setup.combine != Combine.ADD):
+                m.d.sync += best.eq(Mux(self.first | (mapped > best), mapped, best))
+
+        operand = Signal(signed(ACCUMULATOR_BITS), reset_less=True)
+        m.submodules.requantize_out = out = Requantize(self.config.post, ACCUMULATOR_BITS)
+        with m.If(self._enable(stages.total)):
+            m.d.sync += operand.eq(Mux(setup.combine == Combine.ADD, widened, total))
+        m.d.comb += [
+            out.enable.eq(self._enable(stages.total + 1, stages.result)),
+            out.value.eq(operand),
+            out.multiplier.eq(setup.multiplier_out),
+            out.shift.eq(setup.shift_out),
+            out.rounding.eq(setup.rounding),
+            out.zero_point.eq(setup.zero_point_out),
+            out.low.eq(setup.low_out),
+            out.high.eq(setup.high_out),
+        ]
+        rescaled = (setup.combine == Combine.ADD) | (setup.combine == Combine.AVERAGE)
+        m.d.comb += self.result.eq(Mux(rescaled, out.result, best))
+
+        return m
+
+    def _enable(self, first: int, last: int | None = None) -> Value:
+        """Enable of a stage, or of all from ``first`` to ``last``."""
+        begin = first - self.stages.biased
+        return self.enable[begin] if last is None else self.enable[begin : last - self.stages.biased + 1]
+
+    def _value(self, m: Module) -> Value:
+        """Requantized accumulator or activation, at stage ``value``."""
+        stages, setup = self.stages, self.setup
+        m.submodules.requantize = requantize = Requantize(self.config.post, ACCUMULATOR_BITS)
+        biased = Signal(signed(ACCUMULATOR_BITS), reset_less=True)
+        multiplier = Signal.like(self.multiplier, reset_less=True)
+        with m.If(self._enable(stages.biased)):
+            m.d.sync += [biased.eq(self.accumulator + self.bias), multiplier.eq(self.multiplier)]
+        # The shift waits while the product is made; it may change from step to step, at a group's end.
+        shift = self.shift
+        for stage in range(stages.biased, stages.biased + MULTIPLY + 1):
+            following = Signal(SHIFT_BITS, reset_less=True, name=f"shift_{stage}")
+            with m.If(self._enable(stage)):
+                m.d.sync += following.eq(shift)
+            shift = following
+        m.d.comb += [
+            requantize.enable.eq(self._enable(stages.biased + 1, stages.value)),
+            requantize.value.eq(biased),
+            requantize.multiplier.eq(multiplier),
+            requantize.shift.eq(shift),
+            requantize.rounding.eq(setup.rounding),
+            requantize.zero_point.eq(setup.zero_point),
+            requantize.low.eq(setup.low),
+            requantize.high.eq(setup.high),
+            self.clamped.eq(requantize.clamped),
+        ]
+        activation = Signal(signed(8), reset_less=True)
+        with m.If(self._enable(stages.value)):
+            m.d.sync += activation.eq(self.source)
+        return Mux(setup.source == Source.ACTIVATION, activation, requantize.result)
+
+    def _mapped(self, m: Module, value: Value) -> Value:
+        """Image of the value, or the padding, at stage ``mapped``."""
+        if self.config.post.tables:
+            m.submodules.tables = table = TableMemory(self.config)
+            plain = Signal(signed(8), reset_less=True)
+            enable = self._enable(self.stages.mapped)
+            with m.If(enable):
+                m.d.sync += plain.eq(value)
+            m.d.comb += [
+                table.write.valid.eq(self.table.valid),
+                table.write.address.eq(self.table.address),
+                table.write.data.eq(self.table.data),
+                table.write.mask.eq(self.table.mask),
+                table.enable.eq(enable & self.setup.use_table),
+                table.index.eq(self.setup.table_index),
+                table.value.eq(value),
+            ]
+            value = Mux(self.setup.use_table, table.image, plain)
+        m.d.comb += self.table.ready.eq(1)
+        return Mux(self.interior, value, self.setup.pad_value)
+
+    def _sum(self, m: Module, mapped: Value) -> Value:
+        """Sum of both operands of an addition at their common scale, one stage before ``total``."""
+        stages, setup = self.stages, self.setup
+        terms: list[Any] = []
+        for name, value in (("a", mapped), ("b", self.residual)):
+            rescale = Rescale(self.config.post, 9, ADD_LEFT_SHIFT)
+            m.submodules[f"rescale_{name}"] = rescale
+            operand = Signal(signed(9), reset_less=True, name=f"operand_{name}")
+            with m.If(self._enable(stages.combined) & (setup.combine == Combine.ADD)):
+                m.d.sync += operand.eq(value - setup[f"zero_point_{name}"])
+            m.d.comb += [
+                rescale.enable.eq(self._enable(stages.combined + 1, stages.total - 1)),
+                rescale.value.eq(operand),
+                rescale.multiplier.eq(setup[f"multiplier_{name}"]),
+                rescale.shift.eq(setup[f"shift_{name}"]),
+                rescale.rounding.eq(setup.rounding),
+            ]
+            # (twice + 1) >> 1 without an adder of its own; the sum wraps.
+            terms += [rescale.twice[1 : ACCUMULATOR_BITS + 1], rescale.twice[0]]
+        return (terms[0] + terms[2] + terms[1] + terms[3])[:ACCUMULATOR_BITS].as_signed()
