@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A memory with one read and one write port."""
 
-from amaranth import Module
+from amaranth import ClockSignal, Instance, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In
 
 from .config import bits_for
+from .once import VerilogLibrary
 from .ports import MemoryRead, MemoryWrite
+from .verilog_memory import memory_module
 
 __all__ = ["Memory"]
 
@@ -14,7 +16,7 @@ __all__ = ["Memory"]
 class Memory(wiring.Component):
     """Words with a read and a write port that are always ready.
 
-    A read granted in the cycle of a write to the same word sees the old contents. Contents survive a reset.
+    In Verilog it is a module of its own, which a user may replace by the memory of a process. A read granted in the cycle of a write to the same word sees the old contents. Contents survive a reset.
 
     Parameters
     ----------
@@ -60,18 +62,33 @@ class Memory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        m.d.comb += [self.read.ready.eq(1), self.write.ready.eq(1)]
+        mask = Signal(self.groups)
+        m.d.comb += mask.eq(Mux(self.write.valid, self.write.mask, 0))
+        if isinstance(platform, VerilogLibrary):
+            # Amaranth would write out every bit of the initial value.
+            name = f"memory_{self.words}x{self.word_bits}_{self.groups}"
+            platform.define_text(name, memory_module(name, self.words, self.word_bits, self.groups))
+            m.submodules.words = Instance(
+                name,
+                i_clk=ClockSignal(),
+                i_read_enable=self.read.valid,
+                i_read_address=self.read.address,
+                o_read_data=self.read.data,
+                i_write_mask=mask,
+                i_write_address=self.write.address,
+                i_write_data=self.write.data,
+            )
+            return m
         m.submodules.words = words = memory.Memory(shape=self.word_bits, depth=self.words, init=[])
         write = words.write_port(granularity=self.word_bits // self.groups)
         read = words.read_port()
         m.d.comb += [
             read.addr.eq(self.read.address),
             read.en.eq(self.read.valid),
-            self.read.ready.eq(1),
             self.read.data.eq(read.data),
             write.addr.eq(self.write.address),
             write.data.eq(self.write.data),
-            self.write.ready.eq(1),
+            write.en.eq(mask),
         ]
-        with m.If(self.write.valid):
-            m.d.comb += write.en.eq(self.write.mask)
         return m

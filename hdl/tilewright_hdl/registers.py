@@ -14,9 +14,11 @@ __all__ = [
     "CONTROL_CLEAR_IRQ",
     "CONTROL_START",
     "COUNTER_BITS",
+    "DIGEST_WORDS",
     "IDENTITY",
     "PROFILE_FIELDS",
     "REGISTERS",
+    "REGISTER_BITS",
     "STATUS_BUSY",
     "STATUS_DONE",
     "STATUS_ERROR",
@@ -32,6 +34,9 @@ IDENTITY = int.from_bytes(b"TLWR", "big")
 VERSION = 1
 ADDRESS_BITS = 8
 """Bits of a byte address on the control port."""
+REGISTER_BITS = 32
+DIGEST_WORDS = 4
+"""Registers that hold the beginning of the configuration's digest."""
 
 CONTROL_START = 1 << 0
 CONTROL_CLEAR_IRQ = 1 << 1
@@ -110,7 +115,7 @@ def _declare() -> tuple[Register, ...]:
         ("IDENTITY", "r", "0x544c5752, 'TLWR'"),
         ("VERSION", "r", "version of this register map"),
         *((f"CONFIG_DIGEST_{i}", "r", f"bytes {4 * i} to {4 * i + 3} (big-endian) of the configuration's digest")
-          for i in range(4)),
+          for i in range(DIGEST_WORDS)),
         ("CONTROL", "w", "bit 0: start the program (ignored while busy); bit 1: clear the interrupt"),
         ("STATUS", "r", "bit 0: busy; bit 1: done; bit 2: stopped by an error; bits 15:8: error code"),
         ("ERROR_INDEX", "r", "index of the instruction that stopped the machine"),

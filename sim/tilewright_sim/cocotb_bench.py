@@ -144,9 +144,9 @@ def build_bench(component: Any, *, top: str = "dut", trace: bool = False) -> Pat
 def _verilog(component: Any, top: str) -> str:
     if isinstance(component, str):
         return component
-    from amaranth.back import verilog
+    from tilewright_hdl.once import emit_verilog
 
-    return str(verilog.convert(component, name=top, emit_src=False, strip_internal_attrs=True))
+    return emit_verilog(component, top)
 
 
 def _environment(module: str, test: str, top: str, folder: Path, seed: int) -> dict[str, str]:

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From AXI4-Lite to single reads and writes of registers."""
+
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .axi import RESPONSE_OKAY, AxiLite
+from .registers import ADDRESS_BITS, REGISTER_BITS
+
+__all__ = ["ControlPort", "RegisterBus"]
+
+_WORD_OFFSET = (REGISTER_BITS // 8).bit_length() - 1
+
+
+class RegisterBus(wiring.Signature):
+    """Access to registers, seen from the one who asks. Reads and writes may come in the same cycle.
+
+    Members
+    -------
+    read, write : ``Out(1)``
+        Pulse of one cycle.
+    read_address, write_address : ``Out(ADDRESS_BITS - 2)``
+        Number of the register.
+    read_data : ``In(32)``
+        In the cycle of ``read``.
+    write_data : ``Out(32)``
+    write_mask : ``Out(4)``
+        Bytes that are written.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({
+            "read": Out(1),
+            "read_address": Out(ADDRESS_BITS - _WORD_OFFSET),
+            "read_data": In(REGISTER_BITS),
+            "write": Out(1),
+            "write_address": Out(ADDRESS_BITS - _WORD_OFFSET),
+            "write_data": Out(REGISTER_BITS),
+            "write_mask": Out(REGISTER_BITS // 8),
+        })
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+
+class ControlPort(wiring.Component):
+    """AXI4-Lite subordinate that does one read and one write at a time and answers all with OKAY.
+
+    The two low address bits are ignored. Address and data of a write may come in any order.
+
+    Latency
+    -------
+    ``bus.read`` comes one cycle after the address, ``rvalid`` two cycles after it. ``bus.write`` comes one cycle
+    after the later of address and data, ``bvalid`` two cycles after it.
+
+    Members
+    -------
+    axi : ``In(AxiLite(ADDRESS_BITS, 32))``
+    bus : ``Out(RegisterBus())``
+    """
+
+    axi: wiring.PureInterface
+    bus: wiring.PureInterface
+
+    def __init__(self) -> None:
+        super().__init__({"axi": In(AxiLite(ADDRESS_BITS, REGISTER_BITS)), "bus": Out(RegisterBus())})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        axi, bus = self.axi, self.bus
+        m.d.comb += [axi.bresp.eq(RESPONSE_OKAY), axi.rresp.eq(RESPONSE_OKAY)]
+
+        have_read = Signal()
+        m.d.comb += [axi.arready.eq(~have_read & ~axi.rvalid), bus.read.eq(have_read)]
+        with m.If(axi.arvalid & axi.arready):
+            m.d.sync += [have_read.eq(1), bus.read_address.eq(axi.araddr[_WORD_OFFSET:])]
+        with m.If(bus.read):
+            m.d.sync += [have_read.eq(0), axi.rvalid.eq(1), axi.rdata.eq(bus.read_data)]
+        with m.If(axi.rvalid & axi.rready):
+            m.d.sync += axi.rvalid.eq(0)
+
+        have_address = Signal()
+        have_data = Signal()
+        m.d.comb += [
+            axi.awready.eq(~have_address & ~axi.bvalid),
+            axi.wready.eq(~have_data & ~axi.bvalid),
+            bus.write.eq(have_address & have_data),
+        ]
+        with m.If(axi.awvalid & axi.awready):
+            m.d.sync += [have_address.eq(1), bus.write_address.eq(axi.awaddr[_WORD_OFFSET:])]
+        with m.If(axi.wvalid & axi.wready):
+            m.d.sync += [have_data.eq(1), bus.write_data.eq(axi.wdata), bus.write_mask.eq(axi.wstrb)]
+        with m.If(bus.write):
+            m.d.sync += [have_address.eq(0), have_data.eq(0), axi.bvalid.eq(1)]
+        with m.If(axi.bvalid & axi.bready):
+            m.d.sync += axi.bvalid.eq(0)
+        return m

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instruction queues, decoders and front ends of the four engines, and the semaphores between them."""
+
+from collections.abc import Sequence
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import AcceleratorConfig
+from .decoder import Decoder
+from .front_end import CountersLayout, FrontEnd
+from .isa import ENGINES, INSTRUCTIONS, Instruction
+from .isa_layout import instruction_layout
+from .ports import INDEX_BITS, FaultLayout
+from .profile import RecordLayout
+from .registers import COUNTER_BITS, ErrorCode
+from .semaphores import Semaphores
+from .stream_fifo import StreamFifo
+from .timing import DEADLOCK_CYCLES
+
+__all__ = ["Dispatch", "EngineControl", "first_fault"]
+
+
+class EngineControl(wiring.Signature):
+    """What every engine has to control it, seen from the one who controls.
+
+    Parameters
+    ----------
+    cls : type of :class:`~.isa.Instruction`
+        The engine's instruction.
+
+    Members
+    -------
+    instruction : ``Out(stream.Signature(instruction_layout(cls)))``
+        ``ready`` must not depend on ``valid``. The payload is there in the cycle of the transfer only.
+    done : ``In(1)``
+        One pulse for each finished instruction, in order. What it wrote is seen by a read in the next cycle.
+    stall : ``In(1)``
+        Under way, and could not go on in this cycle.
+    busy : ``In(1)``
+        Something is under way inside, be it a burst whose instruction was dropped.
+    fault : ``In(FaultLayout())``
+        The engine stops, until reset.
+    halt : ``Out(1)``
+        Begin nothing, and come to an end as soon as the bus allows it.
+    """
+
+    def __init__(self, cls: type[Instruction]):
+        self._cls = cls
+        super().__init__({
+            "instruction": Out(stream.Signature(instruction_layout(cls))),
+            "done": In(1),
+            "stall": In(1),
+            "busy": In(1),
+            "fault": In(FaultLayout()),
+            "halt": Out(1),
+        })
+
+    @property
+    def cls(self) -> type[Instruction]:
+        return self._cls
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.cls is other.cls
+
+    def __repr__(self) -> str:
+        return f"EngineControl({self.cls.__name__})"
+
+
+def first_fault(m: Module, faults: Sequence[data.View], target: data.View) -> None:
+    """Drive ``target`` with the first of ``faults`` that is valid."""
+    for position, fault in enumerate(faults):
+        with m.If(fault.valid) if position == 0 else m.Elif(fault.valid):
+            m.d.comb += target.eq(fault)
+
+
+class Dispatch(wiring.Component):
+    """Bring each engine's instructions from bus beats to the engine, in order, and order the engines by tokens.
+
+    At most one instruction retires in a cycle; of several that could, that of the engine with the lowest number does.
+
+    If instructions can neither start nor retire because of semaphores, no engine works, no more instructions can come,
+    and all that for ``DEADLOCK_CYCLES``, it is reported as ``ErrorCode.DEADLOCK`` with the smallest of their indices.
+
+    Latency
+    -------
+    From the first beat of an instruction to the engine: ``QUEUE_DELAY`` and :func:`~.timing.decode_cycles`.
+
+    Parameters
+    ----------
+    config : :class:`~.config.AcceleratorConfig`
+
+    Members
+    -------
+    load_beats, exec_beats, post_beats, store_beats : ``In(stream.Signature(config.bus.data_bits))``
+        Encoded instructions.
+    load, exec, post, store : ``Out(EngineControl(...))``
+    fetched : ``In(1)``
+        No more beats will come.
+    halt : ``In(1)``
+    now : ``In(COUNTER_BITS)``
+        Cycles since the start of the program.
+    record : ``Out(stream.Signature(RecordLayout()))``
+        Records of the instructions that retire.
+    counters : ``Out(ArrayLayout(CountersLayout(), len(ENGINES)))``
+    fault : ``Out(FaultLayout())``
+        Of the engines, the decoders and a deadlock; of several, that of the engine with the lowest number.
+    finished : ``Out(1)``
+        All instructions were fetched and have retired.
+    busy : ``Out(1)``
+        An engine is busy.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            **{f"{_name(cls)}_beats": In(stream.Signature(config.bus.data_bits)) for cls in INSTRUCTIONS},
+            **{_name(cls): Out(EngineControl(cls)) for cls in INSTRUCTIONS},
+            "fetched": In(1),
+            "halt": In(1),
+            "now": In(COUNTER_BITS),
+            "record": Out(stream.Signature(RecordLayout())),
+            "counters": Out(data.ArrayLayout(CountersLayout(), len(ENGINES))),
+            "fault": Out(FaultLayout()),
+            "finished": Out(1),
+            "busy": Out(1),
+        })
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        return self._config
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.semaphores = semaphores = Semaphores(self.config)
+        m.submodules.deadlock = deadlock = DeadlockDetector()
+        fronts, empty, faults, blocked = [], [], [], []
+        for cls in INSTRUCTIONS:
+            name = _name(cls)
+            beats, engine = getattr(self, f"{name}_beats"), getattr(self, name)
+            depth = self.config.queue_instructions * cls.BYTES // self.config.bus.data_bytes
+            m.submodules[f"{name}_queue"] = queue = StreamFifo(self.config.bus.data_bits, depth, block=True)
+            m.submodules[f"{name}_decoder"] = decoder = Decoder(self.config, cls)
+            m.submodules[f"{name}_front"] = front = FrontEnd(cls)
+            wiring.connect(m, wiring.flipped(beats), queue.i)
+            wiring.connect(m, queue.o, decoder.i)
+            wiring.connect(m, decoder.o, front.i)
+            wiring.connect(m, front.o, wiring.flipped(engine.instruction))
+            m.d.comb += [
+                front.done.eq(engine.done),
+                front.stall.eq(engine.stall),
+                front.now.eq(self.now),
+                front.halt.eq(self.halt),
+                engine.halt.eq(self.halt),
+                front.available.eq(semaphores.available[cls.ENGINE]),
+                front.room.eq(semaphores.room[cls.ENGINE]),
+                semaphores.take[cls.ENGINE].eq(front.take),
+                semaphores.give[cls.ENGINE].eq(front.give),
+                self.counters[cls.ENGINE].eq(front.counters),
+                deadlock.waiting[cls.ENGINE].eq(front.waiting),
+                deadlock.waiting_index[cls.ENGINE].eq(front.waiting_index),
+            ]
+            fronts.append(front)
+            empty += [queue.empty, decoder.empty, front.idle]
+            faults += [engine.fault, decoder.fault]
+            blocked.append(beats.valid & ~beats.ready)
+
+        self._retire(m, fronts)
+        engines_busy = [getattr(self, _name(cls)).busy for cls in INSTRUCTIONS]
+        working = Cat(*engines_busy, *(front.working for front in fronts)).any()
+        m.d.comb += [
+            self.busy.eq(Cat(engines_busy).any()),
+            self.finished.eq(self.fetched & Cat(empty).all() & ~self.busy),
+            deadlock.still.eq((self.fetched | Cat(blocked).any()) & ~working & ~self.halt),
+        ]
+        first_fault(m, [*faults, deadlock.fault], self.fault)
+        return m
+
+    def _retire(self, m: Module, fronts: Sequence[FrontEnd]) -> None:
+        m.d.comb += self.record.valid.eq(Cat(front.record.valid for front in fronts).any())
+        for rank, front in enumerate(fronts):
+            earlier = Cat(other.record.valid for other in fronts[:rank]).any() if rank else 0
+            m.d.comb += front.record.ready.eq(self.record.ready & ~earlier if rank else self.record.ready)
+            with m.If(front.record.valid & front.record.ready):
+                m.d.comb += self.record.payload.eq(front.record.payload)
+
+
+class DeadlockDetector(wiring.Component):
+    """Report a deadlock when the machine has stood still for ``DEADLOCK_CYCLES``.
+
+    Members
+    -------
+    waiting : ``In(len(ENGINES))``
+        Engines that wait for a semaphore.
+    waiting_index : ``In(ArrayLayout(INDEX_BITS, len(ENGINES)))``
+        Indices of the instructions that wait.
+    still : ``In(1)``
+        Nothing else is under way.
+    fault : ``Out(FaultLayout())``
+    """
+
+    waiting_index: data.View
+    fault: data.View
+
+    def __init__(self) -> None:
+        super().__init__({
+            "waiting": In(len(ENGINES)),
+            "waiting_index": In(data.ArrayLayout(INDEX_BITS, len(ENGINES))),
+            "still": In(1),
+            "fault": Out(FaultLayout()),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cycles = Signal(range(DEADLOCK_CYCLES))
+        with m.If(self.still & self.waiting.any()):
+            m.d.sync += cycles.eq(cycles + 1)
+            m.d.comb += self.fault.valid.eq(cycles == DEADLOCK_CYCLES - 1)
+        with m.Else():
+            m.d.sync += cycles.eq(0)
+
+        largest = (1 << INDEX_BITS) - 1
+        oldest = largest
+        for engine in ENGINES:
+            index = Mux(self.waiting[engine], self.waiting_index[engine], largest)
+            oldest = Mux(index < oldest, index, oldest)
+        m.d.comb += [self.fault.code.eq(ErrorCode.DEADLOCK), self.fault.index.eq(oldest)]
+        return m
+
+
+def _name(cls: type[Instruction]) -> str:
+    return cls.ENGINE.name.lower()

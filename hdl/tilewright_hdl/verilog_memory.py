@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verilog of memories."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from .netlist import Bit, Cell
+from .verilog_names import Names, extend
+
+__all__ = ["memory_module", "memory_text"]
+
+
+def memory_module(name: str, words: int, word_bits: int, groups: int) -> str:
+    """Verilog text of a memory with one read and one write port as the module ``name``.
+
+    The word read appears after the clock edge with ``read_enable`` and stays until the next. Each bit of
+    ``write_mask`` stands for one of ``groups`` equal parts of a word.
+    """
+    address = _range((words - 1).bit_length())
+    word, mask = _range(word_bits), _range(groups)
+    lines = [
+        f"module {name} (",
+        "  input wire clk,",
+        "  input wire read_enable,",
+        f"  input wire {address}read_address,",
+        f"  output reg {word}read_data,",
+        f"  input wire {mask}write_mask,",
+        f"  input wire {address}write_address,",
+        f"  input wire {word}write_data",
+        ");",
+        f"  reg {word}words [0:{words - 1}];",
+        "  integer i;",
+        f"  initial for (i = 0; i < {words}; i = i + 1) words[i] = {word_bits}'h0;",
+        f"  initial read_data = {word_bits}'h0;",
+        "  always @(posedge clk) if (read_enable) read_data <= words[read_address];",
+        "  always @(posedge clk) begin",
+    ]
+    for group in range(groups):
+        part = "" if groups == 1 else _select(group * word_bits // groups, (group + 1) * word_bits // groups - 1)
+        enable = "write_mask" if groups == 1 else f"write_mask[{group}]"
+        lines.append(f"    if ({enable}) words[write_address]{part} <= write_data{part};")
+    return "\n".join([*lines, "  end", "endmodule", "", ""])
+
+
+def memory_text(
+    cell: Cell, targets: Sequence[tuple[int, int, str]], names: Names
+) -> tuple[list[str], list[str]]:
+    """Declarations and body of a memory.
+
+    Parameters
+    ----------
+    cell : Cell
+        A ``$mem_v2``. Its words begin as its initial value, or as zeros. A read in the cycle of a write to the same
+        word sees the old one.
+    targets : sequence of (first, last, name)
+        Wires for ranges of the pin ``RD_DATA``, on which the ports follow each other.
+    names : Names
+    """
+    size, width, address_bits = cell.number("SIZE"), cell.number("WIDTH"), cell.number("ABITS")
+    for parameter in ("RD_TRANSPARENCY_MASK", "RD_WIDE_CONTINUATION", "WR_WIDE_CONTINUATION", "OFFSET"):
+        if "1" in cell.parameters[parameter]:
+            raise NotImplementedError(f"memory {cell.name} must have zero {parameter}")
+    memory, index = names.fresh(cell.name), names.fresh("i")
+    declarations = [f"reg {_range(width)}{memory} [0:{size - 1}];", f"integer {index};"]
+    used_bits = max(1, (size - 1).bit_length())
+
+    def address(pin: str, port: int) -> str:
+        bits = cell.inputs[pin][port * address_bits : (port + 1) * address_bits]
+        return f"{memory}[{names.expression(extend(bits, used_bits, False))}]"
+
+    body = _initial(cell, memory, index, size, width)
+    for port in range(cell.number("WR_PORTS")):
+        clock = names.expression([cell.inputs["WR_CLK"][port]])
+        enable = cell.inputs["WR_EN"][port * width : (port + 1) * width]
+        value = cell.inputs["WR_DATA"][port * width : (port + 1) * width]
+        body.append(f"always @(posedge {clock}) begin")
+        for first, last in _equal(enable):
+            select = "" if last - first + 1 == width else _select(first, last)
+            write = f"{address('WR_ADDR', port)}{select} <= {names.expression(value[first : last + 1])};"
+            body.append(f"  if ({names.expression([enable[first]])}) {write}")
+        body.append("end")
+    for first, last, name in targets:
+        port, start = divmod(first, width)
+        assert last // width == port, f"read data of two ports of {cell.name} must not share a signal"
+        select = "" if last - first + 1 == width else _select(start, start + last - first)
+        read = f"{address('RD_ADDR', port)}{select}"
+        if not _flag(cell, "RD_CLK_ENABLE", port):
+            body.append(f"assign {name} = {read};")
+            continue
+        register = names.fresh(f"{name}_register")
+        declarations.append(f"reg {_range(last - first + 1)}{register};")
+        clock, enable_text = (names.expression([cell.inputs[pin][port]]) for pin in ("RD_CLK", "RD_EN"))
+        condition = "" if enable_text == "1'h1" else f"if ({enable_text}) "
+        body += [f"always @(posedge {clock}) {condition}{register} <= {read};", f"assign {name} = {register};"]
+    return declarations, body
+
+
+def _initial(cell: Cell, memory: str, index: str, size: int, width: int) -> list[str]:
+    digits = cell.parameters["INIT"].replace("x", "0")
+    body = [f"initial for ({index} = 0; {index} < {size}; {index} = {index} + 1) {memory}[{index}] = {width}'h0;"]
+    if "1" in digits:
+        words = [digits[max(0, end - width) : end] for end in range(len(digits), 0, -width)]
+        body = [f"initial {memory}[{i}] = {width}'h{int(word, 2):x};" for i, word in enumerate(words)]
+    return body
+
+
+def _flag(cell: Cell, parameter: str, port: int) -> bool:
+    return cell.parameters[parameter][::-1][port] == "1"
+
+
+def _equal(bits: Sequence[Bit]) -> Iterator[tuple[int, int]]:
+    """Ranges (first, last) of equal neighbours."""
+    for bit, group in groupby(range(len(bits)), key=lambda i: bits[i]):
+        places = list(group)
+        if bit != "0":
+            yield places[0], places[-1]
+
+
+def _select(first: int, last: int) -> str:
+    return f"[{first}]" if first == last else f"[{last}:{first}]"
+
+
+def _range(width: int) -> str:
+    return f"[{width - 1}:0] " if width > 1 else ""
