@@ -27,7 +27,7 @@ from .network import Digits, ResidualNet, accuracy, load_digits, train
 
 __all__ = ["DemoResult", "run_demo"]
 
-EPOCHS = 12
+EPOCHS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
