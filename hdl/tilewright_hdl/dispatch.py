@@ -93,8 +93,8 @@ class Dispatch(wiring.Component):
 
     Members
     -------
-    load_beats, exec_beats, post_beats, store_beats : ``In(stream.Signature(config.bus.data_bits))``
-        Encoded instructions.
+    queues : ``In(stream.Signature(config.bus.data_bits)).array(len(ENGINES))``
+        Encoded instructions of each engine, in the order of ``ENGINES``.
     load, exec, post, store : ``Out(EngineControl(...))``
     fetched : ``In(1)``
         No more beats will come.
@@ -115,7 +115,7 @@ class Dispatch(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            **{f"{_name(cls)}_beats": In(stream.Signature(config.bus.data_bits)) for cls in INSTRUCTIONS},
+            "queues": In(stream.Signature(config.bus.data_bits)).array(len(ENGINES)),
             **{_name(cls): Out(EngineControl(cls)) for cls in INSTRUCTIONS},
             "fetched": In(1),
             "halt": In(1),
@@ -138,7 +138,7 @@ class Dispatch(wiring.Component):
         fronts, empty, faults, blocked = [], [], [], []
         for cls in INSTRUCTIONS:
             name = _name(cls)
-            beats, engine = getattr(self, f"{name}_beats"), getattr(self, name)
+            beats, engine = self.queues[cls.ENGINE], getattr(self, name)
             depth = self.config.queue_instructions * cls.BYTES // self.config.bus.data_bytes
             m.submodules[f"{name}_queue"] = queue = StreamFifo(self.config.bus.data_bits, depth, block=True)
             m.submodules[f"{name}_decoder"] = decoder = Decoder(self.config, cls)

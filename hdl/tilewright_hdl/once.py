@@ -59,14 +59,14 @@ class VerilogLibrary:
         return signature
 
 
-def emit_verilog(component: Any, name: str = "top") -> str:
+def emit_verilog(component: Any, name: str = "top", *, separator: str = "__") -> str:
     """Verilog text of a component and everything below it, with ``name`` as the top module.
 
-    Ports are named by their path, parts joined by two underscores; the text is the same for the same component, on
+    Ports are named by their path, parts joined by ``separator``; the text is the same for the same component, on
     every machine.
     """
     library = VerilogLibrary()
-    top = _convert(component, name, library)
+    top = _convert(component, name, library, separator)
     if name in library.modules:
         raise ValueError(f"name must not be that of a module below the component, was {name!r}")
     return "".join([*library.modules.values(), top])
@@ -133,17 +133,17 @@ class _StandIn(wiring.Component):
         return Instance(self._name, **ports)
 
 
-def _flat_ports(component: Any) -> dict[str, tuple[Value, wiring.Flow]]:
+def _flat_ports(component: Any, separator: str = "__") -> dict[str, tuple[Value, wiring.Flow]]:
     return {
-        "__".join(map(str, path)): (Value.cast(value), member.flow)
+        separator.join(map(str, path)): (Value.cast(value), member.flow)
         for path, member, value in component.signature.flatten(component)
     }
 
 
-def _convert(component: Any, name: str, library: VerilogLibrary) -> str:
+def _convert(component: Any, name: str, library: VerilogLibrary, separator: str = "__") -> str:
     fragment = Fragment.get(component, library)
     # Whether a port is an input follows from the design: it is what nothing drives.
-    ports = {port: (value, None) for port, (value, _) in _flat_ports(component).items()}
+    ports = {port: (value, None) for port, (value, _) in _flat_ports(component, separator).items()}
     if getattr(component, "reset_less", False):
         domain = ClockDomain("sync", reset_less=True)
         fragment.add_domains(domain)
