@@ -2,11 +2,12 @@
 """The project's own PT2E quantizer: which values of a network are held in int8, and which share a scale."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import fx
 
+from .elementwise import ELEMENTWISE
 from .torchao_quiet import quiet_import
 
 with quiet_import():
@@ -40,20 +41,6 @@ SHARING = {
 """Operators whose result has no value that the input has not (a padding with zero included): one scale for both."""
 
 AVERAGES = {"avg_pool2d", "adaptive_avg_pool2d", "mean"}
-TABLES = {
-    "sigmoid",
-    "tanh",
-    "gelu",
-    "silu",
-    "hardswish",
-    "hardsigmoid",
-    "leaky_relu",
-    "elu",
-    "mish",
-    "softplus",
-    "selu",
-    "celu",
-}
 
 
 class ArrayQuantizer(Quantizer):  # type: ignore[misc]
@@ -61,8 +48,9 @@ class ArrayQuantizer(Quantizer):  # type: ignore[misc]
 
     Activations are int8 with a zero point, one scale a tensor; weights are symmetric in -127 .. 127, one scale for
     each output channel; biases are int32 at the product of both scales. A convolution, linear layer or addition and
-    the clamp behind it have one scale, so that the clamp costs nothing. What the hardware has no operator for stays
-    float.
+    the clamp behind it have one scale, so that the clamp costs nothing. A chain of element-wise operators
+    on one value, such as ``x * sigmoid(x)``, has a scale at its end alone: it becomes one table. What the hardware has
+    no operator for stays float.
 
     Parameters
     ----------
@@ -111,8 +99,10 @@ class ArrayQuantizer(Quantizer):  # type: ignore[misc]
                 self._mark(node, node.args[:2], _tail(node))
             case "mean" if not _is_global(node):
                 return
-            case name if name in AVERAGES | TABLES | CLAMPS and _has_scale(node.args[0]):
+            case name if name in AVERAGES and _has_scale(node.args[0]):
                 self._mark(node, node.args[:1], node)
+            case name if name in ELEMENTWISE and _ends_chain(node):
+                self._mark(node, [], node)
             case name if name in SHARING and _has_scale(node.args[0]) and _fills_with_zero(node):
                 source = node.args[0]
                 assert isinstance(source, fx.Node)
@@ -174,6 +164,22 @@ def _is_annotated(node: fx.Node) -> bool:
 def _has_scale(node: Any) -> bool:
     """Whether a value is held in int8 already."""
     return isinstance(node, fx.Node) and _is_annotated(node) and node.meta[Q_ANNOTATION_KEY].output_qspec is not None
+
+
+def _root(node: Any) -> fx.Node | None:
+    """The one int8 value on which a value depends element by element, None if there is no such one."""
+    if _has_scale(node):
+        return cast(fx.Node, node)
+    if _name(node) not in ELEMENTWISE:
+        return None
+    roots = {_root(source) for source in node.all_input_nodes}
+    return roots.pop() if len(roots) == 1 else None
+
+
+def _ends_chain(node: fx.Node) -> bool:
+    """Whether a chain of element-wise operators on one int8 value, which becomes one table, ends here."""
+    root = _root(node)
+    return root is not None and any(_root(user) is not root for user in node.users)
 
 
 def _rank(node: Any) -> int | None:

@@ -50,7 +50,8 @@ def reference_run(
     graph : Graph
         As imported, canonical, or anything between.
     x : array, tuple of arrays or mapping of input name to array
-        Of shape (N, *shape of the input). int8 is taken as already quantized, where the input goes into a Quantize.
+        Of shape (N, *shape of the input). int8 for a float input is taken as already quantized, where the input goes into
+        a Quantize.
     rounding : Rounding
         Rule of every rescale.
     bits : int
@@ -99,8 +100,8 @@ class _Run:
 
     def feed(self, named: Mapping[str, Array]) -> None:
         for name, value in named.items():
-            if value.dtype != np.int8:
-                dtype = getattr(torch, self.graph.tensor(name).dtype)
+            dtype = getattr(torch, self.graph.tensor(name).dtype)
+            if value.dtype != np.int8 or dtype is torch.int8:
                 self.values[name] = torch.from_numpy(np.ascontiguousarray(value)).to(dtype)
                 continue
             readers = self.graph.consumers()[name]

@@ -142,9 +142,11 @@ def _channels(graph: Graph, node: Conv2d) -> bool:
 def _window(graph: Graph, node: Conv2d | MaxPool2d | AvgPool2d) -> bool:
     _, h, w = image_shape(_in(graph, node).shape)
     dilation = (1, 1) if isinstance(node, AvgPool2d) else node.dilation
-    expected = spatial_shape((h, w), node.kernel, node.stride, node.padding, dilation)
-    fields = (*node.kernel, *node.stride, *dilation)
-    return min(fields) > 0 and min(node.padding) >= 0 and image_shape(_out(graph, node).shape)[1:] == expected
+    if min((*node.kernel, *node.stride, *dilation)) < 1 or min(node.padding) < 0:
+        return False
+    return image_shape(_out(graph, node).shape)[1:] == spatial_shape(
+        (h, w), node.kernel, node.stride, node.padding, dilation
+    )
 
 
 def _host_references(graph: Graph, node: HostOp) -> bool:

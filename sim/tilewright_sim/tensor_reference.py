@@ -45,9 +45,8 @@ def conv2d(
     ``zero_point`` is that of ``x``; ``padding`` is top, left, bottom, right and stands for real zero.
     """
     centred = _pad(x.to(torch.int32) - zero_point, padding, 0)
-    acc = F.conv2d(
-        centred, weight.to(torch.int32), bias.to(torch.int32), stride=stride, dilation=dilation, groups=groups
-    )
+    kernel = _dilated(weight.to(torch.int32), dilation)
+    acc = F.conv2d(centred, kernel, bias.to(torch.int32), stride=stride, groups=groups)
     return _requantize(acc, requantizer, channel_axis=1)
 
 
@@ -119,6 +118,16 @@ def quantize(x: torch.Tensor, *, scale: float, zero_point: int, low: int = -128,
 def dequantize(x: torch.Tensor, *, scale: float, zero_point: int) -> torch.Tensor:
     """int8 to float32 as ``quantized_decomposed.dequantize_per_tensor`` does it."""
     return (x.to(torch.float32) - zero_point) * scale
+
+
+def _dilated(weight: torch.Tensor, dilation: tuple[int, int]) -> torch.Tensor:
+    """The kernel with zeros between its elements: PyTorch has no dilated convolution of integers."""
+    if dilation == (1, 1):
+        return weight
+    height, width = ((weight.shape[2 + i] - 1) * dilation[i] + 1 for i in (0, 1))
+    wide = weight.new_zeros((*weight.shape[:2], height, width))
+    wide[:, :, :: dilation[0], :: dilation[1]] = weight
+    return wide
 
 
 def _pad(x: torch.Tensor, padding: Padding, value: int) -> torch.Tensor:

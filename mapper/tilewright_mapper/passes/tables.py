@@ -10,61 +10,11 @@ from tilewright_sim import tensor_reference
 
 from ..aten import evaluate, operator_name
 from ..edit import Editor
+from ..elementwise import ELEMENTWISE
 from ..graph import Dequantize, Graph, HostOp, Node, Provenance, Quantize, QuantizedConstant, Requantize, Table
 from ..rescale import requantizer
 
 __all__ = ["build_tables"]
-
-ELEMENTWISE = frozenset(
-    {
-        "abs",
-        "add",
-        "atan",
-        "celu",
-        "clamp",
-        "clamp_max",
-        "clamp_min",
-        "cos",
-        "div",
-        "elu",
-        "erf",
-        "exp",
-        "expm1",
-        "gelu",
-        "hardshrink",
-        "hardsigmoid",
-        "hardswish",
-        "hardtanh",
-        "leaky_relu",
-        "log",
-        "log1p",
-        "log_sigmoid",
-        "maximum",
-        "minimum",
-        "mish",
-        "mul",
-        "neg",
-        "pow",
-        "prelu",
-        "reciprocal",
-        "relu",
-        "relu6",
-        "rsqrt",
-        "rsub",
-        "selu",
-        "sigmoid",
-        "sign",
-        "silu",
-        "sin",
-        "softplus",
-        "softshrink",
-        "sqrt",
-        "square",
-        "sub",
-        "tanh",
-        "threshold",
-    }
-)
 
 
 def build_tables(graph: Graph) -> Graph:

@@ -109,8 +109,9 @@ def prove_accumulators(graph: Graph) -> Graph:
             if bound > INT32_MAX:
                 raise ModelError(
                     f"Accumulator of {node.op} {node.name!r} must stay within int32 ({INT32_MAX}), but channel "
-                    f"{channel} can reach {bound} with its {node.weight[channel].size} weights and bias {node.bias[channel]}; "
-                    "split the layer, or prune a channel whose weights are almost zero beside its bias"
+                    f"{channel} can reach {bound} with its {node.weight[channel].size} weights and bias "
+                    f"{node.bias[channel]}; split the layer, or prune a channel whose weights are almost zero beside "
+                    "its bias"
                 )
         if isinstance(node, Rescaled):
             try:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reshapes and linear layers: before == expected, and exactly the same integers."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from tilewright_mapper.graph import Graph, Quantize, Reshape
+from tilewright_mapper.passes import STEPS, canonicalize
+from tilewright_mapper.passes.shapes import linears_to_convolutions, merge_reshapes, reshapes_to_host
+from tilewright_mapper.passes.tidy import remove_dead_nodes
+from tilewright_mapper.reference_run import reference_run
+from tilewright_mapper.spec import CANONICAL, verify
+
+from .builders import conv, dequantize, graph, host, int8, integers, linear, real, weights
+
+
+def reshape(name: str, source: str, target: str) -> Reshape:
+    return Reshape(name=name, inputs=(source,), outputs=(target,))
+
+
+def same(before: Graph, after: Graph, *shape: int) -> None:
+    for g in (before, after):
+        verify(g)
+    x = integers(4, *shape)
+    ours, theirs = (reference_run(g, x)["y"] for g in (after, before))
+    np.testing.assert_array_equal(ours, theirs)
+    assert len(np.unique(ours)) > 20
+
+
+def test_flatten_and_linear_become_a_convolution_over_the_image() -> None:
+    w = weights(40, 24)
+    x, y = int8("x", 4, 2, 3), int8("y", 40, scale=9.0)
+    before = graph([x, int8("f", 24), y], [reshape("flatten", "x", "f"), linear("fc", "f", "y", w, low=-50)])
+    expected = graph([x, y], [conv("fc", "x", "y", w.reshape(40, 4, 2, 3), low=-50)])
+    after = remove_dead_nodes(linears_to_convolutions(before))
+    assert after == expected
+    same(before, after, 4, 2, 3)
+    verify(after, rules=CANONICAL)
+
+
+def test_other_linears_become_1x1_convolutions() -> None:
+    for shape in ((24,), (5, 24)):
+        w, x, y = weights(40, 24), int8("x", *shape), int8("y", *shape[:-1], 40, scale=9.0)
+        before = graph([x, y], [linear("fc", "x", "y", w)])
+        expected = graph([x, y], [conv("fc", "x", "y", w.reshape(40, 24, 1, 1))])
+        assert linears_to_convolutions(before) == expected
+        same(before, expected, *shape)
+
+
+def test_merge_reshapes() -> None:
+    before = graph(
+        [int8("x", 4, 2, 3), int8("a", 8, 3), int8("b", 24), int8("y", 24)],
+        [reshape("r1", "x", "a"), reshape("r2", "a", "b"), reshape("r3", "b", "y")],
+    )
+    merged = remove_dead_nodes(merge_reshapes(before))
+    assert merged == graph([int8("x", 4, 2, 3), int8("y", 24)], [reshape("r3", "x", "y")])
+    back = graph([int8("x", 4, 6), int8("a", 24), int8("y", 4, 6)], [reshape("r1", "x", "a"), reshape("r2", "a", "y")])
+    assert remove_dead_nodes(merge_reshapes(back)) == graph([int8("x", 4, 6)], [], outputs=("x",))
+
+
+def test_reshapes_to_host() -> None:
+    x, y = int8("x", 4, 2, 3), int8("y", 24)
+    before = graph([x, y], [reshape("flatten", "x", "y")])
+    expected = graph(
+        [x, real("y.before", 4, 2, 3), real("y.after", 24), y],
+        [
+            replace(dequantize("x", "y.before"), name="y.before.dequantize"),
+            host("flatten", "aten.reshape.default", ("y.before",), "y.after", (1, 24)),
+            Quantize(name="y.after.quantize", inputs=("y.after",), outputs=("y",)),
+        ],
+    )
+    assert reshapes_to_host(before) == expected
+    same(before, expected, 4, 2, 3)
+
+
+def test_reshapes_to_host_hands_a_float_reader_the_float_values() -> None:
+    x = int8("x", 4, 2, 3)
+    before = graph(
+        [x, int8("f", 24), real("r", 24), real("y", 24)],
+        [reshape("flatten", "x", "f"), dequantize("f", "r"), host("s", "aten.softmax.int", ("r",), "y", 1)],
+    )
+    after = remove_dead_nodes(reshapes_to_host(before))
+    assert [n.op for n in after] == ["Dequantize", "HostOp", "HostOp"]
+    same(before, after, 4, 2, 3)
+
+
+def test_free_reshapes_stay() -> None:
+    for shape, out in (((4, 1, 1), (4,)), ((4, 2, 3), (4, 3, 2)), ((4,), (1, 4))):
+        g = graph([int8("x", *shape), int8("y", *out)], [reshape("r", "x", "y")])
+        assert reshapes_to_host(g) == g
+        verify(g, rules=CANONICAL)
+
+
+def test_canonicalize_is_idempotent() -> None:
+    g = graph(
+        [int8("x", 4, 2, 3), int8("f", 24), int8("y", 40, scale=9.0)],
+        [reshape("flatten", "x", "f"), linear("fc", "f", "y", weights(40, 24))],
+    )
+    once = canonicalize(g)
+    assert once == canonicalize(once)
+    assert len({step.__name__ for step in STEPS}) == len(STEPS) - 2, "only dead nodes are removed more than once"
