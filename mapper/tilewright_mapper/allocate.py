@@ -113,7 +113,7 @@ class Ring:
         return self._items[key][0] if key in self._items else None
 
     def put(self, key: Hashable, words: int) -> int:
-        """Address for a new item of ``words``, which must not exceed the capacity; older items in its place are gone."""
+        """Address for a new item of ``words``, at most the capacity; older items in its place are gone."""
         if words > self.capacity:
             raise ValueError(f"An item must have at most {self.capacity} words, not {words}")
         start = self._next if self._next + words <= self.capacity else 0

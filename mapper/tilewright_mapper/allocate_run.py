@@ -6,7 +6,7 @@ least is *streamed* instead: stored tile by tile as it is made, loaded tile by t
 layer writes its result over an operand that nothing else needs.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 
 from tilewright_hdl.config import AcceleratorConfig
@@ -107,7 +107,7 @@ class _Planner:
         self._arena = arena
         self._lives = self._lifetimes()
         self._streamed: frozenset[str] = frozenset()
-        self._searched: dict[tuple[int, frozenset[str], int], Choice | None] = {}
+        self._searched: dict[Hashable, Choice | None] = {}
 
     def _lifetimes(self) -> dict[str, _Life]:
         first: dict[str, int] = {}
@@ -148,7 +148,7 @@ class _Planner:
 
     def _choose(self) -> list[Choice] | int:
         """Tilings of all layers, or the number of the first that has too little room."""
-        choices = []
+        choices: list[Choice] = []
         for comfortable in (True, False):
             choices = []
             for number in range(len(self._layers)):
@@ -167,8 +167,9 @@ class _Planner:
         room = self._config.activation_words - self._resident_words(number)
         if room < 0:
             return None
-        # Only buffers depend on the room.
-        key = (number, roots, room if roots else 0)
+        # Layers of one shape share a search. Only buffers depend on the room.
+        roles = tuple(role for role in ROLES if getattr(getattr(layer, role), "root", None) in roots)
+        key = (layer.shape_key, roles, room if roots else 0)
         if key not in self._searched:
             self._searched[key] = search(self._config, layer, roots, room)
         return self._searched[key]
@@ -176,6 +177,8 @@ class _Planner:
     def _cramped(self, number: int, choice: Choice) -> bool:
         """Whether a layer streams in tiles so small that the array would starve."""
         layer = self._layers[number]
+        if not any(o.root in self._streamed for o in (*layer.operands, layer.output)):
+            return False
         tile = choice.tiling.height * choice.tiling.width
         whole = layer.output.height * layer.output.width
         return tile < min(whole, BUFFERS * self._config.array.rows)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tilewright_hdl.bus_timing import memory_sizes
 from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
 from tilewright_hdl.isa import Exec, Instruction, Load, Memory, Post, Segment, Source
-from tilewright_hdl.bus_timing import memory_sizes
 
 from .allocate import Ring
 from .emit_operands import InputOperand, OutputOperand, Place
@@ -213,7 +213,7 @@ class _LayerEmitter:
             ))
 
     def _weight_pieces(self, conv: Conv2d, first: int, count: int) -> Iterator[tuple[int, int, Block, int]]:
-        """(first column tile, how many, block, accumulate) for each EXEC of a tile, within the limit of weight words."""
+        """(first column tile, how many, block, accumulate) for each EXEC of a tile."""
         limit = max(1, self._tiling.weight_words // self._config.array.rows)
         for run_first, run_count, tiles in column_pieces(self._config, conv):
             low, high = max(first, run_first), min(first + count, run_first + run_count)

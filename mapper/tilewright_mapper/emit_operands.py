@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operands of a layer while its tiles are emitted: where a piece lies on chip, and the transfers that bring it there."""
+"""Operands of a layer while its tiles are emitted: where a piece lies on chip, and what brings it there."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

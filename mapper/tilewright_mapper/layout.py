@@ -19,8 +19,20 @@ from tilewright_hdl.numerics import MAX_SHIFT
 from .graph import Conv2d
 from .lower_layers import LaneParameters, Operand
 
-__all__ = ["Block", "Piece", "Rect", "Region", "Transfer", "blocks", "column_pieces", "line", "pack_parameters", "pack_weights",
-           "transfers", "wrap"]
+__all__ = [
+    "Block",
+    "Piece",
+    "Rect",
+    "Region",
+    "Transfer",
+    "blocks",
+    "column_pieces",
+    "line",
+    "pack_parameters",
+    "pack_weights",
+    "transfers",
+    "wrap",
+]
 
 _LIMITS = {spec.name: spec.high for spec in field_specs(Load)}
 
@@ -44,15 +56,15 @@ class Rect(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Rectangle of pixels, with the words (channel tiles) ``first`` to ``first + count - 1`` of each."""
+    """Rectangle of pixels, with the words (channel tiles) ``first`` to ``first + tiles - 1`` of each."""
 
     rect: Rect
     first: int
-    count: int
+    tiles: int
 
     @property
     def words(self) -> int:
-        return self.rect.pixels * self.count
+        return self.rect.pixels * self.tiles
 
 
 @dataclass(frozen=True)
@@ -83,8 +95,8 @@ class Region:
     @classmethod
     def of(cls, address: int, piece: Piece) -> "Region":
         """Region that holds a piece without gaps."""
-        rect, first, count = piece
-        return cls(address, rect.width * count, count, rect.y, rect.x, first)
+        rect, first, tiles = piece
+        return cls(address, rect.width * tiles, tiles, rect.y, rect.x, first)
 
 
 @dataclass(frozen=True)
@@ -117,7 +129,7 @@ def transfers(
             yield from _strided(Transfer(dram, address, rect.width * tiles, rect.height, row_bytes, region.pitch_y))
         else:
             for y in range(rect.height):
-                yield from _line(dram + y * row_bytes, wrap(address + y * region.pitch_y), rect.width * tiles, word_bytes)
+                yield from _line(dram + y * row_bytes, address + y * region.pitch_y, rect.width * tiles, word_bytes)
     else:
         pixel = Transfer(dram, address, count, rect.width, tiles * word_bytes, region.pitch_x)
         if whole_rows:
@@ -171,9 +183,10 @@ class Block(NamedTuple):
 
 
 def blocks(kernel: tuple[int, int], tiles: tuple[int, int], limit: int) -> list[Block]:
-    """Split a reduction over a kernel and a range of channel tiles (first, count) into blocks of at most ``limit`` passes.
+    """Split a reduction over a kernel and a range of channel tiles (first, count).
 
-    Whole kernel rows where they fit, else whole pixels of the kernel, else parts of the channels.
+    Into blocks of at most ``limit`` passes: whole kernel rows where they fit, else whole pixels of the kernel, else
+    parts of the channels.
     """
     (kh, kw), (first, count) = kernel, tiles
     ny = max(1, min(kh, limit // (kw * count)))

@@ -124,8 +124,12 @@ def _obstacles(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]
     if isinstance(node, Conv2d | MaxPool2d | AvgPool2d):
         dilation = (1, 1) if isinstance(node, AvgPool2d) else node.dilation
         first_limit = limits["first_y"]
-        for what, value, limit in (("kernel", max(node.kernel), kernel_limit), ("stride", max(node.stride), stride_limit),
-                                   ("dilation", max(dilation), stride_limit), ("padding", max(node.padding), first_limit)):
+        for what, value, limit in (
+            ("kernel", max(node.kernel), kernel_limit),
+            ("stride", max(node.stride), stride_limit),
+            ("dilation", max(dilation), stride_limit),
+            ("padding", max(node.padding), first_limit),
+        ):
             if value > limit:
                 problems.append(f"its {what} must be at most {limit}, not {value}")
     for name in (*node.inputs, *node.outputs):

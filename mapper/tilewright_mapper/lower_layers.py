@@ -7,7 +7,7 @@ else wants that layer's result. A fused layer takes the place of its last node, 
 branch is there, whichever branch comes first.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from math import lcm
 from types import MappingProxyType
@@ -160,6 +160,18 @@ class DeviceLayer:
         """What the layer reads."""
         return (self.source,) if self.residual is None else (self.source, self.residual)
 
+    @property
+    def shape_key(self) -> Hashable:
+        """Equal for layers that differ in nothing but their names and numbers."""
+        conv = self.conv
+        shape = None if conv is None else (conv.weight.shape, conv.groups, self.conv_window)
+        operands = (self.source, self.output, self.middle, self.residual)
+        return (
+            shape, self.window, self.post.get("combine"), self.table is not None,
+            tuple(o and (o.channels, o.height, o.width) for o in operands),
+            self.residual is not None and self.residual.root == self.source.root,
+        )
+
     def channel_step(self, config: AcceleratorConfig) -> int:
         """Channels at whose multiples a tile may begin: whole words, and whole column tiles of the array."""
         rows = config.array.rows
@@ -243,7 +255,7 @@ class _Builder:
         return self._with(base, node, node.inputs[0])
 
     def join(self, layer: DeviceLayer, node: Node, name: str) -> DeviceLayer | None:
-        """``layer`` with ``node``, which reads its result as ``name``, behind it; ``None`` if one pass cannot do both."""
+        """``layer`` with ``node``, a reader of its result ``name``, behind it; ``None`` if one pass cannot do both."""
         if isinstance(node, Conv2d) or self._operand(name) != layer.output:
             return None
         if layer.post.get("combine", Combine.NONE) != Combine.NONE:

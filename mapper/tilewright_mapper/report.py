@@ -2,11 +2,12 @@
 """What the mapper tells people: tilings, the memory map, traffic, and what runs on the host and why. Plain data."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
+from tilewright_hdl.bus_timing import memory_sizes
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Load, Memory, Segment, Store
-from tilewright_hdl.bus_timing import memory_sizes
 
 from .allocate_run import RunPlan
 from .emit import Emitted
@@ -14,6 +15,8 @@ from .lower_layers import DeviceLayer
 from .tiling_search import Choice
 
 __all__ = ["host_report", "run_report"]
+
+_LOADED = {Segment.CONSTANT: "constants", Segment.ARENA: "loaded"}
 
 
 def run_report(
@@ -67,10 +70,7 @@ def _traffic(config: AcceleratorConfig, emitted: Sequence[Emitted]) -> dict[int,
     for item in emitted:
         ins = item.instruction
         if isinstance(ins, Load | Store):
-            if isinstance(ins, Store):
-                kind = "stored"
-            else:
-                kind = "constants" if ins.segment == Segment.CONSTANT else "loaded"
+            kind = "stored" if isinstance(ins, Store) else _LOADED[Segment(ins.segment)]
             beats = ins.rows * ins.words * config.beats(memory_sizes(config)[Memory(ins.memory)][1])
             layer = result.setdefault(item.layer, {})
             layer[kind] = layer.get(kind, 0) + beats * config.bus.data_bytes
@@ -86,6 +86,6 @@ def _constants_stay(emitted: Sequence[Emitted]) -> bool:
             spans.setdefault(ins.memory, []).append((ins.address, ins.address + ins.words))
     for ranges in spans.values():
         ordered = sorted(ranges)
-        if any(a[1] > b[0] for a, b in zip(ordered, ordered[1:], strict=False)):
+        if any(a[1] > b[0] for a, b in pairwise(ordered)):
             return False
     return True

@@ -15,14 +15,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ENGINES, Exec, Instruction, Load, Memory, Post, Store
 from tilewright_hdl.bus_timing import memory_sizes
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.isa import ENGINES, Engine, Exec, Instruction, Load, Memory, Post, Store
+from tilewright_hdl.timing import exec_pass, post_cycles
 from tilewright_sim.accesses import Access, accesses
 
-__all__ = ["dependencies", "instruction_cycles", "place_tokens", "program_order"]
+__all__ = ["dependencies", "instruction_cycles", "place_tokens", "program_order", "transfer_cycles"]
 
 Dependencies = list[tuple[int, ...]]
+
+_LATENCY = 40
+"""Cycles that main memory and pipelines take to answer, roughly: only to compare and to sort by."""
 
 
 class _History:
@@ -54,7 +58,7 @@ def dependencies(config: AcceleratorConfig, instructions: Sequence[Instruction])
     for index, instruction in enumerate(instructions):
         engine = instruction.ENGINE
         touched = accesses(config, instruction)
-        needs: dict[int, int] = {}
+        needs: dict[Engine, int] = {}
         for other in ENGINES:
             if other is engine:
                 continue
@@ -77,17 +81,20 @@ def dependencies(config: AcceleratorConfig, instructions: Sequence[Instruction])
 
 
 def instruction_cycles(config: AcceleratorConfig, instruction: Instruction) -> int:
-    """Rough length of an instruction, good enough to compare and to sort by."""
+    """Cycles for which an instruction occupies its engine, roughly: to compare tilings and to sort by."""
     if isinstance(instruction, Exec):
-        return instruction.passes * max(instruction.vectors, config.array.rows)
+        return instruction.passes * exec_pass(config, instruction.vectors)
     if isinstance(instruction, Post):
-        return instruction.steps
+        return post_cycles(config, instruction)
     assert isinstance(instruction, Load | Store)
-    return instruction.words * instruction.rows * config.beats(memory_sizes(config)[Memory(instruction.memory)][1])
+    return transfer_cycles(config, instruction.rows, instruction.words, Memory(instruction.memory))
 
 
-_LATENCY = 40
-"""Rough cycles from the last word of an instruction to the start of one that waits for it; only for sorting."""
+def transfer_cycles(config: AcceleratorConfig, rows: int, words: int, memory: Memory = Memory.ACTIVATION) -> int:
+    """Cycles of a transfer, roughly: its beats, or the latency of its bursts, of which only so many are under way."""
+    beats = words * config.beats(memory_sizes(config)[memory][1])
+    bursts = -(-beats // config.bus.burst_beats)
+    return rows * max(beats, bursts * _LATENCY // config.bus.outstanding)
 
 
 def program_order(config: AcceleratorConfig, instructions: Sequence[Instruction], waits: Dependencies) -> list[int]:
@@ -95,7 +102,8 @@ def program_order(config: AcceleratorConfig, instructions: Sequence[Instruction]
 
     Conflicting instructions and those of one engine keep their order.
     """
-    starts, ends = [], []
+    starts: list[int] = []
+    ends: list[int] = []
     free = dict.fromkeys(ENGINES, 0)
     for instruction, needed in zip(instructions, waits, strict=True):
         engine = instruction.ENGINE

@@ -5,23 +5,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ENGINES, Instruction
+from tilewright_hdl.isa import Instruction, Load, Memory, Store
+from tilewright_hdl.timing import exec_pass
 from tilewright_sim.cycle_model import simulate
 
 from .allocate import BlockRequest, pack
 from .emit import Constants, Emitter
 from .emit_operands import Place
+from .layout import Rect
 from .lower_layers import DeviceLayer
-from .schedule import dependencies, instruction_cycles, place_tokens, program_order
-from .tiling import BUFFERS, Geometry, Tiling, candidates
+from .schedule import dependencies, place_tokens, program_order, transfer_cycles
+from .tiling import BUFFERS, Chunk, Geometry, Tiling, candidates
 
-__all__ = ["Choice", "ROLES", "bank_wishes", "ordered", "search"]
+__all__ = ["ROLES", "Choice", "bank_wishes", "ordered", "rough_cycles", "search"]
 
 ROLES = ("source", "residual", "output")
 MODELLED = 6
 """Candidates that the cycle model sees."""
 MOST_TILES = 256
 """Candidates with more tiles than this, and than twice those of the largest, are left out."""
+SLACK = 0.003
+"""Share of a layer's cycles, alone, that means nothing: its neighbours overlap with its ends."""
+
+_TILE_CYCLES = 20
+"""Rough cycles by which each tile keeps the post-processor longer than its steps."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ def ordered(config: AcceleratorConfig, instructions: list[Instruction]) -> tuple
 
 
 def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[str], words: int) -> Choice | None:
-    """Best tiling of a layer.
+    """Best tiling of a layer: among those within a hair of the fewest cycles the one with the least traffic.
 
     Parameters
     ----------
@@ -75,11 +82,60 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     counts = {t: len(geometry.rects(t)) * len(geometry.chunks(t.channels)) for t in tilings}
     most = max(MOST_TILES, 2 * min(counts.values()))
     tilings = [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)]
-    programs = {t: _alone(geometry, t, streamed) for t in tilings}
-    best = sorted(tilings, key=lambda t: _rough_cycles(config, programs[t]))[:MODELLED]
-    cycles = {t: _modelled_cycles(config, programs[t]) for t in dict.fromkeys((*best, tilings[0]))}
-    tiling = min(cycles, key=lambda t: cycles[t])
+    best = sorted(tilings, key=lambda t: rough_cycles(geometry, t, streamed))[:MODELLED]
+    programs = {t: _alone(geometry, t, streamed) for t in dict.fromkeys((*best, tilings[0]))}
+    cycles = {t: simulate(config, ordered(config, program)[0]).cycles for t, program in programs.items()}
+    enough = min(cycles.values()) * (1 + SLACK)
+
+    def cost(tiling: Tiling) -> tuple[int, int]:
+        transfers = [i for i in programs[tiling] if isinstance(i, Load | Store)]
+        return sum(i.rows * i.words for i in transfers), len(programs[tiling])
+
+    tiling = min((t for t in programs if cycles[t] <= enough), key=cost)
     return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]])
+
+
+def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> int:
+    """Cycles of the busiest engine for a layer, and of the ends of the layer where nothing overlaps; a rough count."""
+    config, layer = geometry.config, geometry.layer
+    rects, chunks = geometry.rects(tiling), geometry.chunks(tiling.channels)
+    tiles = len(rects) * len(chunks)
+    groups = sum(chunk.groups[1] for chunk in chunks)
+    window = layer.window.kernel[0] * layer.window.kernel[1]
+    # Both operands of an addition of activations come through one port.
+    interval = 2 if layer.conv is None and layer.residual is not None else 1
+    post = groups * window * interval * layer.output.height * layer.output.width
+    passes = geometry.total_weight_words // config.array.rows
+    array = sum(passes * exec_pass(config, geometry.middle(rect).pixels) for rect in rects) if passes else 0
+    load = _rough_loads(geometry, tiling, streamed, rects, chunks)
+    return max(post + _TILE_CYCLES * tiles, array, load) + (post + load) // tiles
+
+
+def _rough_loads(
+    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: list[Rect], chunks: list[Chunk]
+) -> int:
+    """Cycles of the loads of a layer, as in :func:`rough_cycles`."""
+    config, layer = geometry.config, geometry.layer
+    weights = geometry.total_weight_words
+    if weights > config.weight_words and not tiling.channels_outer:
+        weights *= len(rects)
+    cycles = 0 if BUFFERS * weights <= config.weight_words else transfer_cycles(config, 1, weights, Memory.WEIGHT)
+    again = len(chunks) if tiling.channels_outer and len(rects) > BUFFERS else 1
+    for role in ("source", "residual"):
+        operand = getattr(layer, role)
+        if operand is None or operand.root not in streamed:
+            continue
+        whole = geometry.words(operand)
+        partial = tiling.channels_outer if role == "residual" or layer.conv is None else False
+        if role == "source" and layer.conv is None:
+            partial = len(chunks) > 1
+        for rect in rects:
+            piece = geometry.input(rect) if role == "source" else rect
+            if partial:
+                cycles += sum(transfer_cycles(config, piece.pixels, chunk.words[1]) for chunk in chunks)
+            else:
+                cycles += again * transfer_cycles(config, 1, piece.pixels * whole)
+    return cycles
 
 
 def bank_wishes(layer: DeviceLayer, names: Mapping[str, str]) -> dict[frozenset[str], int]:
@@ -131,19 +187,3 @@ def _places_alone(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) 
         else:
             places[role] = Place((address,), None)
     return places
-
-
-def _rough_cycles(config: AcceleratorConfig, instructions: list[Instruction]) -> int:
-    """Cycles of the busiest engine, and of the ends where nothing overlaps."""
-    busy = dict.fromkeys(ENGINES, 0)
-    last = dict.fromkeys(ENGINES, 0)
-    for instruction in instructions:
-        last[instruction.ENGINE] = instruction_cycles(config, instruction)
-        busy[instruction.ENGINE] += last[instruction.ENGINE] + 10
-    busiest = max(ENGINES, key=lambda e: busy[e])
-    return busy[busiest] + sum(n for e, n in last.items() if e is not busiest)
-
-
-def _modelled_cycles(config: AcceleratorConfig, instructions: list[Instruction]) -> int:
-    program, _ = ordered(config, instructions)
-    return simulate(config, program).cycles
