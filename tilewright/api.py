@@ -88,10 +88,11 @@ def compile(
         rule = Rounding(rounding)
     except ValueError:
         raise ValueError(f"rounding must be one of {', '.join(Rounding)}, not {rounding!r}") from None
-    if progress is not None:
-        progress("import")
+    announce = progress or (lambda step: None)
+    announce("import")
     graph = canonicalize(import_program(model))
-    return compile_graph(graph, accelerator, strict=strict, rounding=rule, name=name, progress=progress)
+    announce("tile and schedule")
+    return compile_graph(graph, accelerator, strict=strict, rounding=rule, name=name)
 
 
 def open(device: str, *, config: str | Path | AcceleratorConfig, **options: Any) -> "Device":

@@ -4,11 +4,13 @@
 import contextlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -18,7 +20,10 @@ from tilewright_hdl.errors import TilewrightError
 
 __all__ = ["console", "layer_table", "print_json", "progress_bar", "status", "write_text"]
 
-console = Console()
+PIPE_WIDTH = 120
+"""Columns of the output where it is no terminal that has a width of its own."""
+
+console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 errors = Console(stderr=True)
 
 
@@ -78,27 +83,14 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def layer_table(profile: Profile, title: str) -> Table:
     """Cycles of each layer, predicted beside measured, per image."""
     images = profile.images
-    table = Table(title=title, title_justify="left", header_style="bold", caption_justify="left")
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("layer", "operator", "on"):
         table.add_column(name, no_wrap=True)
-    for name in ("MACs", "cycles", "predicted", "utilization"):
+    for name in ("MACs", "cycles", "predicted", "busy"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("waits most for", no_wrap=True)
     for layer in profile.layers:
-        cells = (
-            ("-", "-", "-", layer.reason or "runs in PyTorch")
-            if layer.on == "host"
-            else (
-                f"{layer.macs // images:,}",
-                f"{layer.cycles // images:,}",
-                f"{layer.predicted_cycles // images:,}",
-                f"{layer.utilization:.1%}" if layer.macs else "-",
-                _main_stall(layer, images),
-            )
-        )
-        if layer.on == "host":
-            cells = ("-", *cells)
-        table.add_row(layer.name, layer.op, layer.on, *cells)
+        table.add_row(layer.name, layer.op, layer.on, *_cells(layer, images))
     table.add_section()
     table.add_row(
         "all", "", "", f"{profile.macs // images:,}", f"{profile.cycles // images:,}",
@@ -107,6 +99,15 @@ def layer_table(profile: Profile, title: str) -> Table:
     return table
 
 
-def _main_stall(layer: LayerProfile, images: int) -> str:
+def _cells(layer: LayerProfile, images: int) -> tuple[str, ...]:
+    """From MACs on; ``busy`` is the share of the array's peak."""
+    if layer.on == "host":
+        return "-", "-", "-", "-", layer.reason or "PyTorch"
     cause, cycles = max(layer.stalls.items(), key=lambda item: item[1], default=("", 0))
-    return f"{cause} ({cycles // images:,})" if cycles else "-"
+    return (
+        f"{layer.macs // images:,}" if layer.macs else "-",
+        f"{layer.cycles // images:,}",
+        f"{layer.predicted_cycles // images:,}",
+        f"{layer.utilization:.1%}" if layer.macs else "-",
+        f"{cause} ({cycles // images:,})" if cycles else "-",
+    )
