@@ -10,7 +10,7 @@ _SLVERR = 2
 
 
 class ModelMemory:
-    """The memory model of ``tilewright_hdl.bus_timing`` on the port ``axi``, with checks of the protocol."""
+    """The memory model of ``tilewright_hdl.bus_timing`` on the port ``axi``."""
 
     def __init__(self, tb: Any, image: bytearray, *, latency: int, period: int = 1, errors: set[int] = frozenset()):
         self._tb = tb
@@ -18,15 +18,12 @@ class ModelMemory:
         self._latency = latency
         self._period = period
         self._errors = errors
-        self.read_beats: list[int] = []
-        self.write_beats: list[int] = []
-        self.reads: list[tuple[int, int]] = []
-        self.writes: list[tuple[int, int]] = []
 
     def start(self) -> None:
-        for half in ("read", "write"):
-            if hasattr(self._tb.dut, "axi__arvalid" if half == "read" else "axi__awvalid"):
-                self._tb.start(getattr(self, half)())
+        if hasattr(self._tb.dut, "axi__arvalid"):
+            self._tb.start(self.read())
+        if hasattr(self._tb.dut, "axi__awvalid"):
+            self._tb.start(self.write())
 
     def _get(self, name: str) -> int:
         return int(getattr(self._tb.dut, f"axi__{name}").value)
@@ -36,12 +33,7 @@ class ModelMemory:
             getattr(self._tb.dut, f"axi__{name}").value = value
 
     def _burst(self, channel: str) -> tuple[int, int]:
-        address, beats = self._get(f"{channel}addr"), self._get(f"{channel}len") + 1
-        size = len(self._tb.dut.axi__rdata if channel == "ar" else self._tb.dut.axi__wdata) // 8
-        assert 1 << self._get(f"{channel}size") == size and self._get(f"{channel}burst") == 1
-        assert address % size == 0, f"burst at {address:#x} must begin at a whole beat"
-        assert address % 4096 + beats * size <= 4096, f"burst of {beats} beats at {address:#x} crosses 4 KiB"
-        return address, beats
+        return self._get(f"{channel}addr"), self._get(f"{channel}len") + 1
 
     async def read(self) -> None:
         size = len(self._tb.dut.axi__rdata) // 8
@@ -60,11 +52,9 @@ class ModelMemory:
             await self._tb.settle()
             if offer and self._get("rready"):
                 waiting.popleft()
-                self.read_beats.append(now)
                 next_offer = max(now + 1, offered + self._period)
             if self._get("arvalid"):
                 address, beats = self._burst("ar")
-                self.reads.append((address, beats))
                 waiting += [(now + self._latency, address + n * size, n == beats - 1) for n in range(beats)]
             await self._tb.cycles()
 
@@ -83,7 +73,6 @@ class ModelMemory:
                 answers.popleft()
             if self._get("awvalid"):
                 bursts.append(self._burst("aw"))
-                self.writes.append(bursts[-1])
             if self._get("wvalid"):
                 assert bursts, "a beat came before its address"
                 address, beats = bursts[0]
@@ -93,7 +82,6 @@ class ModelMemory:
                 for byte in range(size):
                     if self._get("wstrb") >> byte & 1:
                         self.image[address + byte] = value[byte]
-                self.write_beats.append(now)
                 sent += 1
                 assert self._get("wlast") == (sent == beats), f"wlast must come with beat {beats}, not {sent}"
                 if sent == beats:
@@ -142,6 +130,58 @@ class PausedMemory:
         chance = random.Random(seed)
         while True:
             yield chance.random() < self._pause
+
+
+class Monitor:
+    """Watch the port ``axi``: each burst is legal, and what is offered stays until it is accepted.
+
+    Members
+    -------
+    bursts : list of (int, int)
+        Address and beats of each burst, read or written.
+    beats : list of int
+        Cycle of each beat, read or written.
+    """
+
+    def __init__(self, tb: Any):
+        self._tb = tb
+        self._held: dict[str, tuple[int, ...]] = {}
+        self.bursts: list[tuple[int, int]] = []
+        self.beats: list[int] = []
+        self._size = len(tb.dut.axi__rdata if hasattr(tb.dut, "axi__arvalid") else tb.dut.axi__wdata) // 8
+
+    def _get(self, name: str) -> int:
+        return int(getattr(self._tb.dut, f"axi__{name}").value)
+
+    def _accepted(self, channel: str, *payload: str) -> bool:
+        """Whether there is a transfer in this cycle; checks an offer of our own side against the cycle before."""
+        if not hasattr(self._tb.dut, f"axi__{channel}valid"):
+            return False
+        valid, ready = self._get(f"{channel}valid"), self._get(f"{channel}ready")
+        offer = tuple(self._get(channel + name) for name in payload) if valid else ()
+        before = self._held.pop(channel, None)
+        assert before is None or before == offer, f"{channel} offers {before} and then {offer} before it is accepted"
+        if valid and not ready:
+            self._held[channel] = offer
+        return bool(valid and ready)
+
+    async def run(self) -> None:
+        while True:
+            await self._tb.settle()
+            for channel in ("ar", "aw"):
+                if self._accepted(channel, "addr", "len", "size", "burst"):
+                    self._note(channel)
+            if self._accepted("r") or self._accepted("w", "data", "strb", "last"):
+                self.beats.append(self._tb.cycle)
+            await self._tb.cycles()
+
+    def _note(self, channel: str) -> None:
+        address, beats = self._get(f"{channel}addr"), self._get(f"{channel}len") + 1
+        assert 1 << self._get(f"{channel}size") == self._size
+        assert self._get(f"{channel}burst") == 1
+        assert address % self._size == 0, f"burst at {address:#x} must begin at a whole beat"
+        assert address % 4096 + beats * self._size <= 4096, f"burst of {beats} beats at {address:#x} crosses 4 KiB"
+        self.bursts.append((address, beats))
 
 
 def main_memory(tb: Any, image: bytearray) -> Any:

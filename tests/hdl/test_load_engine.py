@@ -42,7 +42,7 @@ def rtl_load(config: AcceleratorConfig, loads: list[Load], **parameters: Any) ->
 
 @bench(max_cycles=20_000)
 async def bench_load(tb: Testbench) -> None:
-    from tests.hdl.axi_memory import main_memory
+    from tests.hdl.axi_memory import Monitor, main_memory
 
     dut, parameters = tb.dut, tb.parameters
     dut.load_constant_base.value = BASES[Segment.CONSTANT]
@@ -50,6 +50,8 @@ async def bench_load(tb: Testbench) -> None:
     written: dict[str, dict[int, int]] = {memory.name: {} for memory in Memory}
     memory = main_memory(tb, bytearray(beat_image()))
     memory.start()
+    monitor = Monitor(tb)
+    tb.start(monitor.run())
     log = Log(tb, "load_")
     tb.start(log.run())
     for port in Memory:
@@ -62,9 +64,7 @@ async def bench_load(tb: Testbench) -> None:
         await tb.cycles()
     await log.idle()
     offer.cancel()
-    beats = getattr(memory, "read_beats", [])
-    reads = getattr(memory, "reads", [])
-    tb.result = log.report() | {"written": written, "beats": beats, "reads": reads,
+    tb.result = log.report() | {"written": written, "beats": monitor.beats, "bursts": monitor.bursts,
                                 "taken": tb.transfers.get("load_instruction", [])}
 
 
@@ -141,23 +141,28 @@ def _after_fault(config: AcceleratorConfig, loads: list[Load], result: dict[str,
     expected = ref_load(config, loads, beat_image())
     for memory, words in result["written"].items():
         assert words.items() <= expected[memory].items()
-    assert len(result["beats"]) == sum(beats for _, beats in result["reads"])
+    assert len(result["beats"]) == sum(beats for _, beats in result["bursts"])
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("number", [0, 3])
-def test_error_response(name: str, number: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "number", "bus"),
+    [
+        ("nano", 0, {"memory": "model"}),
+        ("nano", 3, {"memory": "axi", "pause": 0.3, "stall": 0.3}),
+        ("long", 3, {"memory": "model"}),
+        ("short", 3, {"memory": "axi", "pause": 0.3, "stall": 0.3}),
+    ],
+)
+def test_error_response(name: str, number: int, bus: dict[str, Any]) -> None:
     config = CONFIGS[name]
     # In places of their own, so that the error is met by one instruction only.
     loads = [dataclasses.replace(load, dram_address=0x600 * n, segment=Segment.CONSTANT, rows=1, words=9)
              for n, load in enumerate(transfers(config, Load, 6, seed=7, memories=[Memory.WEIGHT, Memory.ACTIVATION]))]
     addresses = [dram for dram, _ in places(config, loads[number])]
-    result = rtl_load(config, loads, errors=[addresses[5]])
+    result = rtl_load(config, loads, errors=[addresses[5]], **bus)
     assert result["faults"] == [[ErrorCode.READ, loads[number].index]]
     assert len(result["done"]) == number
     _after_fault(config, loads, result)
-    paused = rtl_load(config, loads, errors=[addresses[5]], memory="axi", pause=0.3, stall=0.3)
-    assert paused["faults"] == result["faults"]
 
 
 @pytest.mark.parametrize("memory", Memory)
@@ -182,11 +187,15 @@ def test_addresses_do_not_wrap_into_the_memory() -> None:
     assert list(result["written"]["WEIGHT"]) == ["8"]
 
 
-@pytest.mark.parametrize("halt_at", [3, 38, 60])
-def test_halt(halt_at: int) -> None:
+@pytest.mark.parametrize(
+    ("halt_at", "bus"),
+    [(3, {"memory": "model"}), (9, {"memory": "axi", "pause": 0.4}), (38, {"memory": "model"}),
+     (60, {"memory": "axi", "pause": 0.4})],
+)
+def test_halt(halt_at: int, bus: dict[str, Any]) -> None:
     config = CONFIGS["nano"]
     loads = transfers(config, Load, 6, seed=2, memories=[Memory.ACTIVATION, Memory.WEIGHT])
-    result = rtl_load(config, loads, halt_at=halt_at)
+    result = rtl_load(config, loads, halt_at=halt_at, **bus)
     assert result["faults"] == []
     assert len(result["done"]) < len(loads)
     _after_fault(config, loads, result)
