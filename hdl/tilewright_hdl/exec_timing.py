@@ -70,6 +70,24 @@ class ExecTimeline:
             self._moved = self._last - 1
         self.earliest = self._last + 1
 
+    def issue_passes(self, passes: int, vectors: int) -> None:
+        """Begin ``passes`` passes of ``vectors`` vectors none of whose reads has to wait: all of an instruction.
+
+        Two passes are followed; from then on each repeats the one before it, ``exec_pass`` cycles later.
+        """
+        for _ in range(min(passes, 2)):
+            self.begin_pass()
+            self.issue(self.earliest, vectors)
+        repeated = max(0, passes - 2)
+        time = repeated * max(vectors, self._rows)
+        self._first += time
+        self._last += time
+        self._taken += time
+        self._moved += time
+        self.earliest += time
+        self.ready += time
+        self.stall += repeated * max(0, self._rows - vectors)
+
     @property
     def done(self) -> int:
         """Cycle of ``done`` of the instruction whose vectors have all been issued."""

@@ -4,12 +4,12 @@
 *Deadlock.* If program order is itself a valid order, with no semaphore ever found empty or full, the oldest instruction
 that has not finished can always go on, whatever the hardware does in parallel.
 
-*Race.* What is certain about the order of two instructions on different engines comes from tokens alone: the end of the
-one that gives a token comes before the start of the one that takes it. Within an engine, instructions start in order
-and end in order, but overlap. From this, each instruction has a *vector clock*: how many instructions of each engine have
-ended for certain when it starts. An instruction touches memory between its start and its end, so two that touch the
-same word, one of them writing, must have an end before a start. Instructions of the same engine never race: the
-hardware keeps their accesses in order.
+*Race.* What is certain about the order of two instructions on different engines comes from tokens alone: the end of
+the one that gives a token comes before the start of the one that takes it. Within an engine, instructions start in
+order and end in order, but overlap. From this, each instruction has a *vector clock*: how many instructions of each
+engine have ended for certain when it starts. An instruction touches memory between its start and its end, so of two
+that touch the same word, one of them writing, one must end before the other starts. Instructions of the same engine
+never race: the hardware keeps their accesses in order.
 """
 
 import dataclasses

@@ -20,16 +20,15 @@ from tilewright_hdl.bus_timing import (
     transfer_bursts,
 )
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ENGINES, Instruction, Load, Segment, Store
-from tilewright_hdl.timing import QUEUE_DELAY
+from tilewright_hdl.isa import INSTRUCTIONS, Instruction, Load, Segment, Store
+from tilewright_hdl.timing import QUEUE_DELAY, decode_cycles
+
+from .cycle_runs import CycleRuns
 
 __all__ = ["NEVER", "Fetching", "Loading", "MemoryTiming", "ReadBus", "Storing"]
 
 NEVER = 1 << 62
 """Later than any cycle."""
-
-_CHECK = 1
-"""Cycles from the last beat that a decoder takes to the check of the instruction; its fields are offered after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,30 +72,6 @@ class ReadBus:
         return first, last
 
 
-class BeatCounter:
-    """How many beats of some bursts have passed."""
-
-    def __init__(self, period: int):
-        self._period = period
-        self._under_way: deque[tuple[int, int, int]] = deque()
-        self._passed = 0
-
-    def add(self, first: int, last: int, beats: int) -> None:
-        self._under_way.append((first, last, beats))
-
-    def before(self, cycle: int) -> int:
-        """Beats in cycles before ``cycle``; must not go back in time."""
-        bursts = self._under_way
-        while bursts and bursts[0][1] < cycle:
-            self._passed += bursts.popleft()[2]
-        count = self._passed
-        for first, _, _ in bursts:
-            if first >= cycle:
-                break
-            count += (cycle - 1 - first) // self._period + 1
-        return count
-
-
 class Loading:
     """The ``LOAD`` engine: which bursts it asks for, and when.
 
@@ -117,7 +92,9 @@ class Loading:
         self._lengths: list[int] = []
         self._at = 0
         self._next: tuple[list[int], int] | None = None
-        self.beats = BeatCounter(memory.beat_period)
+        self._period = memory.beat_period
+        self.beats = CycleRuns()
+        """Cycles with a beat."""
         self.address_at = NEVER
         """Cycle in which the next burst's address goes out if ``FETCH`` leaves the bus to it."""
         self.ready_at: int | None = 0
@@ -153,7 +130,7 @@ class Loading:
                 continue
             beats = self._lengths[self._at]
             first, last = bus.request(self.address_at, beats)
-            self.beats.add(first, last, beats)
+            self.beats.add(first, 1, period=self._period, count=beats)
             self._ends.append(last)
             self._accepted = self.address_at
             self._at += 1
@@ -176,7 +153,8 @@ class Storing:
         self._bases = bases
         self._answers: deque[int] = deque([-NEVER] * config.bus.outstanding, config.bus.outstanding)
         self._sent = -1
-        self.beats = BeatCounter(1)
+        self.beats = CycleRuns()
+        """Cycles with a beat."""
 
     def start(self, ins: Store, cycle: int) -> tuple[int, int]:
         """Take an instruction; gives the cycles in which the engine is ready for the next one, and of ``done``."""
@@ -186,7 +164,7 @@ class Storing:
             announced = max(announced + 1, self._answers[0] + REUSE_DELAY)
             first = max(sent + 1, announced + WRITE_DATA_DELAY)
             sent = first + beats - 1
-            self.beats.add(first, sent, beats)
+            self.beats.add(first, beats)
             self._answers.append(sent + self._latency)
         self._sent = sent
         return announced, sent + self._latency + DONE_DELAY
@@ -217,8 +195,7 @@ class Fetching:
         self._beat = 0
         self.address_at = NEVER
         """Cycle in which the next burst's address goes out, if that is known."""
-        sizes = {ins.ENGINE: ins.BYTES // width for ins in instructions}
-        self._queues = [_Queue(config.queue_instructions * sizes.get(e, 1), sizes.get(e, 1)) for e in ENGINES]
+        self._queues = [_Queue(config, cls) for cls in INSTRUCTIONS]
         if self._next_burst:
             self.address_at = ADDRESS_DELAY
 
@@ -280,9 +257,11 @@ class Fetching:
 class _Queue:
     """A queue of beats with its decoder; the first-in first-out buffer has an output register behind its memory."""
 
-    def __init__(self, depth: int, beats: int):
-        self._depth = depth
-        self._instruction = beats
+    def __init__(self, config: AcceleratorConfig, cls: type[Instruction]):
+        self._instruction = cls.BYTES // config.bus.data_bytes
+        self._depth = config.queue_instructions * self._instruction
+        # From the last of the beats, which are taken one a cycle.
+        self._offered = decode_cycles(config, cls) - (self._instruction - 1)
         self._written: list[int] = []
         self._taken: list[int] = []
         self._free = 0
@@ -314,7 +293,7 @@ class _Queue:
     def decoded_at(self) -> int | None:
         if self._inside < self._instruction:
             return None
-        return self._taken[-1] + 1 + _CHECK
+        return self._taken[-1] + self._offered
 
     def _decode(self) -> None:
         """Take beats while the instruction is not complete."""

@@ -251,7 +251,7 @@ class _Run:
             return self._engines[engine].busy_before(cycle) - self._loading.beats.before(cycle)
         if engine == Engine.STORE:
             return self._engines[engine].busy_before(cycle) - self._storing.beats.before(cycle)
-        return self._computing.stalled_before(cycle) if engine == Engine.EXEC else 0
+        return self._computing.stalls.before(cycle) if engine == Engine.EXEC else 0
 
     def _retire(self, cycle: int, engine: int) -> None:
         """Retire the oldest instruction of an engine, or find out what it waits for."""

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets of cycles, as runs that repeat."""
+
+from collections import deque
+
+__all__ = ["CycleRuns"]
+
+
+class CycleRuns:
+    """Counts the cycles of a set that lie before a given one, where both only go forward in time."""
+
+    def __init__(self) -> None:
+        self._runs: deque[tuple[int, int, int, int]] = deque()
+        self._passed = 0
+
+    def add(self, first: int, length: int, *, period: int = 0, count: int = 1) -> None:
+        """Add ``count`` runs of ``length`` cycles, ``period`` cycles apart, none before those of an earlier call."""
+        if length and count:
+            self._runs.append((first, length, period, count))
+
+    def before(self, cycle: int) -> int:
+        """Cycles of the set before ``cycle``, which must not go back from call to call."""
+        runs = self._runs
+        while runs:
+            first, length, period, count = runs[0]
+            if first + (count - 1) * period + length > cycle:
+                break
+            self._passed += length * count
+            runs.popleft()
+        total = self._passed
+        for first, length, period, count in runs:
+            if first >= cycle:
+                break
+            whole = min(count - 1, (cycle - first) // period) if count > 1 else 0
+            total += whole * length + min(length, cycle - first - whole * period)
+        return total
