@@ -3,18 +3,19 @@
 
 Dataflow
 --------
-PE (r, c) stands in row r (input channel) and column c (output channel). A vector given in cycle t enters row r in cycle
-t + r and moves right by one PE a cycle; partial sums move down by one PE a cycle; so PE (r, c) sees that vector in cycle
-t + r + c. ``swap`` moves with the vector: where it passes, the PE goes over from its weight to its shadow weight.
+PE (r, c) stands in row r (input channel) and column c (output channel). A vector given in cycle t
+enters row r in cycle t + r and moves right by one PE a cycle; partial sums move down by one PE a cycle; so PE (r, c)
+sees that vector in cycle t + r + c. ``swap`` moves with the vector: where it passes, the PE goes over from its weight
+to its shadow weight.
 
 The next weights
 ----------------
-The shadow registers of a column are a chain that shifts down, and the R words of a tile (last row first) take R cycles to
-find their places. The chain need not wait until a swap has gone through the whole column: row r takes no part in a load
-before the first word gets there. For a load begun in cycle a, row r shifts in cycles a + r to a + R - 1. A swap given in
-cycle s reads the shadow of row r in cycle s + r, so a load may begin in the very cycle a = s: it *chases* the
-wave. Its own swap may be given when row 0 has its word, in cycle a + R. The enables move right by one column a cycle,
-as the words' skew does, so that every column behaves like the first.
+The shadow registers of a column are a chain that shifts down, and the R words of a
+tile (last row first) take R cycles to find their places. The chain need not wait until a swap has gone through the
+whole column: row r takes no part in a load before the first word gets there. For a load begun in cycle a, row r
+shifts in cycles a + r to a + R - 1. A swap given in cycle s reads the shadow of row r in cycle s + r, so a load may
+begin in the very cycle a = s: it *chases* the wave. Its own swap may be given when row 0 has its word, in cycle a +
+R. The enables move right by one column a cycle, as the words' skew does, so that every column behaves like the first.
 
 Hence the time between swaps is the larger of the number of vectors and R, and there is no other bubble.
 """

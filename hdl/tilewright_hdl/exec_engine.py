@@ -24,9 +24,9 @@ __all__ = ["ExecEngine"]
 class ExecEngine(wiring.Component):
     """Execute :class:`~tilewright_hdl.isa.Exec`: convolve activations with weights into the accumulators.
 
-    Instructions overlap: while the vectors of one are streamed, the weights of the next are loaded, and the sums of the one
-    before are still on their way. An error comes to light at the vector that it belongs to; the engine issues nothing
-    from then on, and what was issued before runs out.
+    Instructions overlap: while the vectors of one are streamed, the weights of the next are loaded, and the sums of
+    the one before are still on their way. An error comes to light at the vector that it belongs to; the engine issues
+    nothing from then on, and what was issued before runs out.
 
     Latency
     -------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the compute engine does what, as a recurrence over instructions, passes and vectors. Does not import Amaranth."""
+"""When the compute engine does what: a recurrence over instructions, passes and vectors. No Amaranth here."""
 
 from .config import AcceleratorConfig
 from .timing import exec_drain
@@ -10,8 +10,8 @@ __all__ = ["ExecTimeline"]
 class ExecTimeline:
     """The compute engine's own clockwork; the world outside comes in as the cycles of offers and grants.
 
-    For each instruction call :meth:`transfer`, for each of its passes :meth:`begin_pass`, and for the vectors of the pass
-    :meth:`issue`, in order.
+    For each instruction call :meth:`transfer`, for each of its passes :meth:`begin_pass`, and for the vectors of the
+    pass :meth:`issue`, in order.
 
     Parameters
     ----------
@@ -20,8 +20,8 @@ class ExecTimeline:
     Attributes
     ----------
     earliest : int
-        Cycle in which the next vector asks for its read (padding is issued without asking). It is issued in the cycle of
-        the grant.
+        Cycle in which the next vector asks for its read (padding is issued without asking). It is issued in the cycle
+        of the grant.
     ready : int
         Cycle from which on the engine takes the next instruction; valid once all passes have been begun.
     stall : int
@@ -58,7 +58,7 @@ class ExecTimeline:
         self._begun = True
 
     def issue(self, cycle: int, vectors: int = 1) -> None:
-        """Issue ``vectors`` vectors of one pass, one a cycle from ``cycle`` on, which must not be before ``earliest``."""
+        """Issue ``vectors`` vectors of one pass, one a cycle from ``cycle`` on; not before ``earliest``."""
         self.stall += cycle - self.earliest
         # A vector moves up to be read in the cycle in which the one before it is issued.
         self._moved = max(self._taken + 1, self._last)

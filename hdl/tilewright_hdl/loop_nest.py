@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nested loops with affine addresses.
 
-Every tracked value is ``start + sum over the levels of index * step``, but nothing is multiplied. For each level that has a
-step of its own, a register holds the value as it was when all levels inside of that one began anew. When a level
-advances, its register plus its step is the new value, and becomes the register of all levels inside. The innermost such
-register is the value itself.
+Every tracked value is ``start + sum over the levels of index * step``, but nothing is multiplied. For each level that
+has a step of its own, a register holds the value as it was when all levels inside of that one began anew. When a level
+advances, its register plus its step is the new value, and becomes the register of all levels inside. The innermost
+such register is the value itself.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ __all__ = ["LoopNest"]
 class LoopNest(wiring.Component):
     """Run-time loops, one inside the other, one step a cycle with no bubble when a level wraps.
 
-    In a cycle with ``load``, a nest begins: from the next cycle on, ``value`` is ``start`` and every level is at its first
-    index. In a cycle with ``advance`` the innermost level that is not at its last index goes on, and those inside of it
-    begin anew. At the last combination (``done``) there is nothing left to advance to; the next nest may be loaded in the
-    cycle in which the last combination is used. ``load`` wins over ``advance``.
+    In a cycle with ``load``, a nest begins: from the next cycle on, ``value`` is ``start`` and every level is at its
+    first index. In a cycle with ``advance`` the innermost level that is not at its last index goes on, and those
+    inside of it begin anew. At the last combination (``done``) there is nothing left to advance to; the next nest may
+    be loaded in the cycle in which the last combination is used. ``load`` wins over ``advance``.
 
     ``start`` is taken with ``load``. ``count`` and ``step`` must hold from the cycle after ``load`` until the last
     ``advance``.
@@ -33,8 +33,8 @@ class LoopNest(wiring.Component):
     levels : mapping of str to int
         Name and width of the count of each level, outermost first.
     values : mapping of str to (shape, mapping of str to shape)
-        For each tracked value its shape, in which it wraps, and for each level that moves it the shape of the step. A level
-        that is not named does not move it, and costs nothing.
+        For each tracked value its shape, in which it wraps, and for each level that moves it the shape of the step. A
+        level that is not named does not move it, and costs nothing.
 
     Members
     -------
@@ -73,7 +73,7 @@ class LoopNest(wiring.Component):
             name: (shape, {level: steps[level] for level in levels if level in steps})
             for name, (shape, steps) in values.items()
         }
-        flags = data.StructLayout({level: 1 for level in levels})
+        flags = data.StructLayout(dict.fromkeys(levels, 1))
         starts = data.StructLayout({name: shape for name, (shape, _) in self._values.items()})
         super().__init__({
             "load": In(1),
@@ -132,7 +132,7 @@ class LoopNest(wiring.Component):
         following = Signal(shape, name=f"{name}_following")
         m.d.comb += following.eq(base + step)
 
-        # `begun` is the value as of the beginning of the levels inside; a level without a step shares it with its parent.
+        # `begun` is the value as of the beginning of the levels inside; a level without a step shares its parent's.
         begun: Signal | None = None
         turned: Any = 0
         for level in self._levels:

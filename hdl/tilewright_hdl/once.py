@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Emit a module once, instantiate it many times.
 
-Amaranth elaborates each instance of a component into a Verilog module of its own: a 32 x 32 array becomes over a hundred
-thousand lines. A parent that repeats a component asks :func:`once` for a maker instead. What the maker makes depends on
-the ``platform`` that Amaranth hands from ``elaborate`` to ``elaborate``:
+Amaranth elaborates each instance of a component into a Verilog module of its own: a 32 x 32 array becomes over a
+hundred thousand lines. A parent that repeats a component asks :func:`once` for a maker instead. What the maker makes
+depends on the ``platform`` that Amaranth hands from ``elaborate`` to ``elaborate``:
 
-- a :class:`VerilogLibrary` collects the Verilog of the component, converted a single time, and the maker makes stand-ins
-  with the same ports that become instances of that module;
+- a :class:`VerilogLibrary` collects the Verilog of the component, converted a single time, and the maker makes
+  stand-ins with the same ports that become instances of that module;
 - with anything else (Amaranth's own simulator) the maker makes the component itself.
 
-The collection lives in the library alone, so elaborations in one process never mix. A reset that is to reach the instances
-must be that of the clock domain: ``ResetInserter`` cannot see into them.
+The collection lives in the library alone, so elaborations in one process never mix. A reset that is to reach the
+instances must be that of the clock domain: ``ResetInserter`` cannot see into them.
 """
 
 import re
@@ -67,8 +67,6 @@ def emit_verilog(component: Any, name: str = "top", *, separator: str = "__") ->
     """
     library = VerilogLibrary()
     top = _convert(component, name, library, separator)
-    if name in library.modules:
-        raise ValueError(f"name must not be that of a module below the component, was {name!r}")
     return "".join([*library.modules.values(), top])
 
 
@@ -142,6 +140,8 @@ def _flat_ports(component: Any, separator: str = "__") -> dict[str, tuple[Value,
 
 def _convert(component: Any, name: str, library: VerilogLibrary, separator: str = "__") -> str:
     fragment = Fragment.get(component, library)
+    if name in library.modules:
+        raise ValueError(f"name must not be that of a module below the component, was {name!r}")
     # Whether a port is an input follows from the design: it is what nothing drives.
     ports = {port: (value, None) for port, (value, _) in _flat_ports(component, separator).items()}
     if getattr(component, "reset_less", False):

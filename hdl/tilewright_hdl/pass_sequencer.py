@@ -71,9 +71,10 @@ class PassLayout(data.StructLayout):
 class PassSequencer(wiring.Component):
     """Take instructions apart into passes, and load the weights of each into the array's shadow registers.
 
-    A pass is offered before all of its weights have arrived: whoever takes it in cycle t issues its first vector in cycle
-    t + 2 at the earliest, and then they come just in time. The weights of the next pass are read from the cycle on in
-    which ``swapped`` tells that the shadow registers are being left; the pass before must have been taken by then.
+    A pass is offered before all of its weights have arrived: whoever takes it in cycle t issues its first vector in
+    cycle t + 2 at the earliest, and then they come just in time. The weights of the next pass are read from the cycle
+    on in which ``swapped`` tells that the shadow registers are being left; the pass before must have been taken by
+    then.
 
     Latency
     -------

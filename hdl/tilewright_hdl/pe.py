@@ -11,9 +11,9 @@ __all__ = ["PE"]
 class PE(wiring.Component):
     """Multiply-accumulate cell of a weight-stationary array, with a second weight behind the one in use.
 
-    In each cycle it adds ``activation * weight`` to the sum from above and hands the result down. In a cycle with ``swap``
-    the weight in the shadow register is used, and stays in use from then on. In a cycle with ``load`` the shadow
-    register takes the word from above; both in one cycle use the old shadow and load the new one.
+    In each cycle it adds ``activation * weight`` to the sum from above and hands the result down. In a cycle with
+    ``swap`` the weight in the shadow register is used, and stays in use from then on. In a cycle with ``load`` the
+    shadow register takes the word from above; both in one cycle use the old shadow and load the new one.
 
     Latency
     -------

@@ -42,7 +42,7 @@ QUEUE_DELAY = 2
 
 
 def decode_cycles(config: AcceleratorConfig, cls: type[Instruction]) -> int:
-    """Cycles from the first beat that a decoder takes to the fields that it offers: the beats, and one for the check."""
+    """Cycles from the first beat that a decoder takes to the fields that it offers: all beats, and one to check."""
     return cls.BYTES // config.bus.data_bytes + 1
 
 
@@ -162,13 +162,12 @@ def exec_drain(config: AcceleratorConfig) -> int:
 def exec_cycles(config: AcceleratorConfig, instruction: Exec) -> int:
     """Cycles from the transfer of an ``EXEC`` into an idle engine to ``done``, if no read of an activation has to wait.
 
-    Back to back, time does not start anew. Let ``x`` be the cycle in which an instruction is transferred, ``first`` and
-    ``last`` the cycles in which the first and the last vector of the latest pass of its predecessor are issued. Then its
-    own first vector is issued in cycle ``max(last + 1, first + rows, x + rows)``. Passes of one instruction follow each
-    other in the same way, with no ``x``. A vector whose read is not granted is issued in the cycle of its grant, and those
-    behind it follow one a cycle. The engine can take an instruction from two cycles after the cycle on in which it
-    *began* the last pass of the one before. It begins a pass when the vector that precedes it moves on to be read, but not
-    before two cycles before the first read that its weights allow; if no read has to wait it is ready in cycle ``first``.
+    Back to back, time does not start anew. Let ``x`` be the cycle in which an instruction is transferred, ``first``
+    and ``last`` the cycles in which the first and the last vector of the latest pass of its predecessor are issued.
+    Then its own first vector is issued in cycle ``max(last + 1, first + rows, x + rows)``. Passes of one instruction
+    follow each other in the same way, with no ``x``. A vector whose read is not granted is issued in the cycle of its
+    grant, and those behind it follow one a cycle. :class:`~tilewright_hdl.exec_timing.ExecTimeline` has all of it,
+    and says when the engine takes the next instruction.
     """
     last_pass = (instruction.passes - 1) * exec_pass(config, instruction.vectors)
     return exec_start(config) + last_pass + instruction.vectors - 1 + exec_drain(config)

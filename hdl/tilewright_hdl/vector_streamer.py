@@ -24,9 +24,9 @@ class VectorStreamer(wiring.Component):
 
     Latency
     -------
-    A vector is *issued* in the cycle in which its read is granted; padding is issued without a read. The first vector of a
-    pass is issued two cycles after the pass was taken, at the earliest. ``vector`` follows ``EXEC_READ`` cycles after the
-    issue, everything else one cycle after it.
+    A vector is *issued* in the cycle in which its read is granted; padding is issued without a read.
+    The first vector of a pass is issued two cycles after the pass was taken, at the earliest. ``vector`` follows
+    ``EXEC_READ`` cycles after the issue, everything else one cycle after it.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ class VectorStreamer(wiring.Component):
         return m
 
     def _walk(self, m: Module, step: Signal) -> tuple[Any, Signal]:
-        """Add the loops over the vectors of a pass; describe the vector they stand at, and tell whether it is the last."""
+        """Add the loops over the vectors of a pass; describe the vector they stand at; tell whether it is the last."""
         taken = self.passes.p
         begin = Signal()
         current = Signal(PassLayout(), reset_less=True)

@@ -3,13 +3,15 @@
 """Systolic array: the load of the next weights chases the swap, and the products are numpy's."""
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tilewright_hdl.array import SystolicArray
 from tilewright_hdl.config import ArrayConfig
 from tilewright_hdl.once import emit_verilog
-from tilewright_hdl.array import SystolicArray
 from tilewright_hdl.timing import array_delay
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
@@ -103,7 +105,7 @@ def test_passes_back_to_back(rows: int, columns: int, bubble: float, late: float
     passes[4] = [[127] * rows] * lengths[4]
     times, loads = schedule(rows, passes, rng, bubble, late)
     if not bubble and not late:
-        intervals = [after[0] - before[0] for before, after in zip(times, times[1:], strict=False)]
+        intervals = [after[0] - before[0] for before, after in pairwise(times)]
         assert intervals == [max(length, rows) for length in lengths[:-1]]
     parameters = {"rows": rows, "columns": columns, "tiles": tiles, "passes": passes, "times": times, "loads": loads}
     dut = emit_verilog(SystolicArray(ArrayConfig(rows=rows, columns=columns)), "dut")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from amaranth.hdl import signed, unsigned
+
 from tilewright_hdl.loop_nest import LoopNest
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
@@ -29,7 +30,7 @@ def ref_nest(nest: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[dict[str, 
     counts = [nest["count"][level] for level in LEVELS]
     for index in itertools.product(*map(range, counts)):
         values = {}
-        for name, (shape, steps) in VALUES.items():
+        for name, (shape, _) in VALUES.items():
             value = nest["start"][name]
             value += sum(i * nest["step"].get(f"{name}_{level}", 0) for level, i in zip(LEVELS, index, strict=True))
             value %= 1 << shape.width

@@ -1,0 +1,95 @@
+# amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
+"""Accumulators against a numpy array."""
+
+import random
+from typing import Any
+
+import numpy as np
+
+from tests.hdl.exec_model import small_config
+from tilewright_hdl.accumulators import AccumulatorRead, Accumulators
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.once import emit_verilog
+from tilewright_sim.cocotb_bench import run_bench
+from tilewright_sim.testbench import Testbench, bench
+
+
+@bench(max_cycles=20_000)
+async def accumulate(tb: Testbench) -> None:
+    """Play commands with their sums, skewed by column, and reads; return what was read."""
+    dut, p = tb.dut, tb.parameters
+    config = AcceleratorConfig.from_dict(p["config"])
+    columns, bits = config.array.columns, config.array.sum_bits
+    layout = Accumulators(config).write.shape()
+    tb.result = []
+    for cycle, (command, read) in enumerate(zip(p["commands"], p["reads"], strict=True)):
+        dut.write.value = layout.const(command).as_bits()
+        packed = 0
+        for column in range(columns):
+            # The sum comes one cycle behind its command, and one more for each column.
+            behind = cycle - 1 - column
+            value = p["sums"][behind][column] if behind >= 0 else 0
+            packed |= (value & ((1 << bits) - 1)) << (bits * column)
+        dut.sums.value = packed
+        dut.read__valid.value = int(read is not None)
+        dut.read__bank.value, dut.read__address.value = read or (1, 0)
+        await tb.cycles()
+        raw = int(dut.read__data.value).to_bytes(4 * columns, "little")
+        tb.result.append(np.frombuffer(raw, "<i4").tolist() if read is not None else None)
+
+
+def test_accumulate() -> None:
+    config = small_config(4, 3)
+    rng = random.Random(6)
+    entries, columns, bits = config.memory.accumulator_entries, config.array.columns, config.array.sum_bits
+    drained = columns + 1
+    expected = np.zeros((2, entries, columns), np.int32)
+    commands: list[dict[str, int]] = []
+    sums: list[list[int]] = []
+    reads: list[Any] = []
+    results: list[Any] = []
+
+    def cycle(command: dict[str, int] | None, read: tuple[int, int] | None) -> None:
+        commands.append(command or {"valid": 0, "bank": rng.getrandbits(1), "address": 1, "fresh": 0, "again": 0})
+        low = -(1 << (bits - 1))
+        sums.append([rng.choice([low, -1 - low, rng.randint(low, -1 - low)]) for _ in range(columns)])
+        reads.append(read)
+        results.append(None if read is None else expected[read].tolist())
+        if command:
+            at = command["bank"], command["address"]
+            expected[at] = (0 if command["fresh"] else expected[at]) + np.array(sums[-1], np.int32)
+
+    # Every entry is defined before anything is added to it.
+    for bank in range(2):
+        for entry in range(entries):
+            cycle({"valid": 1, "bank": bank, "address": entry, "fresh": 1, "again": 0}, None)
+    for phase in range(12):
+        bank = phase & 1
+        before: Any = None
+        for _ in range(drained):
+            cycle(None, None)
+        for _ in range(60):
+            # Few addresses, so that many follow each other directly; reads go to the bank at rest.
+            address = rng.choice([0, 1, 2, entries - 1, rng.randrange(entries)])
+            command = None
+            if rng.random() < 0.8:
+                command = {"valid": 1, "bank": bank, "address": address, "fresh": int(rng.random() < 0.2),
+                           "again": int(before == address)}
+            before = address if command else None
+            cycle(command, (1 - bank, rng.randrange(entries)) if rng.random() < 0.7 else None)
+    for _ in range(drained):
+        cycle(None, None)
+    for bank in range(2):
+        for entry in range(entries):
+            cycle(None, (bank, entry))
+
+    parameters = {"config": config.to_dict(), "commands": commands, "sums": sums, "reads": reads}
+    dut = emit_verilog(Accumulators(config), "dut")
+    assert run_bench(dut, __name__, "accumulate", parameters=parameters) == results
+
+
+def test_read_signature() -> None:
+    assert AccumulatorRead(6, 3) == AccumulatorRead(6, 3)
+    assert AccumulatorRead(6, 3) != AccumulatorRead(6, 4)
+    assert repr(AccumulatorRead(6, 3)) == "AccumulatorRead(6, 3)"

@@ -1,0 +1,333 @@
+# amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
+"""Compute engine against the plain model, cycle for cycle."""
+
+import dataclasses
+import random
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.hdl.exec_model import OutsideError, convolution, random_words, ref_exec, ref_passes, small_config
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.exec_engine import ExecEngine
+from tilewright_hdl.exec_timing import ExecTimeline
+from tilewright_hdl.isa import Exec
+from tilewright_hdl.isa_layout import instruction_layout
+from tilewright_hdl.once import emit_verilog
+from tilewright_hdl.ports import FaultLayout
+from tilewright_hdl.registers import ErrorCode
+from tilewright_hdl.timing import exec_cycles, exec_drain
+from tilewright_sim.cocotb_bench import run_bench
+from tilewright_sim.testbench import Testbench, bench
+
+SHAPES = [(4, 4), (8, 2), (5, 7)]
+
+
+def word_bits(word: Any) -> int:
+    """Word of a memory as the integer that the bus carries."""
+    return int.from_bytes(bytes(np.asarray(word, np.int8)), "little")
+
+
+@bench(max_cycles=40_000)
+async def execute(tb: Testbench) -> None:
+    """Offer the instructions, serve the reads, and note what happens in which cycle until the engine is idle.
+
+    Cycle 0 is the first one in which an instruction may be offered. Data of a read stands for one cycle, then noise.
+    Each member of ``halts`` is the cycle in which a run is halted, or None; after each run the engine is reset.
+    """
+    dut, p = tb.dut, tb.parameters
+    config = AcceleratorConfig.from_dict(p["config"])
+    layout = instruction_layout(Exec)
+    chance = random.Random(p["seed"])
+    words, tiles = ([word_bits(word) for word in p[name]] for name in ("activation", "weight"))
+    items = [(offered, layout.const(fields).as_bits()) for offered, fields in p["instructions"]]
+    runs = []
+    for halt in p["halts"]:
+        runs.append(await one_run(tb, config, items, words, tiles, chance, halt))
+        dut.rst.value = 1
+        await tb.cycles()
+        dut.rst.value = 0
+    dut.halt.value = 0
+    tb.result = {**runs[-1], "runs": runs, "accumulators": await read_accumulators(tb, config)}
+
+
+async def one_run(
+    tb: Testbench, config: AcceleratorConfig, items: list[tuple[int, int]], words: list[int], tiles: list[int],
+    chance: random.Random, halt: int | None,
+) -> dict[str, Any]:
+    dut, noise = tb.dut, tb.random
+    waiting = list(items)
+    seen: dict[str, Any] = {name: [] for name in ("ready", "reads", "transfers", "done", "stall", "busy", "fault")}
+    activation_data = weight_data = None
+    cycle = idle = 0
+    while idle < 20:
+        ready = chance.random() < tb.parameters["grant"]
+        halted = halt is not None and cycle >= halt
+        offer = bool(waiting) and cycle >= waiting[0][0]
+        if activation_data is None:
+            activation_data = noise.getrandbits(8 * config.array.rows)
+        if weight_data is None:
+            weight_data = noise.getrandbits(8 * config.array.columns)
+        dut.activation__ready.value = int(ready)
+        dut.activation__data.value = activation_data
+        dut.weight__ready.value = 1
+        dut.weight__data.value = weight_data
+        dut.instruction__valid.value = int(offer)
+        dut.instruction__payload.value = waiting[0][1] if offer else noise.getrandbits(len(dut.instruction__payload))
+        dut.halt.value = int(halted)
+        await tb.settle()
+        activation_data = weight_data = None
+        if int(dut.activation__valid.value) and ready:
+            address = int(dut.activation__address.value)
+            activation_data = words[address]
+            seen["reads"].append((cycle, address))
+        if int(dut.weight__valid.value):
+            weight_data = tiles[int(dut.weight__address.value)]
+        if offer and int(dut.instruction__ready.value):
+            waiting.pop(0)
+            seen["transfers"].append(cycle)
+        seen["ready"].append(ready)
+        for name in ("done", "stall", "busy"):
+            if int(getattr(dut, name).value):
+                seen[name].append(cycle)
+        if int(dut.fault.value) & 1:
+            seen["fault"].append((cycle, int(dut.fault.value)))
+        over = not waiting or halted or bool(seen["fault"])
+        idle = idle + 1 if over and not int(dut.busy.value) else 0
+        cycle += 1
+        await tb.cycles()
+    dut.instruction__valid.value = 0
+    return seen
+
+
+async def read_accumulators(tb: Testbench, config: AcceleratorConfig) -> list[list[list[int]]]:
+    """Both banks through the port of the post-processor, one entry a cycle."""
+    dut, entries, columns = tb.dut, config.memory.accumulator_entries, config.array.columns
+    sums: list[list[list[int]]] = [[], []]
+    addresses = [(bank, entry) for bank in range(2) for entry in range(entries)]
+    for read, before in zip([*addresses, None], [None, *addresses], strict=True):
+        dut.accumulator__valid.value = int(read is not None)
+        dut.accumulator__bank.value, dut.accumulator__address.value = read or (0, 0)
+        await tb.settle()
+        if before:
+            raw = int(dut.accumulator__data.value).to_bytes(4 * columns, "little")
+            sums[before[0]].append(np.frombuffer(raw, "<i4").tolist())
+        await tb.cycles()
+    return sums
+
+
+@dataclasses.dataclass
+class Run:
+    """A run in the simulator, and the memories it ran on."""
+
+    config: AcceleratorConfig
+    activation: Any
+    weight: Any
+    seen: dict[str, Any]
+
+
+def rtl_exec(
+    config: AcceleratorConfig,
+    instructions: list[Exec],
+    *,
+    offered: list[int] | None = None,
+    grant: float = 1.0,
+    halts: tuple[int | None, ...] = (None,),
+    seed: int = 1,
+) -> Run:
+    rng = random.Random(seed)
+    activation = random_words(rng, config.activation_words, config.array.rows)
+    weight = random_words(rng, config.weight_words, config.array.columns)
+    cycles = offered or [0] * len(instructions)
+    parameters = {
+        "config": config.to_dict(),
+        "activation": activation.tolist(),
+        "weight": weight.tolist(),
+        "instructions": [
+            (cycle, dataclasses.asdict(dataclasses.replace(ins, index=i)))
+            for i, (cycle, ins) in enumerate(zip(cycles, instructions, strict=True))
+        ],
+        "grant": grant,
+        "halts": halts,
+        "seed": seed,
+    }
+    dut = emit_verilog(ExecEngine(config), "dut")
+    seen = run_bench(dut, __name__, "execute", parameters=parameters, seed=seed)
+    return Run(config, activation, weight, seen)
+
+
+def ref_accumulators(run: Run, instructions: list[Exec]) -> Any:
+    sums = np.zeros((2, run.config.memory.accumulator_entries, run.config.array.columns), np.int32)
+    for ins in instructions:
+        ref_exec(run.config, ins, run.activation, run.weight, sums)
+    return sums
+
+
+def ref_times(run: Run, instructions: list[Exec], offered: list[int]) -> dict[str, list[Any]]:
+    """Transfers, reads and ends as the timeline predicts them, from the cycles with a grant."""
+    timeline = ExecTimeline(run.config)
+    times: dict[str, list[Any]] = {"transfers": [], "reads": [], "done": []}
+    for ins, cycle in zip(instructions, offered, strict=True):
+        # The next one is offered in the cycle after the last transfer at the earliest.
+        cycle = max([cycle, *(t + 1 for t in times["transfers"][-1:])])
+        times["transfers"].append(timeline.transfer(cycle))
+        for one in ref_passes(run.config.array.rows, ins):
+            timeline.begin_pass()
+            for word, _ in one.vectors:
+                cycle = timeline.earliest
+                if word is not None:
+                    while not run.seen["ready"][cycle]:
+                        cycle += 1
+                    times["reads"].append([cycle, word])
+                timeline.issue(cycle)
+        times["done"].append(timeline.done)
+    assert timeline.stall == len(run.seen["stall"])
+    return times
+
+
+def check(run: Run, instructions: list[Exec], offered: list[int] | None = None) -> None:
+    times = ref_times(run, instructions, offered or [0] * len(instructions))
+    assert {name: run.seen[name] for name in times} == times
+    assert run.seen["fault"] == []
+    assert set(run.seen["busy"]) == {
+        cycle
+        for first, last in zip(times["transfers"], times["done"], strict=True)
+        for cycle in range(first + 1, last + 1)
+    }
+    np.testing.assert_array_equal(run.seen["accumulators"], ref_accumulators(run, instructions))
+
+
+@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+def test_convolutions(rows: int, columns: int) -> None:
+    rng = random.Random(f"{rows} {columns}")
+    config = small_config(rows, columns)
+    instructions = [convolution(config, rng) for _ in range(24)]
+    check(rtl_exec(config, instructions), instructions)
+
+
+def test_convolutions_with_waits() -> None:
+    rng = random.Random(8)
+    config = small_config(4, 4)
+    instructions = [convolution(config, rng) for _ in range(24)]
+    offered = np.cumsum([rng.choice([0, 0, 1, 5, 40, 150]) for _ in instructions]).tolist()
+    check(rtl_exec(config, instructions, offered=offered, grant=0.6), instructions, offered)
+
+
+def test_latency_when_idle() -> None:
+    rng = random.Random(3)
+    config = small_config(4, 4)
+    instructions = [convolution(config, rng, input_height=7, input_width=6) for _ in range(6)]
+    run = rtl_exec(config, instructions, offered=[2000 * i for i in range(len(instructions))])
+    check(run, instructions, [2000 * i for i in range(len(instructions))])
+    taken = [done - start for start, done in zip(run.seen["transfers"], run.seen["done"], strict=True)]
+    assert taken == [exec_cycles(config, ins) for ins in instructions]
+
+
+def matrix(config: AcceleratorConfig, vectors: int, **fields: int) -> Exec:
+    """Instruction that multiplies the first ``vectors`` words of the scratchpad."""
+    return Exec(output_height=1, output_width=vectors, input_height=1, input_width=vectors, output_x_step=1,
+                **{"input_address": 0, "weight_address": 0, "bank": 0} | fields)
+
+
+@pytest.mark.parametrize("vectors", [1, 3, 4, 5, 16])
+def test_no_bubbles(vectors: int) -> None:
+    """The array is never idle for longer than the load of weights takes, within an instruction or between two."""
+    config = small_config(4, 4)
+    instructions = [matrix(config, vectors, column_tiles=n, bank=n & 1) for n in (1, 1, 3, 1, 4)]
+    run = rtl_exec(config, instructions)
+    check(run, instructions)
+    passes = sum(ins.passes for ins in instructions)
+    firsts = [cycle for cycle, word in run.seen["reads"] if word == 0]
+    assert [b - a for a, b in pairwise(firsts)] == [max(vectors, config.array.rows)] * (passes - 1)
+
+
+def test_same_entry_in_neighbouring_cycles() -> None:
+    """The last entry of one instruction is the first one of the next, which adds to it one cycle later."""
+    config = small_config(4, 4)
+    instructions = [
+        matrix(config, 8),
+        matrix(config, 8, accumulator_address=7, accumulate=1, weight_address=4),
+        matrix(config, 4, accumulator_address=14, accumulate=1, weight_address=8),
+        matrix(config, 4, accumulator_address=17, accumulate=1, bank=1, weight_address=8),
+        matrix(config, 5, accumulator_address=20, bank=1),
+        matrix(config, 5, accumulator_address=24, accumulate=1, bank=1),
+    ]
+    check(rtl_exec(config, instructions), instructions)
+
+
+def test_far_coordinates() -> None:
+    """Steps and padding at the ends of their ranges."""
+    config = small_config(4, 4)
+    far: dict[str, int] = {"input_height": 65535, "input_width": 65535, "pad_value": -128, "accumulator_address": 0}
+    instructions = [
+        Exec(output_height=2, output_width=2, kernel_height=3, kernel_width=2, first_y=-32768, first_x=-32768,
+             stride_y=255, stride_x=255, dilation_y=255, dilation_x=255, input_address=0, weight_address=0, bank=0,
+             **far),
+        Exec(output_height=3, output_width=3, kernel_height=2, first_y=32767, first_x=32767, stride_y=255,
+             stride_x=255, dilation_y=255, input_address=0, weight_address=5, bank=1, **far),
+        # Begins before the scratchpad, in padding; the address wraps and comes to word 0.
+        Exec(output_height=3, output_width=1, input_address=(1 << 20) - 6, output_y_step=6, first_y=-1,
+             weight_address=9, bank=0, **far | {"accumulator_address": 4, "pad_value": 3}),
+    ]
+    check(rtl_exec(config, instructions), instructions)
+
+
+@pytest.mark.parametrize(
+    ("what", "fields"),
+    [
+        ("activation", {"input_address": 253}),
+        ("activation", {"input_address": 1 << 19}),
+        ("weight", {"weight_address": 253}),
+        ("weight", {"weight_address": (1 << 20) - 1}),
+        ("accumulator", {"accumulator_address": 61}),
+        ("accumulator", {"accumulator_address": 65535}),
+    ],
+)
+def test_outside(what: str, fields: dict[str, int]) -> None:
+    """The bad instruction is named, those before it are finished, and nothing comes after it."""
+    config = small_config(4, 4)
+    good = [matrix(config, 5, accumulator_address=10 * i) for i in range(2)]
+    bad = matrix(config, 4, **fields)
+    run = rtl_exec(config, [*good, bad, *good], grant=0.8)
+    with pytest.raises(OutsideError, match=what):
+        ref_accumulators(run, [*good, bad])
+    [(cycle, report)] = run.seen["fault"]
+    expected = {"valid": 1, "code": ErrorCode.ADDRESS, "index": 2}
+    assert report == FaultLayout().const(expected).as_bits()
+    assert len(run.seen["done"]) == 2
+    assert all(at < cycle for at, _ in run.seen["reads"])
+    assert all(at <= cycle for at in run.seen["transfers"])
+    assert run.seen["busy"][-1] <= cycle + exec_drain(config)
+    np.testing.assert_array_equal(
+        np.array(run.seen["accumulators"])[0, :20], ref_accumulators(run, good)[0, :20]
+    )
+
+
+def test_halt_and_start_again() -> None:
+    """From the halt on nothing begins; after a reset the same instructions run as if nothing had happened."""
+    rng = random.Random(9)
+    config = small_config(4, 4)
+    instructions = [convolution(config, rng, accumulate=0) for _ in range(4)]
+    halts = (0, 3, 7, 8, 30, 61, 103, None)
+    run = rtl_exec(config, instructions, grant=0.8, halts=halts)
+    for halt, seen in zip(halts[:-1], run.seen["runs"][:-1], strict=True):
+        assert halt is not None
+        assert all(cycle < halt for cycle in [*seen["transfers"], *(at for at, _ in seen["reads"]), *seen["stall"]])
+        assert all(cycle < halt + exec_drain(config) for cycle in seen["busy"])
+        assert seen["fault"] == []
+    written = np.zeros((2, config.memory.accumulator_entries), bool)
+    for ins in instructions:
+        for one in ref_passes(config.array.rows, ins):
+            written[ins.bank, [entry for _, entry in one.vectors]] = True
+    np.testing.assert_array_equal(
+        np.array(run.seen["accumulators"])[written], ref_accumulators(run, instructions)[written]
+    )
+    assert run.seen["transfers"] == ref_times(run, instructions, [0] * len(instructions))["transfers"]
+
+
+def test_wrong_argument() -> None:
+    with pytest.raises(TypeError, match="config must be an AcceleratorConfig, not 'edge8'"):
+        ExecEngine("edge8")  # type: ignore[arg-type]
