@@ -217,13 +217,13 @@ class _Run:
         if not state.under_way:
             state.busy_from = cycle
         state.under_way.append((index, state.issue, cycle, stalled))
+        self._fetching.taken(engine, cycle)
         if isinstance(ins, Load):
             self._loading.start(ins, cycle)
             self._follow_load()
         else:
             state.ready, done = self._times(ins, cycle)
             heapq.heappush(self._events, (done, _DONE, engine))
-        self._fetching.taken(engine, cycle)
         self._consider_all()
 
     def _times(self, ins: Instruction, cycle: int) -> tuple[int, int]:
