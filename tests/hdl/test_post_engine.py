@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The POST engine against its model."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tilewright_hdl.config import AcceleratorConfig, ArrayConfig, BusConfig, MemoryConfig, PostConfig
+from tilewright_hdl.isa import Combine, Post, RoundingCode, Source
+from tilewright_hdl.numerics import Rounding
+from tilewright_hdl.ports import FaultLayout
+from tilewright_hdl.registers import ErrorCode
+from tilewright_hdl.timing import PostStages, post_cycles
+
+from .post_bench import episode, rtl_post
+from .post_model import AddressFault, Memories, Result, all_kinds, random_memories, random_post, ref_post
+
+
+def small(rows: int, columns: int, *, bus: int = 32, **post: Any) -> AcceleratorConfig:
+    return AcceleratorConfig(
+        name="test",
+        array=ArrayConfig(rows=rows, columns=columns),
+        memory=MemoryConfig(
+            activation_bytes=2048 * rows, weight_bytes=128 * columns, accumulator_entries=512, parameter_groups=32
+        ),
+        post=PostConfig(**post),
+        bus=BusConfig(data_bits=bus),
+    )
+
+
+CONFIGS = {
+    # Several groups in a word and in an entry, not the same number.
+    "8x4, 2 lanes": small(8, 4, lanes=2, tables=2),
+    "4x8, 4 lanes, 18 bits": small(4, 8, lanes=4, tables=3, multiplier_bits=18),
+    "6x9, 3 lanes, single, no add, no tables": small(
+        6, 9, lanes=3, tables=0, add=False, roundings=(Rounding.SINGLE,)
+    ),
+    "4x2, 1 lane, double": small(4, 2, bus=64, lanes=1, tables=1, roundings=(Rounding.TFLITE_DOUBLE,)),
+    "4x4, 4 lanes": small(4, 4, bus=128, lanes=4, tables=4),
+}
+USUAL = CONFIGS["8x4, 2 lanes"]
+
+
+def writes_of(results: Sequence[Result]) -> list[list[int]]:
+    """Writes as the bench reports them."""
+    return [
+        [w.word, w.part, int.from_bytes(np.array(w.values, np.int8).tobytes(), "little")]
+        for result in results for w in result.writes
+    ]
+
+
+def check(config: AcceleratorConfig, memories: Memories, instructions: Sequence[Post], got: dict[str, Any]) -> None:
+    """Compare writes one by one, the saturations and, with no gaps, the cycles."""
+    model = copy.deepcopy(memories)
+    results = [ref_post(config, ins, model) for ins in instructions]
+    ends = np.cumsum([len(result.writes) for result in results])
+    for at, (is_write, want) in enumerate(zip(got["writes"], writes_of(results), strict=False)):
+        which = int(np.searchsorted(ends, at, side="right"))
+        assert is_write == want, f"write {at}, of instruction {which}: {instructions[which]}"
+    assert len(got["writes"]) == ends[-1]
+    assert got["saturated"] == sum(result.saturated for result in results)
+    assert not got["faults"]
+    cycles = [end - start for start, end in zip(got["started"], got["done"], strict=True)]
+    assert cycles == [post_cycles(config, ins) for ins in instructions]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_kind(name: str) -> None:
+    config = CONFIGS[name]
+    random = Random(f"post {name}")
+    memories = random_memories(config, random)
+    instructions = [random_post(config, random, **kind) for kind in all_kinds(config)]
+    random.shuffle(instructions)
+    tight, loose = rtl_post(
+        config, memories, [episode(instructions), episode(list(reversed(instructions))[:8], gap=0.9)]
+    )
+    check(config, memories, instructions, tight)
+    assert tight["started"][1:] == tight["done"][:-1], "the next instruction must be taken with done"
+    assert tight["saturated"] > 0
+    check(config, memories, list(reversed(instructions))[:8], loose)
+
+
+def plain(**fields: Any) -> Post:
+    """Requantize two pixels of two column tiles from the accumulators to words 256 and on."""
+    return Post(**{
+        "source": Source.ACCUMULATOR, "source_address": 8, "source_tile_step": 2, "source_x_step": 1,
+        "source_height": 1, "source_width": 2, "output_height": 1, "output_width": 2, "output_address": 256,
+        "output_x_step": 1, "groups": 4, "parameter_address": 3, "index": 77, **fields,
+    })
+
+
+def test_in_place() -> None:
+    random = Random("in place")
+    memories = random_memories(USUAL, random)
+    tensor = {"output_height": 3, "output_width": 3, "output_address": 5, "output_y_step": 6, "output_x_step": 2}
+    source = {"source": Source.ACTIVATION, "source_address": 5, "source_y_step": 6, "source_x_step": 2,
+              "source_height": 3, "source_width": 3, "source_tile_step": 1, "groups": 7}
+    residual = {"residual_address": 5, "residual_y_step": 6, "residual_x_step": 2, "combine": Combine.ADD,
+                "multiplier_a": 1 << 30, "shift_a": 31, "multiplier_b": 1 << 30, "shift_b": 31,
+                "multiplier_out": 1 << 30, "shift_out": 50}
+    apart = {"source_address": 100} | residual
+    instructions = [
+        plain(**source | tensor, use_table=1),
+        plain(**source | tensor | residual),
+        plain(**source | tensor | apart),
+        plain(**tensor | residual, source_height=3, source_width=3, source_y_step=3, groups=7),
+    ]
+    check(USUAL, memories, instructions, rtl_post(USUAL, memories, [episode(instructions)])[0])
+
+
+BEYOND = {
+    "accumulator": {"source_address": USUAL.memory.accumulator_entries - 1, "source_tile_step": 0},
+    "parameter": {"parameter_address": USUAL.memory.parameter_groups - 3},
+    "activation": {"source": Source.ACTIVATION, "source_address": USUAL.activation_words - 1},
+    "residual": {"combine": Combine.ADD, "residual_address": USUAL.activation_words - 1, "residual_x_step": 1},
+    "residual of an activation": {
+        "source": Source.ACTIVATION, "combine": Combine.ADD, "residual_address": USUAL.activation_words - 1,
+        "residual_x_step": 1,
+    },
+    "output": {"output_address": USUAL.activation_words - 1},
+    "output, far": {"output_x_step": 1 << 19},
+    "parameter, far": {"parameter_address": (1 << 16) - 1},
+}
+
+
+def test_addresses_outside() -> None:
+    random = Random("faults")
+    memories = random_memories(USUAL, random)
+    bad = [plain(**fields) for fields in BEYOND.values()]
+    episodes = [episode([plain(index=76), ins, plain(index=78)]) for ins in bad]
+    for name, ins, got in zip(BEYOND, bad, rtl_post(USUAL, memories, episodes), strict=True):
+        with pytest.raises(AddressFault):
+            ref_post(USUAL, ins, copy.deepcopy(memories))
+        assert len(got["faults"]) == 1, name
+        report = FaultLayout().from_bits(got["faults"][0])
+        assert (report.code, report.index) == (ErrorCode.ADDRESS, 77), name
+        before = writes_of([ref_post(USUAL, plain(), copy.deepcopy(memories))])
+        assert got["writes"][: len(before)] == before
+        assert len(got["started"]) == 2
+        assert len(got["done"]) == 1
+
+
+def test_last_words_are_inside() -> None:
+    random = Random("last words")
+    memories = random_memories(USUAL, random)
+    last = USUAL.activation_words - 1
+    instructions = [
+        plain(source_address=USUAL.memory.accumulator_entries - 4, output_address=last - 1,
+              parameter_address=USUAL.memory.parameter_groups - 4),
+        plain(source=Source.ACTIVATION, source_address=last - 1, combine=Combine.ADD, residual_address=last - 1,
+              residual_x_step=1),
+        # What lies outside of the source is not read, wherever it would be.
+        plain(source=Source.ACTIVATION, source_address=last, pad_value=-7, source_width=1),
+        plain(source_address=USUAL.memory.accumulator_entries - 1, source_width=1, source_tile_step=0, first_x=0),
+    ]
+    check(USUAL, memories, instructions, rtl_post(USUAL, memories, [episode(instructions)])[0])
+
+
+def test_far_outside_stays_outside() -> None:
+    """Positions beyond 16 bits are padding, they do not come round to the source again."""
+    random = Random("far")
+    memories = random_memories(USUAL, random)
+    instructions = [
+        plain(source=Source.ACTIVATION, combine=Combine.MAX, source_height=4, source_width=1, output_height=260,
+              output_width=1, stride_y=255, groups=1, pad_value=9, first_y=1, output_y_step=0),
+    ]
+    check(USUAL, memories, instructions, rtl_post(USUAL, memories, [episode(instructions)])[0])
+
+
+def test_halt_at_any_time() -> None:
+    random = Random("halt")
+    memories = random_memories(USUAL, random)
+    kinds = [
+        random_post(USUAL, random, source=source, combine=combine, table=True, rounding=RoundingCode.SINGLE)
+        for source in Source for combine in (Combine.AVERAGE, Combine.ADD)
+    ]
+    times = [0, 1, 2, 3, *random.sample(range(4, 100), 6)]
+    episodes = [episode(kinds, halt=halt) for halt in times]
+    results = rtl_post(USUAL, memories, [*episodes, episode(kinds)])
+    # A reset brings everything back; what had been under way leaves no trace.
+    check(USUAL, memories, kinds, results[-1])
+    for halt, got in zip(times, results[:-1], strict=True):
+        assert got["writes"] == results[-1]["writes"][: len(got["writes"])], f"halt after {halt} cycles"
+
+
+def test_cycles() -> None:
+    """A step takes one cycle, or two where one port carries both operands; then the last one goes its way."""
+    stages = PostStages.of(USUAL.post)
+    skipped = stages.value - stages.biased
+    assert post_cycles(USUAL, plain()) == 8 + stages.combined
+    assert post_cycles(USUAL, plain(combine=Combine.ADD)) == 8 + stages.result
+    both = plain(combine=Combine.ADD, source=Source.ACTIVATION)
+    assert post_cycles(USUAL, both) == 16 + stages.result - skipped
+    assert post_cycles(USUAL, replace(both, combine=Combine.NONE)) == 8 + stages.combined - skipped
