@@ -42,15 +42,15 @@ class Constants:
         self._sizes_only = sizes_only
         self._parts: list[bytes] = []
         self._offsets: dict[Hashable, int] = {}
-        self._size = 0
+        self.size = 0
 
     def place(self, key: Hashable, words: int, bytes_of_word: int, make: Callable[[], npt.NDArray[Any]]) -> int:
         """Byte offset of a constant; ``make`` gives its words, one a row, if they are new."""
         if key in self._offsets:
             return self._offsets[key]
         beat_bytes = self._config.beats(bytes_of_word) * self._config.bus.data_bytes
-        offset = self._offsets[key] = self._size
-        self._size += words * beat_bytes
+        offset = self._offsets[key] = self.size
+        self.size += words * beat_bytes
         if not self._sizes_only:
             padded = np.zeros((words, beat_bytes), np.uint8)
             padded[:, :bytes_of_word] = np.ascontiguousarray(make()).view(np.uint8).reshape(words, bytes_of_word)
@@ -193,7 +193,7 @@ class _LayerEmitter:
         for n, columns, block, accumulate in self._weight_pieces(conv, first, count):
             words = columns * block.passes * rows
             weights = self._run.constant(
-                self._number, Memory.WEIGHT, (self._number, n, columns, block), words,
+                self._number, Memory.WEIGHT, (self._layer.name, n, columns, block), words,
                 partial(pack_weights, self._config, conv, n, columns, block))
             y = window.start(0, middle.y) + block.ky[0] * window.dilation[0]
             x = window.start(1, middle.x) + block.kx[0] * window.dilation[1]
@@ -252,7 +252,7 @@ class _LayerEmitter:
         parameters = self._layer.parameters
         assert parameters is not None
         low, words = (first, count) if self._whole_parameters is None else (0, self._whole_parameters)
-        address = self._run.constant(self._number, Memory.PARAMETER, (self._number, low, words), words,
+        address = self._run.constant(self._number, Memory.PARAMETER, (self._layer.name, low, words), words,
                                      partial(pack_parameters, self._config, parameters, low, words))
         return address + first - low
 

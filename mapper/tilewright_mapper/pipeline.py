@@ -5,6 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Instruction, encode_program
 from tilewright_hdl.numerics import Rounding
@@ -60,7 +62,7 @@ def compile_graph(
             plan = plan_run(config, layers, {build.roots[t] for t in build.kept(number)}, build.arena)
             emitted = _emit(config, layers, plan, build.constants)
             program, order = ordered(config, [e.instruction for e in emitted])
-            check_program(config, program)
+            check_program(config, program, constant_bytes=build.constants.size, arena_bytes=build.arena.size)
             build.add_run(number, layers, plan, [emitted[i] for i in order], program)
         else:
             build.add_host(phase)
@@ -165,8 +167,10 @@ def _host_op_name(node: Node) -> str:
 
 def _host_step(node: Node, layer: int) -> HostStep:
     if isinstance(node, HostOp):
+        constants = {key: value for key, value in node.constants.items() if isinstance(value, np.ndarray)}
+        assert len(constants) == len(node.constants), "canonicalize leaves plain arrays"
         return HostStep(kind="op", layer=layer, inputs=node.inputs, outputs=node.outputs, target=node.target,
-                        args=node.args, kwargs=node.kwargs, constants=node.constants)
+                        args=node.args, kwargs=node.kwargs, constants=constants)
     if isinstance(node, Quantize):
         return HostStep(kind="quantize", layer=layer, inputs=node.inputs, outputs=node.outputs, low=node.low,
                         high=node.high)

@@ -20,11 +20,11 @@ from .tiling import BUFFERS, Chunk, Geometry, Tiling, candidates
 __all__ = ["ROLES", "Choice", "bank_wishes", "ordered", "rough_cycles", "search"]
 
 ROLES = ("source", "residual", "output")
-MODELLED = 6
+MODELLED = 12
 """Candidates that the cycle model sees."""
 MOST_TILES = 256
 """Candidates with more tiles than this, and than twice those of the largest, are left out."""
-SLACK = 0.003
+SLACK = 0.01
 """Share of a layer's cycles, alone, that means nothing: its neighbours overlap with its ends."""
 
 _TILE_CYCLES = 20
