@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The accelerator as Verilog."""
 
+from functools import cache
+
 from .config import AcceleratorConfig
 
 __all__ = ["TOP", "generate"]
@@ -9,6 +11,7 @@ TOP = "accelerator"
 """Name of the top module."""
 
 
+@cache
 def generate(config: AcceleratorConfig) -> str:
     """Verilog-2005 text of an accelerator, complete in itself, with the top module ``accelerator``.
 
