@@ -16,7 +16,7 @@ from tilewright_hdl.isa import disassemble
 from tilewright_hdl.program import HostStep, Program
 
 from . import api
-from .output import console, layer_table, print_json, progress_bar, status, write_bytes, write_text
+from .output import console, host_notes, layer_table, print_json, progress_bar, status, write_bytes, write_text
 from .trace import write_trace
 
 __all__ = ["COMMANDS"]
@@ -49,8 +49,7 @@ def compile_(options: argparse.Namespace) -> int:
     utilization = program.macs / program.config.array.pes / cycles if cycles else 0.0
     console.print(f"{options.output}: {len(program.layers)} layers for {program.config.name}, {program.macs:,} MACs, "
                   f"{cycles:,} cycles predicted ({utilization:.1%} of the array)")
-    for layer in host:
-        console.print(f"  on the host: {layer.name} ({layer.op}): {layer.reason}")
+    host_notes(host)
     return 0
 
 
@@ -71,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     images = f"{profile.images} image{'s' if profile.images > 1 else ''}"
     console.print(layer_table(profile, f"{program.name} on {profile.device} ({profile.config}), {images}, per image"))
+    host_notes(profile.layers)
     if options.output is not None:
         console.print(f"Result: {options.output}")
     if options.trace is not None:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from rich.table import Table
 
 from tilewright_driver.profile import LayerProfile, Profile
 from tilewright_hdl.errors import TilewrightError
+from tilewright_hdl.program import Layer
 
-__all__ = ["console", "layer_table", "print_json", "progress_bar", "status", "write_text"]
+__all__ = ["console", "host_notes", "layer_table", "print_json", "progress_bar", "status", "write_text"]
 
 PIPE_WIDTH = 120
 """Columns of the output where it is no terminal that has a width of its own."""
@@ -99,10 +100,17 @@ def layer_table(profile: Profile, title: str) -> Table:
     return table
 
 
+def host_notes(layers: Iterable[Layer | LayerProfile]) -> None:
+    """Print which layers run on the host, and why: in lines of their own, since reasons are long."""
+    for layer in layers:
+        if layer.on == "host":
+            console.print(f"on the host: {layer.name} ({layer.op}): {layer.reason}", soft_wrap=True)
+
+
 def _cells(layer: LayerProfile, images: int) -> tuple[str, ...]:
     """From MACs on; ``busy`` is the share of the array's peak."""
     if layer.on == "host":
-        return "-", "-", "-", "-", layer.reason or "PyTorch"
+        return ("-",) * 5
     cause, cycles = max(layer.stalls.items(), key=lambda item: item[1], default=("", 0))
     return (
         f"{layer.macs // images:,}" if layer.macs else "-",
