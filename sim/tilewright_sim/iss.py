@@ -27,7 +27,7 @@ from .iss_exec import ExecStep
 from .iss_post import PostStep
 from .iss_state import ExecutionError, ScratchState
 from .iss_transfer import TransferStep
-from .machine import Job, MachineStopped, RunResult, check_job, check_range
+from .machine import Job, MachineStopped, RunResult, check_job, check_memory_bytes, check_range
 from .tokens import token_problems
 
 __all__ = ["IssMachine"]
@@ -68,11 +68,7 @@ class IssMachine:
         memory_latency: int = 32,
         memory_beat_period: int = 1,
     ):
-        if isinstance(memory_bytes, bool) or not isinstance(memory_bytes, int) or memory_bytes < 1 or (
-            memory_bytes % 4096 or memory_bytes > 1 << config.bus.address_bits
-        ):
-            raise ValueError(f"memory_bytes must be a multiple of 4096 up to {1 << config.bus.address_bits}, which "
-                             f"the bus can address, not {memory_bytes!r}")
+        check_memory_bytes(config, memory_bytes)
         self._config = config
         self._timing = MemoryTiming(latency=memory_latency, beat_period=memory_beat_period)
         self._memory = np.zeros(memory_bytes, np.uint8)

@@ -13,8 +13,18 @@ from tilewright_hdl.errors import DeviceError, IsaError
 from tilewright_hdl.isa import ENGINES, INSTRUCTIONS, Engine, Instruction, disassemble
 from tilewright_hdl.registers import ErrorCode, counter_name
 
-__all__ = ["COUNTERS", "Job", "Machine", "MachineStopped", "ProfileRecord", "RunResult", "check_job", "check_range",
-           "describe_instruction"]
+__all__ = [
+    "COUNTERS",
+    "Job",
+    "Machine",
+    "MachineStopped",
+    "ProfileRecord",
+    "RunResult",
+    "check_job",
+    "check_memory_bytes",
+    "check_range",
+    "describe_instruction",
+]
 
 COUNTERS: tuple[str, ...] = (
     "SATURATIONS",
@@ -151,6 +161,21 @@ def check_job(config: AcceleratorConfig, job: Job) -> None:
         if name != "program_bytes" and value % config.bus.data_bytes:
             raise ValueError(f"Job.{name} must be a multiple of the bus width of {config.bus.data_bytes} bytes, "
                              f"not {value:#x}")
+
+
+def check_memory_bytes(config: AcceleratorConfig, memory_bytes: int) -> None:
+    """Refuse a size of main memory that the bus cannot address.
+
+    Raises
+    ------
+    ValueError
+        If it is not a multiple of 4096 bytes within the bus's addresses.
+    """
+    if isinstance(memory_bytes, bool) or not isinstance(memory_bytes, int) or memory_bytes < 1 or (
+        memory_bytes % 4096 or memory_bytes > 1 << config.bus.address_bits
+    ):
+        raise ValueError(f"memory_bytes must be a multiple of 4096 up to {1 << config.bus.address_bits}, which "
+                         f"the bus can address, not {memory_bytes!r}")
 
 
 def check_range(memory_bytes: int, address: int, length: int) -> None:
