@@ -125,12 +125,39 @@ class _EngineState:
         self.stuck = False
         """The oldest cannot retire because a semaphore is full."""
         self.wait = 0
-        self.busy = 0
-        self.busy_from = 0
+        self.busy = _Level()
+        """An instruction has not retired."""
+        self.working = _Level()
+        """The engine has not finished an instruction."""
 
-    def busy_before(self, cycle: int) -> int:
-        """Cycles before ``cycle`` in which an instruction was under way."""
-        return self.busy + (cycle - 1 - self.busy_from if self.under_way else 0)
+
+class _Level:
+    """A level that rises in the cycle after an event and falls in the cycle after another; its high cycles, counted."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._risen = 0
+        self._fallen = -1
+        self._high = 0
+
+    def up(self, cycle: int) -> None:
+        """One more reason to be high."""
+        if not self._high:
+            self._risen = cycle
+        self._high += 1
+
+    def down(self, cycle: int) -> None:
+        """One reason less."""
+        self._high -= 1
+        if not self._high:
+            self._count += cycle - self._risen
+            self._fallen = cycle
+
+    def before(self, cycle: int) -> int:
+        """High cycles before ``cycle``, which is not before the last event."""
+        if self._high:
+            return self._count + max(0, cycle - 1 - self._risen)
+        return self._count - (self._fallen == cycle)
 
 
 class _Run:
@@ -175,6 +202,7 @@ class _Run:
             self._start(cycle, engine)
         elif kind == _DONE:
             self._engines[engine].finished += 1
+            self._engines[engine].working.down(cycle)
             if self._engines[engine].finished == 1:
                 self._retire(cycle, engine)
         else:
@@ -214,8 +242,8 @@ class _Run:
         state.scheduled = False
         state.wait += cycle - state.issue
         stalled = self._stalled_before(engine, cycle)
-        if not state.under_way:
-            state.busy_from = cycle
+        state.busy.up(cycle)
+        state.working.up(cycle)
         state.under_way.append((index, state.issue, cycle, stalled))
         self._fetching.taken(engine, cycle)
         if isinstance(ins, Load):
@@ -248,9 +276,9 @@ class _Run:
     def _stalled_before(self, engine: int, cycle: int) -> int:
         """Cycles before ``cycle`` in which an engine was under way and could not go on."""
         if engine == Engine.LOAD:
-            return self._engines[engine].busy_before(cycle) - self._loading.beats.before(cycle)
+            return self._engines[engine].working.before(cycle) - self._loading.beats.before(cycle)
         if engine == Engine.STORE:
-            return self._engines[engine].busy_before(cycle) - self._storing.beats.before(cycle)
+            return self._engines[engine].working.before(cycle) - self._storing.beats.before(cycle)
         return self._computing.stalls.before(cycle) if engine == Engine.EXEC else 0
 
     def _retire(self, cycle: int, engine: int) -> None:
@@ -270,9 +298,8 @@ class _Run:
         stall = self._stalled_before(engine, cycle) - stalled
         if len(state.under_way) == IN_FLIGHT:
             state.slot = cycle + 1
-        if len(state.under_way) == 1:
-            state.busy += cycle - state.busy_from
         state.under_way.popleft()
+        state.busy.down(cycle)
         state.finished -= 1
         if state.finished:
             heapq.heappush(self._events, (cycle + 1, _RETIRE, engine))
@@ -297,7 +324,7 @@ class _Run:
         counters = {}
         for engine in ENGINES:
             state = self._engines[engine]
-            counters[counter_name(engine, "BUSY")] = state.busy
+            counters[counter_name(engine, "BUSY")] = state.busy.before(cycles)
             counters[counter_name(engine, "WAIT")] = state.wait
             counters[counter_name(engine, "STALL")] = self._stalled_before(engine, cycles)
         return Timing(cycles=cycles, counters=counters, profile=self._profile)

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random programs that are sound: legal, within their memories, free of races and of deadlocks."""
+
+import random
+
+from tilewright_hdl.bus_timing import memory_sizes
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.isa import (
+    ENGINES,
+    Combine,
+    Engine,
+    Exec,
+    Instruction,
+    Load,
+    Memory,
+    Post,
+    RoundingCode,
+    Segment,
+    Source,
+    Store,
+)
+from tilewright_sim.checker import find_problems
+
+__all__ = ["ARENA_BYTES", "CONSTANT_BYTES", "random_program"]
+
+CONSTANT_BYTES = 8192
+ARENA_BYTES = 8192
+
+
+def random_program(
+    rng: random.Random, config: AcceleratorConfig, count: int, *, racy: bool = False, own_banks: bool = False
+) -> list[Instruction]:
+    """A random program.
+
+    Parameters
+    ----------
+    racy : bool
+        Leave out the check for races: more overlap, and results that depend on time; cycles do not.
+    own_banks : bool
+        Keep the readers of the activation scratchpad apart, and the writers: nobody ever waits for a bank.
+    """
+    program: list[Instruction] = []
+    tokens = {(s, d): 0 for s in ENGINES for d in ENGINES if s != d}
+    most = (1 << config.semaphore_bits) - 1
+    while len(program) < count:
+        engine = rng.choice(ENGINES)
+        wait = sum(1 << s for s in ENGINES if s != engine and tokens[s, engine] and rng.random() < 0.7)
+        signal = sum(1 << d for d in ENGINES
+                     if d != engine and tokens[engine, d] < most and rng.random() < 0.3)
+        instruction = _MAKERS[engine](rng, config, own_banks, {"wait": wait, "signal": signal})
+        if not racy and any("no semaphore orders" in p or "POST must not" in p
+                            for p in find_problems(config, [*program, instruction])):
+            continue
+        program.append(instruction)
+        for other in ENGINES:
+            if other != engine:
+                tokens[other, engine] -= wait >> other & 1
+                tokens[engine, other] += signal >> other & 1
+    return program
+
+
+def _region(rng: random.Random, config: AcceleratorConfig, bank: int | None, words: int) -> int:
+    """Address of ``words`` words of the activation scratchpad, in one bank if it is given."""
+    size = config.activation_bank_words
+    if bank is None:
+        return rng.randrange(config.activation_words - words + 1)
+    assert words <= size, f"{words} words in a bank of {size}"
+    return bank * size + rng.randrange(size - words + 1)
+
+
+def _transfer(rng: random.Random, config: AcceleratorConfig, memory: Memory, bank: int | None) -> dict[str, int]:
+    total, word_bytes = memory_sizes(config)[memory]
+    rows, words = rng.choice([1, 1, 2, 5]), rng.choice([1, 2, 7, 20])
+    room = config.activation_bank_words if memory == Memory.ACTIVATION else total
+    words = min(words, room // rows)
+    stride = words + rng.randrange(2) if rows * (words + 1) <= room else words
+    reach = (rows - 1) * stride + words
+    address = _region(rng, config, bank, reach) if memory == Memory.ACTIVATION else rng.randrange(total - reach + 1)
+    beat = config.bus.data_bytes
+    row_bytes = words * config.beats(word_bytes) * beat
+    dram_stride = row_bytes + beat * rng.choice([0, 3, 16])
+    dram_reach = (rows - 1) * dram_stride + row_bytes
+    return {
+        "memory": memory, "address": address, "words": words, "rows": rows, "stride": stride,
+        "dram_address": beat * rng.randrange((min(CONSTANT_BYTES, ARENA_BYTES) - dram_reach) // beat + 1),
+        "dram_stride": dram_stride,
+    }
+
+
+def _load(rng: random.Random, config: AcceleratorConfig, own_banks: bool, tokens: dict[str, int]) -> Load:
+    memory = rng.choice([Memory.ACTIVATION, Memory.ACTIVATION, Memory.WEIGHT, Memory.TABLE])
+    return Load(segment=rng.choice(list(Segment)), **_transfer(rng, config, memory, 0 if own_banks else None), **tokens)
+
+
+def _store(rng: random.Random, config: AcceleratorConfig, own_banks: bool, tokens: dict[str, int]) -> Store:
+    return Store(segment=Segment.ARENA, **_transfer(rng, config, Memory.ACTIVATION, 2 if own_banks else None), **tokens)
+
+
+def _exec(rng: random.Random, config: AcceleratorConfig, own_banks: bool, tokens: dict[str, int]) -> Exec:
+    height, width, tiles = rng.randint(1, 5), rng.randint(1, 5), rng.randint(1, 3)
+    kernel_y, kernel_x, stride = rng.randint(1, 3), rng.randint(1, 3), rng.randint(1, 2)
+    column_tiles = rng.randint(1, 2)
+    rows = (height - 1) * stride + kernel_y
+    columns = (width - 1) * stride + kernel_x
+    pad = rng.randint(0, 1)
+    words = rows * columns * tiles
+    if own_banks and words > config.activation_bank_words:
+        return _exec(rng, config, own_banks, tokens)
+    passes = column_tiles * kernel_y * kernel_x * tiles
+    entries = column_tiles * height * width
+    weights = passes * config.array.rows
+    if weights > config.weight_words or entries > config.memory.accumulator_entries:
+        return _exec(rng, config, own_banks, tokens)
+    pitch = columns * tiles
+    address = _region(rng, config, 0 if own_banks else None, words)
+    return Exec(
+        input_address=(address - pad * pitch - pad * tiles) % (1 << 20), pad_value=rng.randint(-128, 127),
+        accumulate=rng.randint(0, 1), bank=rng.randint(0, 1),
+        weight_address=rng.randrange(config.weight_words - weights + 1), column_tiles=column_tiles,
+        kernel_height=kernel_y, kernel_width=kernel_x, channel_tiles=tiles, output_height=height, output_width=width,
+        input_height=rows, input_width=columns, first_y=-pad, first_x=-pad, stride_y=stride, stride_x=stride,
+        output_y_step=stride * pitch, output_x_step=stride * tiles, kernel_y_step=pitch, kernel_x_step=tiles,
+        accumulator_address=rng.randrange(config.memory.accumulator_entries - entries + 1), **tokens,
+    )
+
+
+def _post(rng: random.Random, config: AcceleratorConfig, own_banks: bool, tokens: dict[str, int]) -> Post:
+    combine = rng.choice([c for c in Combine if c != Combine.ADD or config.post.add])
+    source = rng.choice(list(Source))
+    height, width = rng.randint(1, 5), rng.randint(1, 5)
+    window_y, window_x = (rng.randint(1, 3), rng.randint(1, 3)) if combine in (Combine.MAX, Combine.AVERAGE) else (1, 1)
+    tiles = rng.randint(1, 2)
+    rows, columns = height + window_y - 1, width + window_x - 1
+    in_words, out_words = rows * columns * tiles, height * width * tiles
+    available = config.memory.accumulator_entries if source == Source.ACCUMULATOR else config.activation_bank_words
+    groups = (config.column_groups if source == Source.ACCUMULATOR else config.row_groups) * tiles
+    if in_words > available or out_words > config.activation_bank_words or groups > config.memory.parameter_groups:
+        return _post(rng, config, own_banks, tokens)
+    # Tiles of accumulators lie one behind the other, those of activations side by side.
+    planar = source == Source.ACCUMULATOR
+    step = 1 if planar else tiles
+    out_tiles = -(-groups // config.row_groups)
+    if height * width * out_tiles > config.activation_bank_words:
+        return _post(rng, config, own_banks, tokens)
+    address = rng.randrange(available - in_words + 1) if planar else _region(rng, config, 1 if own_banks else None,
+                                                                            in_words)
+    pad = rng.randint(0, 1)
+    low, high = sorted(rng.randint(-128, 127) for _ in range(2))
+    low_out, high_out = sorted(rng.randint(-128, 127) for _ in range(2))
+    factor = 1 << config.post.multiplier_bits
+    table = rng.randint(0, 1) if config.post.tables else 0
+    return Post(
+        source=source, bank=rng.randint(0, 1), combine=combine, use_table=table,
+        table_index=rng.randrange(config.post.tables) if table else 0,
+        rounding=RoundingCode[rng.choice(config.post.roundings).name], low=low, high=high,
+        zero_point=rng.randint(-128, 127), pad_value=rng.randint(-128, 127),
+        source_address=(address - pad * (columns + 1) * step) % (1 << 20),
+        source_tile_step=rows * columns if planar else 1, source_y_step=columns * step, source_x_step=step,
+        window_y_step=columns * step, window_x_step=step, source_height=rows, source_width=columns,
+        output_height=height, output_width=width, first_y=-pad, first_x=-pad, window_height=window_y,
+        window_width=window_x,
+        output_address=_region(rng, config, 1 if own_banks else None, height * width * out_tiles),
+        output_y_step=width * out_tiles, output_x_step=out_tiles,
+        residual_address=_region(rng, config, 1 if own_banks else None, height * width * out_tiles),
+        residual_y_step=width * out_tiles, residual_x_step=out_tiles,
+        parameter_address=rng.randrange(config.memory.parameter_groups - groups + 1), groups=groups,
+        zero_point_a=rng.randint(-128, 127), zero_point_b=rng.randint(-128, 127),
+        zero_point_out=rng.randint(-128, 127), low_out=low_out, high_out=high_out,
+        multiplier_a=rng.randrange(factor), shift_a=rng.randint(2, 62), multiplier_b=rng.randrange(factor),
+        shift_b=rng.randint(2, 62), multiplier_out=rng.randrange(factor), shift_out=rng.randint(2, 62),
+        offset=rng.randrange(-(1 << 31), 1 << 31), **tokens,
+    )
+
+
+_MAKERS = {Engine.LOAD: _load, Engine.EXEC: _exec, Engine.POST: _post, Engine.STORE: _store}
