@@ -3,6 +3,7 @@
 """Systolic array: the load of the next weights chases the swap, and the products are numpy's."""
 
 import random
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -50,6 +51,11 @@ def random_values(rng: random.Random, *shape: int) -> Any:
     count = int(np.prod(shape))
     flat = [rng.choice(extremes) if rng.random() < 0.4 else rng.randint(-128, 127) for _ in range(count)]
     return np.array(flat).reshape(shape).tolist()
+
+
+@cache
+def array(rows: int, columns: int) -> str:
+    return emit_verilog(SystolicArray(ArrayConfig(rows=rows, columns=columns)), "dut")
 
 
 def pack(values: list[int], bits: int) -> int:
@@ -108,8 +114,7 @@ def test_passes_back_to_back(rows: int, columns: int, bubble: float, late: float
         intervals = [after[0] - before[0] for before, after in pairwise(times)]
         assert intervals == [max(length, rows) for length in lengths[:-1]]
     parameters = {"rows": rows, "columns": columns, "tiles": tiles, "passes": passes, "times": times, "loads": loads}
-    dut = emit_verilog(SystolicArray(ArrayConfig(rows=rows, columns=columns)), "dut")
-    assert run_bench(dut, __name__, "products", parameters=parameters) == ref_products(tiles, passes)
+    assert run_bench(array(rows, columns), __name__, "products", parameters=parameters) == ref_products(tiles, passes)
 
 
 def test_wrong_argument() -> None:

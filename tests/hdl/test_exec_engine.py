@@ -4,6 +4,7 @@
 
 import dataclasses
 import random
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -129,6 +130,11 @@ class Run:
     seen: dict[str, Any]
 
 
+@cache
+def engine(config: AcceleratorConfig) -> str:
+    return emit_verilog(ExecEngine(config), "dut")
+
+
 def rtl_exec(
     config: AcceleratorConfig,
     instructions: list[Exec],
@@ -154,8 +160,7 @@ def rtl_exec(
         "halts": halts,
         "seed": seed,
     }
-    dut = emit_verilog(ExecEngine(config), "dut")
-    seen = run_bench(dut, __name__, "execute", parameters=parameters, seed=seed)
+    seen = run_bench(engine(config), __name__, "execute", parameters=parameters, seed=seed)
     return Run(config, activation, weight, seen)
 
 
@@ -292,8 +297,9 @@ def test_outside(what: str, fields: dict[str, int]) -> None:
     good = [matrix(config, 5, accumulator_address=10 * i) for i in range(2)]
     bad = matrix(config, 4, **fields)
     run = rtl_exec(config, [*good, bad, *good], grant=0.8)
+    sums = ref_accumulators(run, good)
     with pytest.raises(OutsideError, match=what):
-        ref_accumulators(run, [*good, bad])
+        ref_exec(config, bad, run.activation, run.weight, sums)
     [(cycle, report)] = run.seen["fault"]
     expected = {"valid": 1, "code": ErrorCode.ADDRESS, "index": 2}
     assert report == FaultLayout().const(expected).as_bits()
@@ -301,9 +307,8 @@ def test_outside(what: str, fields: dict[str, int]) -> None:
     assert all(at < cycle for at, _ in run.seen["reads"])
     assert all(at <= cycle for at in run.seen["transfers"])
     assert run.seen["busy"][-1] <= cycle + exec_drain(config)
-    np.testing.assert_array_equal(
-        np.array(run.seen["accumulators"])[0, :20], ref_accumulators(run, good)[0, :20]
-    )
+    # The vectors before the bad one have been executed.
+    np.testing.assert_array_equal(run.seen["accumulators"], sums)
 
 
 def test_halt_and_start_again() -> None:
