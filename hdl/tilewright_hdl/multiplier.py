@@ -35,6 +35,11 @@ class Multiplier(wiring.Component):
     product : ``Out(signed(value_bits + factor_bits))``
     """
 
+    enable: Signal
+    value: Signal
+    factor: Signal
+    product: Signal
+
     def __init__(self, value_bits: int, factor_bits: int):
         if value_bits < 1 or factor_bits < 2:
             raise ValueError(f"value_bits must be at least 1 and factor_bits at least 2, "

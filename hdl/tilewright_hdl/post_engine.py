@@ -67,6 +67,19 @@ class PostEngine(wiring.Component):
         Lanes whose first rescale was clamped in a step that is not padding; to be summed up over all cycles.
     """
 
+    instruction: stream.Interface
+    done: Signal
+    busy: Signal
+    stall: Signal
+    fault: Any
+    halt: Signal
+    accumulator: wiring.PureInterface
+    parameter: wiring.PureInterface
+    source: wiring.PureInterface
+    output: wiring.PureInterface
+    table: wiring.PureInterface
+    saturated: Signal
+
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         words, row_bits = bits_for(config.activation_words), 8 * config.array.rows

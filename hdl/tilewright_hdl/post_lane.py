@@ -77,6 +77,20 @@ class PostLane(wiring.Component):
 
     reset_less = True
 
+    setup: Any
+    enable: Signal
+    accumulator: Signal
+    bias: Signal
+    multiplier: Signal
+    shift: Signal
+    source: Signal
+    interior: Signal
+    first: Signal
+    residual: Signal
+    table: wiring.PureInterface
+    clamped: Signal
+    result: Signal
+
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         self._stages = PostStages.of(config.post)

@@ -64,6 +64,21 @@ class PostPipeline(wiring.Component):
         result.
     """
 
+    setup: Any
+    clear: Signal
+    step: Signal
+    interior: Signal
+    first: Signal
+    last: Signal
+    accumulator: Any
+    parameter: Any
+    activation: Any
+    residual: Signal
+    table: wiring.PureInterface
+    valid: Signal
+    result: Any
+    saturated: Signal
+
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         self._stages = PostStages.of(config.post)

@@ -60,6 +60,13 @@ class Rescale(wiring.Component):
     twice : ``Out(signed(value_bits + left_shift + post.multiplier_bits))``
     """
 
+    enable: Signal
+    value: Signal
+    multiplier: Signal
+    shift: Signal
+    rounding: Signal
+    twice: Signal
+
     def __init__(self, post: PostConfig, value_bits: int, left_shift: int = 0):
         self._post = post
         self._value_bits = value_bits
@@ -155,6 +162,17 @@ class Requantize(wiring.Component):
     clamped : ``Out(1)``
         The result differs from the sum before the clamp.
     """
+
+    enable: Signal
+    value: Signal
+    multiplier: Signal
+    shift: Signal
+    rounding: Signal
+    zero_point: Signal
+    low: Signal
+    high: Signal
+    result: Signal
+    clamped: Signal
 
     def __init__(self, post: PostConfig, value_bits: int):
         self._post = post

@@ -44,6 +44,12 @@ class TableMemory(wiring.Component):
 
     reset_less = True
 
+    write: wiring.PureInterface
+    enable: Signal
+    index: Signal
+    value: Signal
+    image: Signal
+
     def __init__(self, config: AcceleratorConfig):
         if config.post.tables < 1:
             raise ValueError(f"config must have tables, but post.tables was {config.post.tables!r}")

@@ -76,6 +76,8 @@ class Bench:
     faults : list of int
         Reports.
     saturated : int
+    reads : dict of str to int
+        Number of reads by port.
     halted : bool
         From now on nothing may be read or written.
     """
@@ -87,6 +89,7 @@ class Bench:
         self.done: list[int] = []
         self.started: list[int] = []
         self.saturated = 0
+        self.reads = {"accumulator": 0, "parameter": 0, "source": 0}
         self.waiting: list[int] = []
         self.offered: int | None = None
         self.halted = False
@@ -124,6 +127,7 @@ class Bench:
         if not int(getattr(self.dut, f"{name}__valid").value):
             return None
         assert not self.halted, f"{name} must not be read after halt"
+        self.reads[name] += 1
         memory = self.memories["activation" if name == "source" else name]
         words = memory if bank is None else memory[bank]
         return int(words[int(getattr(self.dut, f"{name}__address").value)])
@@ -196,4 +200,5 @@ async def bench_post(tb: Testbench) -> None:
             assert not int(dut.busy.value), "the engine must be idle after its last instruction"
         tb.result.append({
             "writes": b.writes, "faults": b.faults, "started": b.started, "done": b.done, "saturated": b.saturated,
+            "reads": b.reads,
         })

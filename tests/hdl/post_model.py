@@ -48,22 +48,27 @@ class Write(NamedTuple):
 
 
 class Result(NamedTuple):
+    """Writes in order, the lanes that the first rescale clamped, and the reads of accumulators and activations."""
+
     writes: list[Write]
     saturated: int
+    accumulator_reads: int
+    activation_reads: int
 
 
 def ref_post(config: AcceleratorConfig, ins: Post, memories: Memories) -> Result:
-    """Execute an instruction on ``memories``; the writes in order, and the lanes that the first rescale clamped."""
+    """Execute an instruction on ``memories``."""
     lanes, rounding = config.post.lanes, Rounding[RoundingCode(ins.rounding).name]
     writes: list[Write] = []
-    saturated = 0
+    saturated = elements_read = 0
     for g, y, x in np.ndindex(ins.groups, ins.output_height, ins.output_width):
         tile, part = divmod(g, config.row_groups)
         elements = []
         for wy, wx in np.ndindex(ins.window_height, ins.window_width):
-            element, clamped = _element(config, ins, memories, g, y, x, wy, wx)
+            element, clamped, read = _element(config, ins, memories, g, y, x, wy, wx)
             elements.append(element)
             saturated += clamped
+            elements_read += read
         window = np.array(elements, np.int64)
         if ins.combine == Combine.ADD:
             word = _word(config, ins.residual_address + y * ins.residual_y_step + x * ins.residual_x_step + tile)
@@ -78,13 +83,16 @@ def ref_post(config: AcceleratorConfig, ins: Post, memories: Memories) -> Result
         word = _word(config, ins.output_address + y * ins.output_y_step + x * ins.output_x_step + tile)
         memories.activation[word].reshape(-1, lanes)[part] = out
         writes.append(Write(word, part, tuple(int(v) for v in out)))
-    return Result(writes, saturated)
+    residuals = len(writes) if ins.combine == Combine.ADD else 0
+    if ins.source == Source.ACCUMULATOR:
+        return Result(writes, saturated, elements_read, residuals)
+    return Result(writes, saturated, 0, elements_read + residuals)
 
 
 def _element(
     config: AcceleratorConfig, ins: Post, memories: Memories, g: int, y: int, x: int, wy: int, wx: int
-) -> tuple[Any, int]:
-    """One element of a window, and how many of its lanes were clamped."""
+) -> tuple[Any, int, bool]:
+    """One element of a window, how many of its lanes were clamped, and whether it was read."""
     lanes = config.post.lanes
     iy = ins.first_y + y * ins.stride_y + wy * ins.dilation_y
     ix = ins.first_x + x * ins.stride_x + wx * ins.dilation_x
@@ -92,7 +100,7 @@ def _element(
     if from_accumulator and ins.parameter_address + g >= len(memories.bias):
         raise AddressFault
     if not (0 <= iy < ins.source_height and 0 <= ix < ins.source_width):
-        return np.full(lanes, ins.pad_value, np.int64), 0
+        return np.full(lanes, ins.pad_value, np.int64), 0, False
     at = ins.source_address + y * ins.source_y_step + x * ins.source_x_step
     at += wy * ins.window_y_step + wx * ins.window_x_step
     clamped = 0
@@ -115,7 +123,7 @@ def _element(
         v = memories.activation[_word(config, at + tile * ins.source_tile_step)].reshape(-1, lanes)[part]
     if ins.use_table:
         v = memories.table[ins.table_index][np.asarray(v, np.int64) + 128]
-    return np.asarray(v, np.int64), clamped
+    return np.asarray(v, np.int64), clamped, True
 
 
 def _second(ins: Post, total: Any, rounding: Rounding) -> Any:

@@ -55,7 +55,7 @@ def writes_of(results: Sequence[Result]) -> list[list[int]]:
 
 
 def check(config: AcceleratorConfig, memories: Memories, instructions: Sequence[Post], got: dict[str, Any]) -> None:
-    """Compare writes one by one, the saturations and, with no gaps, the cycles."""
+    """Compare the writes one by one, the saturations, the reads and the cycles."""
     model = copy.deepcopy(memories)
     results = [ref_post(config, ins, model) for ins in instructions]
     ends = np.cumsum([len(result.writes) for result in results])
@@ -64,6 +64,8 @@ def check(config: AcceleratorConfig, memories: Memories, instructions: Sequence[
         assert is_write == want, f"write {at}, of instruction {which}: {instructions[which]}"
     assert len(got["writes"]) == ends[-1]
     assert got["saturated"] == sum(result.saturated for result in results)
+    assert got["reads"]["accumulator"] == sum(result.accumulator_reads for result in results)
+    assert got["reads"]["source"] == sum(result.activation_reads for result in results)
     assert not got["faults"]
     cycles = [end - start for start, end in zip(got["started"], got["done"], strict=True)]
     assert cycles == [post_cycles(config, ins) for ins in instructions]

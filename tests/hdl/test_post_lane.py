@@ -4,6 +4,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -48,12 +49,17 @@ async def bench_lane(tb: Testbench) -> None:
         await tb.cycles()
 
 
+@cache
+def lane_verilog() -> str:
+    return emit_verilog(PostLane(CONFIG), "lane")
+
+
 def rtl_lane(setup: dict[str, int], steps: list[dict[str, int]], stages: list[int]) -> list[int]:
     parameters = {
         "setup": lane_setup_layout(CONFIG).const(setup).as_bits(), "steps": steps, "stages": stages,
         "first_stage": STAGES.biased,
     }
-    return list(run_bench(emit_verilog(PostLane(CONFIG), "dut"), __name__, "bench_lane", parameters=parameters))
+    return list(run_bench(lane_verilog(), __name__, "bench_lane", parameters=parameters, top="lane"))
 
 
 def clamps(name: str = "") -> dict[str, int]:
@@ -117,6 +123,6 @@ def test_setup_has_only_what_is_built() -> None:
 
 
 def test_verilog_is_clean() -> None:
-    text = emit_verilog(PostLane(CONFIG), "lane")
+    text = lane_verilog()
     assert lint({"lane.v": text}, "lane") == []
     assert not re.search(r"\brst\b", text)
