@@ -179,6 +179,8 @@ class _Planner:
         layer = self._layers[number]
         if not any(o.root in self._streamed for o in (*layer.operands, layer.output)):
             return False
+        if choice.tiling.buffers < BUFFERS:
+            return True
         tile = choice.tiling.height * choice.tiling.width
         whole = layer.output.height * layer.output.width
         return tile < min(whole, BUFFERS * self._config.array.rows)
@@ -230,7 +232,7 @@ class _Planner:
     def _crowd(self, number: int, choice: Choice) -> int:
         geometry = Geometry(self._config, self._layers[number])
         buffers = geometry.buffer_words(choice.tiling, self._streamed)
-        return self._resident_words(number) + BUFFERS * sum(buffers.values())
+        return self._resident_words(number) + choice.tiling.buffers * sum(buffers.values())
 
     def _place(self, choices: list[Choice], prefetch: bool) -> RunPlan | None:
         """Addresses of everything, or ``None`` if the blocks do not fit together."""
@@ -261,20 +263,21 @@ class _Planner:
                 if role in sizes:
                     # Loads of the first tile may begin while the layer before computes.
                     first = number - 1 if prefetch and role != "output" else number
-                    spans[names[role]] = BlockRequest(names[role], BUFFERS * sizes[role], first, number)
+                    spans[names[role]] = BlockRequest(names[role], choice.tiling.buffers * sizes[role], first, number)
             wishes |= bank_wishes(layer, names)
             buffers.append(sizes)
         placed = pack(self._config.activation_words, list(spans.values()),
                       bank_words=self._config.activation_bank_words, apart=wishes)
         if placed is None:
             return None
-        places = [self._layer_places(layer, sizes, placed, owner) for layer, sizes in
-                  zip(self._layers, buffers, strict=True)]
+        places = [self._layer_places(layer, choice.tiling.buffers, sizes, placed, owner)
+                  for layer, choice, sizes in zip(self._layers, choices, buffers, strict=True)]
         from_memory = frozenset(r for r, life in self._lives.items() if not life.produced and r not in self._streamed)
         return RunPlan(choices, places, from_memory, [(spans[name], at) for name, at in placed.items()])
 
     def _layer_places(
-        self, layer: DeviceLayer, sizes: dict[str, int], placed: dict[str, int], owner: Callable[[str], str]
+        self, layer: DeviceLayer, count: int, sizes: dict[str, int], placed: dict[str, int],
+        owner: Callable[[str], str],
     ) -> dict[str, Place]:
         places = {}
         for role in ROLES:
@@ -286,7 +289,7 @@ class _Planner:
             dram = self._arena.place(life.operand) if wanted else None
             if role in sizes:
                 base, step = placed[f"{layer.name}.{role}"], sizes[role]
-                places[role] = Place(tuple(base + i * step for i in range(BUFFERS)), dram)
+                places[role] = Place(tuple(base + i * step for i in range(count)), dram, streams=True)
             else:
                 places[role] = Place((placed[owner(operand.root)],), dram)
         return places
@@ -296,8 +299,8 @@ class _Planner:
         geometry = Geometry(config, layer)
         tiling: Tiling = smallest_tiling(geometry)
         buffers = geometry.buffer_words(tiling, frozenset(o.root for o in (*layer.operands, layer.output)))
-        bytes_needed = BUFFERS * sum(buffers.values()) * config.array.rows
-        need = [f"activations: {bytes_needed} bytes for two buffers of each operand of its smallest tile, of "
+        bytes_needed = tiling.buffers * sum(buffers.values()) * config.array.rows
+        need = [f"activations: {bytes_needed} bytes for the operands of its smallest tile, of "
                 f"{config.memory.activation_bytes} (memory.activation_bytes)"]
         if layer.conv is not None:
             chunk = geometry.chunks(tiling.channels)[0]

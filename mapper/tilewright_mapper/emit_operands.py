@@ -22,17 +22,16 @@ class Place:
     Members
     -------
     addresses : tuple of int
-        One: the whole tensor is there. More: buffers, used in turn.
+        Of the whole tensor, or of the buffers that are used in turn.
     dram : int or None
         Byte offset in the arena; ``None`` if it never leaves the chip.
+    streams : bool
+        Only pieces are on chip, in buffers.
     """
 
     addresses: tuple[int, ...]
-    dram: int | None
-
-    @property
-    def streams(self) -> bool:
-        return len(self.addresses) > 1
+    dram: int | None = None
+    streams: bool = False
 
 
 class _Operand:

@@ -7,7 +7,7 @@ piece that a tile needs is brought into one of two buffers while the tile before
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tilewright_hdl.config import AcceleratorConfig
 
@@ -17,7 +17,7 @@ from .lower_layers import DeviceLayer, Operand
 __all__ = ["BUFFERS", "Chunk", "Geometry", "Tile", "Tiling", "candidates", "smallest_tiling"]
 
 BUFFERS = 2
-"""Buffers of a streamed operand: one in use, one on its way."""
+"""Buffers of a streamed operand: one in use, one on its way. Where there is room for one only, nothing overlaps."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Tiling:
         Most words of weights that one EXEC uses.
     channels_outer : bool
         All rectangles of one channel range, then the next; else all channel ranges of one rectangle first.
+    buffers : int
+        Of each streamed operand.
     """
 
     height: int
@@ -41,6 +43,7 @@ class Tiling:
     channels: int
     weight_words: int
     channels_outer: bool = False
+    buffers: int = BUFFERS
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ class Geometry:
                 return False
             if chunk.groups[1] > config.memory.parameter_groups:
                 return False
-        return sum(BUFFERS * n for n in self.buffer_words(tiling, streamed).values()) <= words
+        return tiling.buffers * sum(self.buffer_words(tiling, streamed).values()) <= words
 
     @property
     def widest_reduction(self) -> int:
@@ -194,8 +197,8 @@ class Geometry:
 
 
 def smallest_tiling(geometry: Geometry) -> Tiling:
-    """One output pixel, the fewest channels, one pass."""
-    return Tiling(1, 1, geometry.step, geometry.config.array.rows, channels_outer=True)
+    """One output pixel, the fewest channels, one pass, one buffer."""
+    return Tiling(1, 1, geometry.step, geometry.config.array.rows, channels_outer=True, buffers=1)
 
 
 def candidates(geometry: Geometry, streamed: frozenset[str], words: int) -> list[Tiling]:
@@ -208,6 +211,14 @@ def candidates(geometry: Geometry, streamed: frozenset[str], words: int) -> list
     words : int
         Activation words for the buffers of those.
     """
+    for buffers in (BUFFERS, 1) if streamed else (BUFFERS,):
+        found = _candidates(geometry, streamed, words, buffers)
+        if found:
+            break
+    return sorted(found, key=lambda t: (-t.height * t.width, -t.channels, t.channels_outer, -t.weight_words))
+
+
+def _candidates(geometry: Geometry, streamed: frozenset[str], words: int, buffers: int) -> list[Tiling]:
     layer, config = geometry.layer, geometry.config
     out = layer.output
     found: dict[Tiling, None] = {}
@@ -217,18 +228,19 @@ def candidates(geometry: Geometry, streamed: frozenset[str], words: int) -> list
     for channels in _channel_sizes(geometry):
         orders = (False, True) if channels < out.channels else (False,)
         for outer in orders:
-            shape = _largest(geometry, channels, outer, streamed, words)
+            tiling = Tiling(1, out.width, channels, 0, channels_outer=outer, buffers=buffers)
+            shape = _largest(geometry, tiling, streamed, words)
             if shape is None:
                 continue
             for height in _heights(geometry, shape):
                 for limit in weights:
                     if limit >= geometry.total_weight_words and limit != weights[-1]:
                         continue
-                    tiling = Tiling(height, shape[1], channels, limit, channels_outer=outer)
+                    tiling = replace(tiling, height=height, width=shape[1], weight_words=limit)
                     if outer and len(geometry.rects(tiling)) == 1:
                         continue
                     found[tiling] = None
-    return sorted(found, key=lambda t: (-t.height * t.width, -t.channels, t.channels_outer, -t.weight_words))
+    return list(found)
 
 
 def _channel_sizes(geometry: Geometry) -> list[int]:
@@ -243,13 +255,13 @@ def _channel_sizes(geometry: Geometry) -> list[int]:
 
 
 def _largest(
-    geometry: Geometry, channels: int, outer: bool, streamed: frozenset[str], words: int
+    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], words: int
 ) -> tuple[int, int] | None:
-    """Height and width of the largest tile that fits: whole rows if one fits, else part of one."""
+    """Height and width of the largest tile like ``tiling`` that fits: whole rows if one fits, else part of one."""
     out = geometry.layer.output
 
     def fits(height: int, width: int) -> bool:
-        return geometry.fits(Tiling(height, width, channels, 1, channels_outer=outer), streamed, words)
+        return geometry.fits(replace(tiling, height=height, width=width), streamed, words)
 
     if fits(1, out.width):
         return _bisect(out.height, lambda height: fits(height, out.width)), out.width

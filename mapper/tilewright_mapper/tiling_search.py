@@ -169,21 +169,26 @@ def _places_alone(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) 
     requests, names = [], {}
     for role in roles:
         operand = geometry.operand(role)
-        words = BUFFERS * buffers[role] if role in buffers else geometry.words(operand) * operand.height * operand.width
+        whole = geometry.words(operand) * operand.height * operand.width
+        words = tiling.buffers * buffers[role] if role in buffers else whole
         names[role] = role if role in buffers else operand.root
         requests.append(BlockRequest(names[role], words, 0, 0))
     unique = list({r.name: r for r in requests}.values())
     placed = pack(config.activation_words, unique, bank_words=config.activation_bank_words,
                   apart=bank_wishes(layer, names))
-    # An output in the place of a dying operand does not fit beside it, and need not.
-    at = placed if placed is not None else dict.fromkeys((r.name for r in unique), 0)
+    if placed is None:
+        # The output does not fit beside its operands, so it will be written over one of them.
+        under = names.get("residual", names["source"])
+        placed = pack(config.activation_words, [r for r in unique if r.name != names["output"]])
+        assert placed is not None, "the whole operands of a layer do not fit the activations"
+        placed[names["output"]] = placed[under]
     places, dram = {}, 0
     for role in roles:
-        operand, address = geometry.operand(role), at[names[role]]
+        operand, address = geometry.operand(role), placed[names[role]]
         if role in buffers:
-            places[role] = Place(tuple(address + i * buffers[role] for i in range(BUFFERS)), dram)
+            places[role] = Place(tuple(address + i * buffers[role] for i in range(tiling.buffers)), dram, streams=True)
             word = config.beats(config.array.rows) * config.bus.data_bytes
             dram += geometry.words(operand) * operand.height * operand.width * word
         else:
-            places[role] = Place((address,), None)
+            places[role] = Place((address,))
     return places

@@ -2,19 +2,22 @@
 """Small networks built by hand, small accelerators, and programs run on the instruction-set simulator."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from tilewright_hdl.activation_layout import pack, packed_bytes, unpack
 from tilewright_hdl.config import AcceleratorConfig, ArrayConfig, BusConfig, MemoryConfig, PostConfig
-from tilewright_hdl.program import Program, RunStep
+from tilewright_hdl.program import HostStep, Program, RunStep
 from tilewright_mapper.graph import (
     Add,
     AvgPool2d,
     Conv2d,
+    Dequantize,
     Graph,
+    HostOp,
     MaxPool2d,
     Node,
     Quantize,
@@ -25,6 +28,7 @@ from tilewright_mapper.graph import (
     image_shape,
     spatial_shape,
 )
+from tilewright_sim import host_operators, tensor_reference
 from tilewright_sim.iss import IssMachine
 from tilewright_sim.machine import Job, RunResult
 
@@ -157,33 +161,85 @@ class Net:
         """Random input."""
         return self.rng.integers(-128, 128, self.shape("input")).astype(np.int8)
 
-    def replaced(self, node: Node, **changes: object) -> None:
-        """Change a node."""
-        self.nodes[self.nodes.index(node)] = replace(node, **changes)  # type: ignore[arg-type]
+    def host(self, x: str, target: str) -> str:
+        """An operator of one tensor that the host runs, between a dequantize and a quantize."""
+        name = self._name("host")
+        shape = self.shape(x)
+        for kind in ("in", "out"):
+            self.tensors[f"{name}.{kind}"] = Tensor(name=f"{name}.{kind}", shape=shape, dtype="float32")
+        y = self.tensor(f"{name}.q", shape)
+        self.nodes += [
+            Dequantize(name=f"{name}.dequantize", inputs=(x,), outputs=(f"{name}.in",)),
+            HostOp(name=name, inputs=(f"{name}.in",), outputs=(f"{name}.out",), target=target,
+                   args=({"tensor": f"{name}.in"},)),
+            Quantize(name=f"{name}.quantize", inputs=(f"{name}.out",), outputs=(y,)),
+        ]
+        return y
 
 
-def run_program(program: Program, inputs: Mapping[str, Int8], *, times: int = 1) -> tuple[dict[str, Int8], RunResult]:
-    """Outputs of a program without host steps, and the result of its last run."""
-    page = 4096
-    arena = -(-len(program.constants) // page) * page
-    code = arena + -(-program.arena_bytes // page) * page
-    longest = max(len(step.code) for step in program.steps if isinstance(step, RunStep))
-    machine = IssMachine(program.config, memory_bytes=code + -(-longest // page) * page)
-    machine.write(0, program.constants)
-    for _ in range(times):
-        for name, value in inputs.items():
-            offset = program.tensors[name].arena_offset
-            assert offset is not None
-            machine.write(arena + offset, pack(program.config, value))
-        for step in program.steps:
-            assert isinstance(step, RunStep), step
-            machine.write(code, step.code)
-            result = machine.run(Job(program_address=code, program_bytes=len(step.code), constant_base=0,
-                                     arena_base=arena))
-    outputs = {}
-    for name in program.outputs:
-        info = program.tensors[name]
-        assert info.arena_offset is not None
-        data = machine.read(arena + info.arena_offset, packed_bytes(program.config, info.shape))
-        outputs[name] = unpack(program.config, data, info.shape)
-    return outputs, result
+def run_program(program: Program, inputs: Mapping[str, Any], *, times: int = 1) -> tuple[dict[str, Any], RunResult]:
+    """Outputs of a program, and the result of its last run on the accelerator.
+
+    With ``times`` the program runs again on the machine as the run before left it.
+    """
+    return _Runner(program).run(inputs, times)
+
+
+class _Runner:
+    """A host for one program."""
+
+    def __init__(self, program: Program):
+        page = 4096
+        self.program = program
+        self.arena = -(-len(program.constants) // page) * page
+        self.code = self.arena + -(-program.arena_bytes // page) * page
+        longest = max((len(step.code) for step in program.steps if isinstance(step, RunStep)), default=0)
+        self.machine = IssMachine(program.config, memory_bytes=self.code + -(-longest // page) * page + page)
+        self.machine.write(0, program.constants)
+        self.host: dict[str, Any] = {}
+        self.result: RunResult | None = None
+
+    def run(self, inputs: Mapping[str, Any], times: int) -> tuple[dict[str, Any], RunResult]:
+        for _ in range(times):
+            for name, value in inputs.items():
+                self._set(name, value)
+            for step in self.program.steps:
+                if isinstance(step, RunStep):
+                    self.machine.write(self.code, step.code)
+                    self.result = self.machine.run(Job(program_address=self.code, program_bytes=len(step.code),
+                                                       constant_base=0, arena_base=self.arena))
+                else:
+                    self._host_step(step)
+        assert self.result is not None
+        return {name: self._get(name) for name in self.program.outputs}, self.result
+
+    def _set(self, name: str, value: Any) -> None:
+        offset = self.program.tensors[name].arena_offset
+        if offset is None:
+            self.host[name] = value
+        else:
+            self.machine.write(self.arena + offset, pack(self.program.config, value))
+
+    def _get(self, name: str) -> Any:
+        info = self.program.tensors[name]
+        if info.arena_offset is None:
+            return self.host[name]
+        data = self.machine.read(self.arena + info.arena_offset, packed_bytes(self.program.config, info.shape))
+        return unpack(self.program.config, data, info.shape)
+
+    def _host_step(self, step: HostStep) -> None:
+        values = {name: torch.from_numpy(np.array(self._get(name)))[None] for name in step.inputs}
+        out = self.program.tensors[step.outputs[0]]
+        if step.kind == "op":
+            results = host_operators.run(step.target, step.args, step.kwargs, values, {})
+        elif step.kind == "quantize":
+            scale, zero = out.quantization
+            results = (tensor_reference.quantize(values[step.inputs[0]], scale=scale, zero_point=zero, low=step.low,
+                                                 high=step.high),)
+        elif step.kind == "dequantize":
+            scale, zero = self.program.tensors[step.inputs[0]].quantization
+            results = (tensor_reference.dequantize(values[step.inputs[0]], scale=scale, zero_point=zero),)
+        else:
+            results = (values[step.inputs[0]].reshape(1, *out.shape),)
+        for name, value in zip(step.outputs, results, strict=True):
+            self._set(name, value[0].numpy())

@@ -118,7 +118,7 @@ def test_a_layer_that_cannot_fit_is_refused_with_the_numbers() -> None:
     net = Net((300,))
     x = net.conv("input", 400)
     with pytest.raises(ModelError, match=r"(?s)Conv2d 'conv1' does not fit configuration 'test4x4'.*It needs "
-                                         r"activations: 608 bytes .* of 256 \(memory.activation_bytes\)"):
+                                         r"activations: 304 bytes .* of 256 \(memory.activation_bytes\)"):
         plan(net, config(4, 4, 4, activation_words=64), x)
 
 

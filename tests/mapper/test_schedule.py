@@ -25,8 +25,8 @@ def load(address: int, words: int = 4, memory: Memory = Memory.ACTIVATION) -> Lo
 
 
 def compute(address: int, weights: int = 0, bank: int = 0) -> Exec:
-    return Exec(input_address=address, bank=bank, weight_address=weights, output_height=1, output_width=4, input_height=1,
-                input_width=4, output_x_step=1)
+    return Exec(input_address=address, bank=bank, weight_address=weights, output_height=1, output_width=4,
+                input_height=1, input_width=4, output_x_step=1)
 
 
 def post(output: int, bank: int = 0) -> Post:

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Placing nodes on the accelerator or the host, and fusing them into layers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.mapper.bench import Net, config
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.errors import ModelError
+from tilewright_hdl.isa import Combine
+from tilewright_hdl.numerics import Rounding
+from tilewright_mapper.graph import Conv2d, Dequantize, Graph, Quantize, Tensor
+from tilewright_mapper.lower import check_placeable, partition, trim_ends
+from tilewright_mapper.lower_layers import DeviceLayer, Window, alias_roots, lower_phase
+from tilewright_mapper.rescale import add_parameters
+
+CONFIG = config(8, 8, 4)
+
+
+def layers(net: Net, *outputs: str, cfg: AcceleratorConfig = CONFIG) -> list[DeviceLayer]:
+    graph = trim_ends(net.graph(*outputs))
+    return lower_phase(graph, graph.nodes, cfg, rounding=Rounding.SINGLE, kept=outputs,
+                       roots=alias_roots(graph, graph.nodes))
+
+
+def with_dequantize(graph: Graph, name: str) -> Graph:
+    real = Tensor(name="real", shape=graph.tensor(name).shape, dtype="float32")
+    node = Dequantize(name="dequantize", inputs=(name,), outputs=("real",))
+    return replace(graph, nodes=(*graph.nodes, node), tensors={**graph.tensors, "real": real}, outputs=("real",))
+
+
+# --- The ends, and the order.
+
+
+def test_conversions_at_the_ends_are_the_drivers() -> None:
+    net = Net((4, 3, 3))
+    y = net.conv("input", 4)
+    trimmed = trim_ends(with_dequantize(net.graph(y), y))
+    assert (trimmed.inputs, trimmed.outputs) == (("input",), (y,))
+    assert [node.op for node in trimmed] == ["Conv2d"]
+    assert set(trimmed.tensors) == {"input", y}
+
+
+def test_an_input_that_is_quantized_with_a_clamp_stays_float() -> None:
+    net = Net((4,))
+    y = net.conv("input", 4)
+    graph = net.graph(y)
+    first = graph.nodes[0]
+    assert isinstance(first, Quantize)
+    graph = replace(graph, nodes=(replace(first, low=0), *graph.nodes[1:]))
+    assert trim_ends(graph) == graph
+
+
+def test_an_input_that_two_nodes_read_stays_float() -> None:
+    net = Net((4,))
+    net.tensor("second", (4,))
+    net.nodes.append(Quantize(name="again", inputs=("float",), outputs=("second",)))
+    y = net.add("input", "second")
+    assert trim_ends(net.graph(y)).inputs == ("float",)
+
+
+def test_phases_change_places_as_seldom_as_they_can() -> None:
+    """Two branches with a host operator each: both of them in one phase on the host."""
+    net = Net((4,))
+    left = net.host(net.conv("input", 4), "aten.sin.default")
+    right = net.host(net.conv("input", 4), "aten.cos.default")
+    y = net.add(net.conv(left, 4), right)
+    phases = partition(trim_ends(net.graph(y)))
+    assert [(p.on_device, [n.op for n in p.nodes]) for p in phases] == [
+        (True, ["Conv2d", "Conv2d"]),
+        (False, ["Dequantize", "HostOp", "Quantize"] * 2),
+        (True, ["Conv2d", "Add"]),
+    ]
+
+
+def test_reshapes_among_host_operators_stay_on_the_host() -> None:
+    net = Net((4, 1, 1))
+    y = net.reshape("input", (4,))
+    (phase,) = partition(trim_ends(net.graph(y)))
+    assert not phase.on_device
+
+
+# --- Refusals.
+
+
+def test_strict_names_every_host_operator_and_what_would_help() -> None:
+    net = Net((4,))
+    y = net.host(net.host(net.conv("input", 4), "aten.sin.default"), "aten.cos.default")
+    graph = trim_ends(net.graph(y))
+    check_placeable(graph, CONFIG, strict=False, rounding=Rounding.SINGLE)
+    with pytest.raises(ModelError) as caught:
+        check_placeable(graph, CONFIG, strict=True, rounding=Rounding.SINGLE)
+    message = str(caught.value)
+    for part in ("aten.sin.default", "aten.cos.default", "strict=True", "it would run on the accelerator if"):
+        assert part in message
+    assert message.count("\n  - ") == 6
+
+
+def test_all_that_a_configuration_lacks_is_named_at_once() -> None:
+    cfg = replace(CONFIG, post=replace(CONFIG.post, add=False, tables=0, roundings=(Rounding.SINGLE,)))
+    net = Net((4,))
+    y = net.table(net.add("input", net.conv("input", 4)))
+    with pytest.raises(ModelError) as caught:
+        check_placeable(net.graph(y), cfg, strict=False, rounding=Rounding.TFLITE_DOUBLE)
+    message = str(caught.value)
+    for part in ("set post.add = true", "set post.tables to at least 1", "'tflite_double'", "post.roundings"):
+        assert part in message
+
+
+def test_numbers_that_no_instruction_can_hold_are_refused() -> None:
+    net = Net((1, 300, 2))
+    y = net.max_pool("input", (256, 1), (1, 1))
+    with pytest.raises(ModelError, match="MaxPool2d 'max1': its kernel must be at most 255, not 256"):
+        check_placeable(net.graph(y), CONFIG, strict=False, rounding=Rounding.SINGLE)
+    net = Net((40000, 4))
+    with pytest.raises(ModelError, match="height and width of 'input' must be at most 32767, not 40000"):
+        check_placeable(net.graph(net.conv("input", 4)), CONFIG, strict=False, rounding=Rounding.SINGLE)
+
+
+def test_a_bias_that_leaves_int32_with_the_zero_point_is_refused() -> None:
+    net = Net((4,))
+    y = net.conv("input", 4)
+    node = net.nodes[-1]
+    assert isinstance(node, Conv2d)
+    net.nodes[-1] = replace(node, bias=np.full(4, 2**31 - 1, np.int32), weight=np.full((4, 4, 1, 1), 127, np.int8))
+    net.tensors["input"] = replace(net.tensors["input"], zero_point=-10)
+    with pytest.raises(ModelError, match=r"Conv2d 'conv1': the bias .* must be an int32, but is 2147488727"):
+        layers(net, y)
+
+
+# --- Fusing.
+
+
+def test_a_pool_and_a_table_ride_on_the_convolution() -> None:
+    net = Net((4, 8, 8))
+    y = net.max_pool(net.table(net.conv("input", 8)), (2, 2), (2, 2))
+    (layer,) = layers(net, y)
+    assert (layer.op, layer.nodes) == ("Conv2d+Table+MaxPool2d", ("conv1", "table2", "max3"))
+    assert (layer.window, layer.post["combine"]) == (Window((2, 2), (2, 2)), Combine.MAX)
+    assert (layer.output.root, layer.middle.height, layer.output.height) == (y, 8, 4)
+    assert (layer.on, layer.macs) == ("array", 4 * 8 * 64)
+
+
+def test_a_layer_ends_with_its_first_combination() -> None:
+    net = Net((4, 8, 8))
+    y = net.requantize(net.avg_pool(net.conv("input", 8), (2, 2), (2, 2)))
+    assert [(layer.op, layer.on) for layer in layers(net, y)] == [("Conv2d+AvgPool2d", "array"), ("Requantize", "post")]
+
+
+def test_what_others_read_is_not_fused() -> None:
+    net = Net((4, 8, 8))
+    x = net.conv("input", 4)
+    y = net.add(net.table(x), net.conv(x, 4))
+    assert [layer.op for layer in layers(net, y)] == ["Conv2d", "Table", "Conv2d+Add"]
+
+
+def test_what_is_an_output_is_not_fused() -> None:
+    net = Net((4, 8, 8))
+    x = net.conv("input", 4)
+    y = net.table(x)
+    assert [layer.op for layer in layers(net, x, y)] == ["Conv2d", "Table"]
+
+
+def test_an_addition_rides_on_the_branch_that_comes_last() -> None:
+    net = Net((4, 8, 8))
+    a, b = net.conv("input", 4), net.conv("input", 4)
+    y = net.add(b, a)
+    first, second = layers(net, y)
+    assert (first.name, second.name, second.op) == ("conv1", "conv2", "Conv2d+Add")
+    assert second.residual is not None
+    assert second.residual.root == a
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_operands_of_a_fused_addition_keep_their_scales(order: tuple[int, int]) -> None:
+    net = Net((4, 8, 8))
+    operands = [net.conv("input", 4), "input"]
+    y = net.add(*(operands[i] for i in order))
+    (layer,) = layers(net, y)
+    node = net.nodes[-1]
+    p = add_parameters(net.graph(y), node)  # type: ignore[arg-type]
+    own, other = ("a", "b") if order == (0, 1) else ("b", "a")
+    for name in ("multiplier", "shift", "zero_point"):
+        assert layer.post[f"{name}_a"] == getattr(p, f"{name}_{own}")
+        assert layer.post[f"{name}_b"] == getattr(p, f"{name}_{other}")
+
+
+def test_a_sum_of_a_tensor_with_itself_is_a_layer_of_its_own() -> None:
+    net = Net((4, 8, 8))
+    x = net.conv("input", 4)
+    assert [layer.op for layer in layers(net, net.add(x, x))] == ["Conv2d", "Add"]
+
+
+def test_a_pool_whose_windows_overlap_rides_only_if_the_image_fits_the_accumulators() -> None:
+    """Else rows would be computed twice."""
+    for size, expected in ((8, ["Conv2d+MaxPool2d"]), (9, ["Conv2d", "MaxPool2d"])):
+        net = Net((4, size, size))
+        y = net.max_pool(net.conv("input", 8), (3, 3), (2, 2), (1, 1, 1, 1))
+        assert [layer.op for layer in layers(net, y)] == expected
+
+
+def test_pools_that_do_not_overlap_ride_in_bands() -> None:
+    net = Net((4, 20, 20))
+    assert [x.op for x in layers(net, net.max_pool(net.conv("input", 8), (2, 2), (2, 2)))] == ["Conv2d+MaxPool2d"]
+    net = Net((4, 20, 40))
+    assert [x.op for x in layers(net, net.max_pool(net.conv("input", 8), (2, 2), (2, 2)))] == ["Conv2d", "MaxPool2d"]
+
+
+def test_reshapes_are_other_names_for_the_same_bytes() -> None:
+    net = Net((4, 1, 1))
+    x = net.conv("input", 8)
+    y = net.conv(net.reshape(x, (8,)), 4)
+    first, second = layers(net, y)
+    assert second.source.root == first.output.root == x
+
+
+def test_zero_points_fold_into_the_bias() -> None:
+    net = Net((4, 3, 3))
+    y = net.conv("input", 4, (3, 3), padding=(1, 1, 1, 1))
+    (layer,) = layers(net, y)
+    node, (_, zero) = net.nodes[-1], net.tensors["input"].quantization
+    assert isinstance(node, Conv2d)
+    assert layer.parameters is not None
+    assert layer.pad_value == zero
+    sums = node.weight.astype(np.int64).sum(axis=(1, 2, 3))
+    np.testing.assert_array_equal(layer.parameters.bias, node.bias - zero * sums)
+
+
+def test_padding_of_an_average_is_the_zero_point() -> None:
+    net = Net((4, 4, 4))
+    y = net.avg_pool("input", (3, 3), (1, 1), (1, 1, 1, 1))
+    (layer,) = layers(net, y)
+    _, zero = net.tensors["input"].quantization
+    assert (layer.post["pad_value"], layer.post["offset"]) == (zero, -9 * zero)
+
+
+def test_layers_of_one_shape_have_one_key() -> None:
+    net = Net((8, 8, 8))
+    x = net.conv("input", 8)
+    found = layers(net, net.conv(net.conv(x, 8), 8, low=0))
+    assert found[0].shape_key == found[1].shape_key == found[2].shape_key
+    assert layers(net, net.table(x))[-1].shape_key != found[0].shape_key
