@@ -10,7 +10,7 @@ from tilewright_sim.cocotb_bench import BenchFailed, run_bench
 from tilewright_sim.testbench import Testbench, bench
 
 WIDTH = 8
-STALLS = (0.0, 0.3, 0.7)
+STALLS = (0.0, 0.6)
 
 
 class SkidBuffer(wiring.Component):
