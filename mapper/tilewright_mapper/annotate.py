@@ -11,19 +11,19 @@ from .elementwise import ELEMENTWISE
 from .torchao_quiet import quiet_import
 
 with quiet_import():
-    from torchao.quantization.pt2e.observer import (  # type: ignore[import-untyped]
+    from torchao.quantization.pt2e.observer import (
         HistogramObserver,
         MinMaxObserver,
         PerChannelMinMaxObserver,
     )
-    from torchao.quantization.pt2e.quantizer import (  # type: ignore[import-untyped]
+    from torchao.quantization.pt2e.quantizer import (
         DerivedQuantizationSpec,
         QuantizationAnnotation,
         QuantizationSpec,
         Quantizer,
         SharedQuantizationSpec,
     )
-    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY  # type: ignore[import-untyped]
+    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 __all__ = ["OBSERVERS", "ArrayQuantizer"]
 

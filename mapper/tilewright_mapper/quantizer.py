@@ -14,7 +14,7 @@ from .annotate import ArrayQuantizer
 from .torchao_quiet import quiet_import
 
 with quiet_import():
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # type: ignore[import-untyped]
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 __all__ = ["ArrayQuantizer", "quantize"]
 

@@ -50,8 +50,8 @@ def reference_run(
     graph : Graph
         As imported, canonical, or anything between.
     x : array, tuple of arrays or mapping of input name to array
-        Of shape (N, *shape of the input). int8 for a float input is taken as already quantized, where the input goes into
-        a Quantize.
+        Of shape (N, *shape of the input). int8 for a float input is taken as already quantized, where the input goes
+        into a Quantize.
     rounding : Rounding
         Rule of every rescale.
     bits : int

@@ -22,6 +22,12 @@ def graph(
     return Graph(nodes=tuple(nodes), tensors={t.name: t for t in tensors}, inputs=inputs, outputs=outputs)
 
 
+def alone(graph: Graph, node: Node) -> Graph:
+    """The graph of one node."""
+    tensors = {name: graph.tensor(name) for name in (*node.inputs, *node.outputs)}
+    return Graph(nodes=(node,), tensors=tensors, inputs=node.inputs, outputs=node.outputs)
+
+
 def quantize(source: str, target: str, **options: int) -> Quantize:
     return Quantize(name=f"{target}.q", inputs=(source,), outputs=(target,), **options)
 

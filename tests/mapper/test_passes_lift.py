@@ -96,7 +96,8 @@ def test_lift_convolutions_takes_a_zero_pad_in() -> None:
     expected = lifted(
         source,
         conv(
-            "c", "x", "y", w.values, stride=(2, 2), padding=(1, 3, 2, 1), bias=np.zeros(5, np.int32), weight_scale=w.scale
+            "c", "x", "y", w.values, stride=(2, 2), padding=(1, 3, 2, 1), bias=np.zeros(5, np.int32),
+            weight_scale=w.scale,
         ),
         y,
     )  # fmt: skip
@@ -236,8 +237,10 @@ POOLS: list[tuple[str, tuple[Any, ...], tuple[int, ...], tuple[int, ...], dict[s
         "kernel": (2, 2), "stride": (2, 2), "padding": (0, 0, 0, 1), "divisor": 5}),
     ("avg_pool2d.default", ((2,), (2,), (0,), False, False), (4, 6, 6), (4, 3, 3), {
         "kernel": (2, 2), "stride": (2, 2), "divisor": 4}),
-    ("adaptive_avg_pool2d.default", ((1, 1),), (4, 6, 7), (4, 1, 1), {"kernel": (6, 7), "stride": (1, 1), "divisor": 42}),
-    ("adaptive_avg_pool2d.default", ((3, 7),), (4, 6, 7), (4, 3, 7), {"kernel": (2, 1), "stride": (2, 1), "divisor": 2}),
+    ("adaptive_avg_pool2d.default", ((1, 1),), (4, 6, 7), (4, 1, 1), {
+        "kernel": (6, 7), "stride": (1, 1), "divisor": 42}),
+    ("adaptive_avg_pool2d.default", ((3, 7),), (4, 6, 7), (4, 3, 7), {
+        "kernel": (2, 1), "stride": (2, 1), "divisor": 2}),
     ("adaptive_avg_pool2d.default", ((4, 6),), (4, 6, 7), (4, 4, 6), None),
     ("mean.dim", ((-1, -2),), (4, 6, 7), (4,), {"kernel": (6, 7), "stride": (1, 1), "divisor": 42}),
     ("mean.dim", ((2, 3), True), (4, 6, 7), (4, 1, 1), {"kernel": (6, 7), "stride": (1, 1), "divisor": 42}),

@@ -12,7 +12,7 @@ from tilewright_mapper.passes.tidy import remove_dead_nodes
 from tilewright_mapper.reference_run import reference_run
 from tilewright_mapper.spec import CANONICAL, verify
 
-from .builders import conv, dequantize, graph, host, int8, integers, linear, real, weights
+from .builders import conv, dequantize, graph, host, images, int8, integers, linear, quantize, real, weights
 
 
 def reshape(name: str, source: str, target: str) -> Reshape:
@@ -22,7 +22,7 @@ def reshape(name: str, source: str, target: str) -> Reshape:
 def same(before: Graph, after: Graph, *shape: int) -> None:
     for g in (before, after):
         verify(g)
-    x = integers(4, *shape)
+    x = images(4, *shape) if before.tensor("x").dtype == "float32" else integers(4, *shape)
     ours, theirs = (reference_run(g, x)["y"] for g in (after, before))
     np.testing.assert_array_equal(ours, theirs)
     assert len(np.unique(ours)) > 20
@@ -83,6 +83,20 @@ def test_reshapes_to_host_hands_a_float_reader_the_float_values() -> None:
     after = remove_dead_nodes(reshapes_to_host(before))
     assert [n.op for n in after] == ["Dequantize", "HostOp", "HostOp"]
     same(before, after, 4, 2, 3)
+
+
+def test_reshapes_to_host_works_in_front_of_a_quantize() -> None:
+    x, y = real("x", 4, 2, 3), int8("y", 24)
+    before = graph([x, int8("q", 4, 2, 3), y], [quantize("x", "q", low=-100), reshape("flatten", "q", "y")])
+    expected = graph(
+        [x, real("y.after", 24), y],
+        [
+            host("flatten", "aten.reshape.default", ("x",), "y.after", (1, 24)),
+            replace(quantize("y.after", "y", low=-100), name="q.q"),
+        ],
+    )
+    assert reshapes_to_host(before) == expected
+    same(before, expected, 4, 2, 3)
 
 
 def test_free_reshapes_stay() -> None:

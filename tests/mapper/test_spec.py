@@ -55,7 +55,8 @@ BAD = [
     ("keep scale", Reshape(name="r", inputs=("x",), outputs=("y",)), [IMAGE, int8("y", 144, scale=1.0)]),
     ("keep the channels", pool(), [IMAGE, int8("y", 5, 3, 3)]),
     ("positive divisor", pool(divisor=0), [IMAGE, int8("y", 4, 3, 3)]),
-    ("256 int8", Table(name="t", inputs=("x",), outputs=("y",), table=np.zeros(255, np.int8)), [IMAGE, int8("y", 4, 6, 6)]),
+    ("256 int8", Table(name="t", inputs=("x",), outputs=("y",), table=np.zeros(255, np.int8)),
+     [IMAGE, int8("y", 4, 6, 6)]),
     ("number of elements", Reshape(name="r", inputs=("x",), outputs=("y",)), [IMAGE, int8("y", 143)]),
     ("from float32", quantize("x", "y"), [int8("x", 3), int8("y", 3)]),
     ("to float32", dequantize("x", "y"), [int8("x", 3), real("y", 4)]),
@@ -67,7 +68,8 @@ BAD = [
 NOT_CANONICAL = [
     ("not be a Linear", linear("l", "x", "y", weights(8, 4)), [int8("x", 4), int8("y", 8)]),
     ("move no byte", Reshape(name="r", inputs=("x",), outputs=("y",)), [IMAGE, int8("y", 144)]),
-    ("plain arrays", host("h", "aten.add.Tensor", ("x",), "y", {"constant": "c"}, constants={"c": constant(weights(2, 2))}),
+    ("plain arrays",
+     host("h", "aten.add.Tensor", ("x",), "y", {"constant": "c"}, constants={"c": constant(weights(2, 2))}),
      [real("x", 2), real("y", 2)]),
 ]  # fmt: skip
 

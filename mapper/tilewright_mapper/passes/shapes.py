@@ -63,36 +63,43 @@ def linears_to_convolutions(graph: Graph) -> Graph:
 
 
 def reshapes_to_host(graph: Graph) -> Graph:
-    """Let PyTorch do each Reshape that would move bytes on chip. Exact: dequantized integers quantize to themselves."""
+    """Let PyTorch do each Reshape that would move bytes on chip.
+
+    Next to a border the reshape works on the float values there, else on dequantized ones. Exact in any case:
+    dequantized integers quantize to themselves.
+    """
     edit = Editor(graph)
-    readers = graph.consumers()
+    producers, readers = graph.producers(), graph.consumers()
     for node in graph:
         if not isinstance(node, Reshape):
             continue
         before, after = graph.tensor(node.input), graph.tensor(node.output)
         if is_layout_free(before.shape, after.shape):
             continue
-        real = Tensor(name=f"{node.output}.before", shape=before.shape, dtype="float32")
         shaped = Tensor(name=f"{node.output}.after", shape=after.shape, dtype="float32")
-        reshape = HostOp(
-            name=node.name,
-            inputs=(real.name,),
-            outputs=(shaped.name,),
-            target="aten.reshape.default",
-            args=({"tensor": real.name}, (1, *after.shape)),
-            provenance=node.provenance,
-        )
-        edit.replace(
-            node,
-            [
-                Dequantize(name=f"{real.name}.dequantize", inputs=node.inputs, outputs=(real.name,)),
-                reshape,
-                Quantize(name=f"{shaped.name}.quantize", inputs=(shaped.name,), outputs=node.outputs),
-            ],
-            [real, shaped],
-        )
-        for reader in readers[node.output]:
-            if isinstance(reader, Dequantize):
-                edit.replace(reader, ())
-                edit.redirect(reader.output, shaped.name)
+        source = producers.get(node.input)
+        if isinstance(source, Quantize) and readers[node.input] == (node,) and node.input not in graph.outputs:
+            edit.replace(source, ())
+            border = replace(source, inputs=(shaped.name,), outputs=node.outputs)
+            edit.replace(node, [_host_reshape(node, source.input, shaped), border], [shaped])
+        else:
+            real = Tensor(name=f"{node.output}.before", shape=before.shape, dtype="float32")
+            back = Dequantize(name=f"{real.name}.dequantize", inputs=node.inputs, outputs=(real.name,))
+            border = Quantize(name=f"{shaped.name}.quantize", inputs=(shaped.name,), outputs=node.outputs)
+            edit.replace(node, [back, _host_reshape(node, real.name, shaped), border], [real, shaped])
+            for reader in readers[node.output]:
+                if isinstance(reader, Dequantize):
+                    edit.replace(reader, ())
+                    edit.redirect(reader.output, shaped.name)
     return edit.graph()
+
+
+def _host_reshape(node: Reshape, source: str, target: Tensor) -> HostOp:
+    return HostOp(
+        name=node.name,
+        inputs=(source,),
+        outputs=(target.name,),
+        target="aten.reshape.default",
+        args=({"tensor": source}, (1, *target.shape)),
+        provenance=node.provenance,
+    )
