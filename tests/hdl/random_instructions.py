@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random instructions for tests, legal or not."""
+
+import random
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.isa import Combine, FieldSpec, Instruction, Post, Store, field_specs
+from tilewright_hdl.legality import broken_rules
+
+
+def values(cls: type[Instruction]) -> st.SearchStrategy[dict[str, int]]:
+    """Fields that the instruction set allows, except for what ties fields together."""
+    return st.fixed_dictionaries({
+        spec.name: st.integers(spec.low, spec.high) | st.sampled_from([spec.low, spec.high])
+        for spec in field_specs(cls) if spec.name != "opcode"
+    }).map(lambda fields: tied(cls, fields))
+
+
+def tied(cls: type[Instruction], fields: dict[str, int]) -> dict[str, int]:
+    """Mend the fields that depend on each other."""
+    own = ~(1 << cls.ENGINE)
+    fields = fields | {"wait": fields["wait"] & own, "signal": fields["signal"] & own}
+    if cls is Store:
+        fields["memory"] = 0
+    if cls is Post and fields["combine"] in (Combine.NONE, Combine.ADD):
+        fields |= {"window_height": 1, "window_width": 1}
+    return fields
+
+
+def random_legal(config: AcceleratorConfig, cls: type[Instruction], chance: random.Random) -> Instruction:
+    """An instruction that a configuration accepts."""
+    while True:
+        fields = {spec.name: chance.randint(spec.low, spec.high) for spec in field_specs(cls) if spec.name != "opcode"}
+        fields = tied(cls, fields)
+        if issubclass(cls, Post):
+            limit = config.post.multiplier_bits
+            fields |= {n: fields[n] & ((1 << limit) - 1) for n in ("multiplier_a", "multiplier_b", "multiplier_out")}
+        for name in ("dram_address", "dram_stride"):
+            if name in fields:
+                fields[name] -= fields[name] % config.bus.data_bytes
+        instruction = cls(**fields)
+        if not broken_rules(config, instruction):
+            return instruction
+
+
+def encode_raw(instruction: Instruction, fields: dict[str, int]) -> bytes:
+    """Encoding of an instruction with other fields, without the check of their values."""
+    raw = object.__new__(type(instruction))
+    for spec in field_specs(type(instruction)):
+        object.__setattr__(raw, spec.name, fields.get(spec.name, getattr(instruction, spec.name)))
+    return raw.encode()
+
+
+def representable(spec: FieldSpec) -> tuple[int, int]:
+    """Least and largest value that the bits of a field can say."""
+    return (-(1 << (spec.bits - 1)), (1 << (spec.bits - 1)) - 1) if spec.signed else (0, (1 << spec.bits) - 1)
+
+
+def plain(instruction: Instruction) -> dict[str, Any]:
+    """Fields by name, as integers."""
+    return {spec.name: int(getattr(instruction, spec.name)) for spec in field_specs(type(instruction))}
