@@ -42,7 +42,7 @@ def ref_nest(nest: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[dict[str, 
 def random_nest(rng: random.Random, *, largest: int) -> dict[str, dict[str, int]]:
     def any_of(shape: Any) -> int:
         low, high = (-(1 << shape.width - 1), (1 << shape.width - 1)) if shape.signed else (0, 1 << shape.width)
-        return rng.choice([low, high - 1, rng.randrange(low, high)])
+        return int(rng.choice([low, high - 1, rng.randrange(low, high)]))
 
     return {
         "count": {level: rng.randint(1, min(largest, (1 << bits) - 1)) for level, bits in LEVELS.items()},
