@@ -9,8 +9,9 @@ less, and to round the last bit away afterwards, where the number is short alrea
 
 ``TFLITE_DOUBLE`` with ``s > 31`` first rounds at bit 31, ``h = (p + 2**30) >> 31``, and then rounds ``h`` by the
 remaining ``s - 31`` bits, half away from zero: ``(h + 2**(s - 32) - (h < 0)) >> (s - 31)``. That is the rule ``SINGLE``
-for ``(h - (h < 0)) << 31`` in place of ``p``. With ``a = p >> 30``, ``h`` is ``(a + 1) >> 1``, it is negative if
-``a < -1``, and then ``h - 1`` is ``(a - 1) >> 1``: one adder.
+for ``(h - (h < 0)) << 31`` in place of ``p``. With ``a = p >> 30``, ``h`` is ``(a + 1) >> 1``, and ``h - 1`` is
+``(a - 1) >> 1``: one adder, that goes by the sign of ``a``. The two signs differ for ``a = -1`` alone, and then both 0
+and -1 in place of ``h - (h < 0)`` end as 0.
 """
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
@@ -124,8 +125,7 @@ class Rescale(wiring.Component):
     def _round_high(self, product: Value) -> Value:
         """First of gemmlowp's roundings where it is asked for, such that the rule ``SINGLE`` does the rest."""
         top = product[_HIGH - 1 :].as_signed()
-        negative = top[-1] & ~top.all()
-        high = (top + Mux(negative, -1, 1)) >> 1
+        high = (top + Mux(top[-1], -1, 1)) >> 1
         aligned = Cat(Const(0, _HIGH), high).as_signed()
         double = self.shift > _HIGH
         if Rounding.SINGLE in self.post.roundings:

@@ -184,9 +184,10 @@ async def bench_post(tb: Testbench) -> None:
             await b.cycle()
             age += 1
         if len(b.done) < count:
-            # The control unit halts every engine in the cycle after a fault or later; then the engine stays quiet.
-            dut.halt.value = 1
-            await b.cycle()
+            # After a fault of its own the engine is quiet without being told.
+            dut.halt.value = not b.faults
+            if not b.faults:
+                await b.cycle()
             b.halted = True
             for _ in range(40):
                 b.offer(0.0)
