@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tilewright_driver.device import Device
 from tilewright_driver.open_device import open_device
-from tilewright_hdl.isa import disassemble
+from tilewright_hdl.isa_text import disassemble
 from tilewright_hdl.program import HostStep, Program
 
 from . import api

@@ -20,18 +20,29 @@ Address arithmetic. Tensors lie in the activation scratchpad as words of ``rows`
 a stride or dilation and a pitch, so that the hardware only adds.
 """
 
-import dataclasses
-import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import cache
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 from .errors import IsaError
+from .instruction import (
+    ADDRESS_BITS,
+    ENGINES,
+    WORD_BITS,
+    Engine,
+    FieldSpec,
+    Instruction,
+    address_field,
+    bits_field,
+    count_field,
+    field_specs,
+    int8_field,
+)
 from .numerics import MAX_SHIFT, MIN_SHIFT, MULTIPLIER_BITS, SHIFT_BITS
 
 __all__ = [
+    "ADDRESS_BITS",
     "ENGINES",
     "INSTRUCTIONS",
     "WORD_BITS",
@@ -48,24 +59,9 @@ __all__ = [
     "Source",
     "Store",
     "decode_program",
-    "disassemble",
     "encode_program",
     "field_specs",
-    "markdown",
 ]
-
-WORD_BITS = 32
-ADDRESS_BITS = 20
-"""Width of a word address or a step in a scratchpad field."""
-
-
-class Engine(IntEnum):
-    """The four engines; the value is the bit in ``wait`` and ``signal``."""
-
-    LOAD = 0
-    EXEC = 1
-    POST = 2
-    STORE = 3
 
 
 class Memory(IntEnum):
@@ -107,133 +103,16 @@ class RoundingCode(IntEnum):
     TFLITE_DOUBLE = 1
 
 
-ENGINES = tuple(Engine)
-
-
-@dataclass(frozen=True)
-class FieldSpec:
-    """A field of an instruction.
-
-    Members
-    -------
-    name : str
-    bits : int
-    signed : bool
-    meaning : str
-        One line for the documentation.
-    low, high : int
-        Legal values, inclusive. The hardware refuses others with ``ErrorCode.FIELD``.
-    choices : type of IntEnum, or None
-    word, offset : int
-        Place: bits ``offset`` to ``offset + bits - 1`` of 32-bit word ``word``.
-    """
-
-    name: str
-    bits: int
-    signed: bool
-    meaning: str
-    low: int
-    high: int
-    choices: type[IntEnum] | None
-    word: int
-    offset: int
-
-
-def _bits(
-    bits: int,
-    meaning: str,
-    *,
-    signed: bool = False,
-    low: int | None = None,
-    high: int | None = None,
-    choices: type[IntEnum] | None = None,
-    default: int | None = None,
-) -> Any:
-    """Declare a field. A field without a default must be given."""
-    metadata = {"bits": bits, "signed": signed, "meaning": meaning, "low": low, "high": high, "choices": choices}
-    if default is None:
-        return dataclasses.field(metadata=metadata)
-    return dataclasses.field(metadata=metadata, default=default)
-
-
-def _address(meaning: str, *, default: int | None = None) -> Any:
-    return _bits(ADDRESS_BITS, meaning, default=default)
-
-
-def _count(bits: int, meaning: str, *, default: int | None = None) -> Any:
-    return _bits(bits, meaning, low=1, default=default)
-
-
-def _int8(meaning: str, default: int | None = None) -> Any:
-    return _bits(8, meaning, signed=True, default=default)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Instruction:
-    """What every instruction begins with."""
-
-    MNEMONIC: ClassVar[str] = ""
-    OPCODE: ClassVar[int] = 0
-    ENGINE: ClassVar[Engine]
-    BYTES: ClassVar[int] = 4
-
-    opcode: int = _bits(4, "kind of the instruction", default=0)
-    wait: int = _bits(4, "engines (bit = Engine) whose token is taken before the start", default=0)
-    signal: int = _bits(4, "engines (bit = Engine) that get a token at the end", default=0)
-    index: int = _bits(20, "place in the program, counted from 0; the fetch engine checks it", default=0)
-
-    def __post_init__(self) -> None:
-        if self.opcode not in (0, self.OPCODE):
-            raise IsaError(f"{self.MNEMONIC}.opcode must be {self.OPCODE}, not {self.opcode!r}")
-        object.__setattr__(self, "opcode", self.OPCODE)
-        for spec in field_specs(type(self)):
-            value = getattr(self, spec.name)
-            if isinstance(value, bool) or not isinstance(value, int) or not spec.low <= value <= spec.high:
-                raise IsaError(
-                    f"{self.MNEMONIC}.{spec.name} ({spec.meaning}) must be {spec.low} to {spec.high}, not {value!r}"
-                )
-        for what in ("wait", "signal"):
-            if getattr(self, what) >> self.ENGINE & 1:
-                raise IsaError(f"{self.MNEMONIC}.{what} must not name the instruction's own engine "
-                               f"(bit {int(self.ENGINE)}), was {getattr(self, what):#06b}")
-
-    def encode(self) -> bytes:
-        """Encoding of ``BYTES`` bytes; bits that belong to no field are zero."""
-        words = [0] * (self.BYTES * 8 // WORD_BITS)
-        for spec in field_specs(type(self)):
-            words[spec.word] |= (getattr(self, spec.name) & ((1 << spec.bits) - 1)) << spec.offset
-        return struct.pack(f"<{len(words)}I", *words)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Instruction from its encoding.
-
-        Raises
-        ------
-        IsaError
-            If a field has an illegal value, or a bit that belongs to no field is set.
-        """
-        words = list(struct.unpack(f"<{cls.BYTES * 8 // WORD_BITS}I", data))
-        values = {}
-        for spec in field_specs(cls):
-            raw = words[spec.word] >> spec.offset & ((1 << spec.bits) - 1)
-            words[spec.word] ^= raw << spec.offset
-            values[spec.name] = raw - (1 << spec.bits) if spec.signed and raw >> (spec.bits - 1) else raw
-        if any(words):
-            raise IsaError(f"{cls.MNEMONIC} must have zeros outside its fields, was {data.hex()}")
-        return cls(**values)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Transfer(Instruction):
-    dram_address: int = _bits(32, "first byte in main memory, from the segment's base; a multiple of the bus width")
-    segment: int = _bits(1, "base register", choices=Segment)
-    memory: int = _bits(2, "memory on chip", choices=Memory, default=Memory.ACTIVATION)
-    address: int = _address("first word in the memory on chip")
-    words: int = _count(16, "words in a row")
-    rows: int = _count(16, "rows", default=1)
-    dram_stride: int = _bits(32, "bytes from row to row in main memory; a multiple of the bus width", default=0)
-    stride: int = _address("words from row to row in the memory on chip", default=0)
+    dram_address: int = bits_field(32, "first byte, from the segment's base; a multiple of the bus width")
+    segment: int = bits_field(1, "base register", choices=Segment)
+    memory: int = bits_field(2, "memory on chip", choices=Memory, default=Memory.ACTIVATION)
+    address: int = address_field("first word in the memory on chip")
+    words: int = count_field(16, "words in a row")
+    rows: int = count_field(16, "rows", default=1)
+    dram_stride: int = bits_field(32, "bytes from row to row in main memory; a multiple of the bus width", default=0)
+    stride: int = address_field("words from row to row in the memory on chip", default=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,30 +176,30 @@ class Exec(Instruction):
     ENGINE: ClassVar[Engine] = Engine.EXEC
     BYTES: ClassVar[int] = 64
 
-    input_address: int = _address("word of the first vector, modulo 2**20")
-    pad_value: int = _int8("value of every channel outside of the input", default=0)
-    accumulate: int = _bits(1, "1: add to the accumulators from the first pass on", default=0)
-    bank: int = _bits(1, "accumulator bank that is written")
-    weight_address: int = _address("first word of the first weight tile")
-    column_tiles: int = _count(12, "tiles of output channels", default=1)
-    kernel_height: int = _count(8, "kernel rows", default=1)
-    kernel_width: int = _count(8, "kernel columns", default=1)
-    channel_tiles: int = _count(16, "tiles of input channels", default=1)
-    output_height: int = _count(16, "output rows")
-    output_width: int = _count(16, "output columns")
-    input_height: int = _count(16, "input rows: above them is padding")
-    input_width: int = _count(16, "input columns: beyond them is padding")
-    first_y: int = _bits(16, "input row of the first vector; negative is padding", signed=True, default=0)
-    first_x: int = _bits(16, "input column of the first vector; negative is padding", signed=True, default=0)
-    stride_y: int = _count(8, "input rows from output row to output row", default=1)
-    stride_x: int = _count(8, "input columns from output column to output column", default=1)
-    dilation_y: int = _count(8, "input rows from kernel row to kernel row", default=1)
-    dilation_x: int = _count(8, "input columns from kernel column to kernel column", default=1)
-    output_y_step: int = _address("words from output row to output row, modulo 2**20", default=0)
-    output_x_step: int = _address("words from output column to output column", default=0)
-    kernel_y_step: int = _address("words from kernel row to kernel row", default=0)
-    kernel_x_step: int = _address("words from kernel column to kernel column", default=0)
-    accumulator_address: int = _bits(16, "first accumulator entry", default=0)
+    input_address: int = address_field("word of the first vector, modulo 2**20")
+    pad_value: int = int8_field("value of every channel outside of the input", default=0)
+    accumulate: int = bits_field(1, "1: add to the accumulators from the first pass on", default=0)
+    bank: int = bits_field(1, "accumulator bank that is written")
+    weight_address: int = address_field("first word of the first weight tile")
+    column_tiles: int = count_field(12, "tiles of output channels", default=1)
+    kernel_height: int = count_field(8, "kernel rows", default=1)
+    kernel_width: int = count_field(8, "kernel columns", default=1)
+    channel_tiles: int = count_field(16, "tiles of input channels", default=1)
+    output_height: int = count_field(16, "output rows")
+    output_width: int = count_field(16, "output columns")
+    input_height: int = count_field(16, "input rows: above them is padding")
+    input_width: int = count_field(16, "input columns: beyond them is padding")
+    first_y: int = bits_field(16, "input row of the first vector; negative is padding", signed=True, default=0)
+    first_x: int = bits_field(16, "input column of the first vector; negative is padding", signed=True, default=0)
+    stride_y: int = count_field(8, "input rows from output row to output row", default=1)
+    stride_x: int = count_field(8, "input columns from output column to output column", default=1)
+    dilation_y: int = count_field(8, "input rows from kernel row to kernel row", default=1)
+    dilation_x: int = count_field(8, "input columns from kernel column to kernel column", default=1)
+    output_y_step: int = address_field("words from output row to output row, modulo 2**20", default=0)
+    output_x_step: int = address_field("words from output column to output column", default=0)
+    kernel_y_step: int = address_field("words from kernel row to kernel row", default=0)
+    kernel_x_step: int = address_field("words from kernel column to kernel column", default=0)
+    accumulator_address: int = bits_field(16, "first accumulator entry", default=0)
 
     @property
     def passes(self) -> int:
@@ -331,6 +210,11 @@ class Exec(Instruction):
     def vectors(self) -> int:
         """Vectors in a pass."""
         return self.output_height * self.output_width
+
+
+def _shift(meaning: str) -> int:
+    value: int = bits_field(SHIFT_BITS, meaning, low=MIN_SHIFT, high=MAX_SHIFT, default=MIN_SHIFT)
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,54 +259,54 @@ class Post(Instruction):
     ENGINE: ClassVar[Engine] = Engine.POST
     BYTES: ClassVar[int] = 96
 
-    source: int = _bits(1, "where it reads", choices=Source)
-    bank: int = _bits(1, "accumulator bank that is read", default=0)
-    combine: int = _bits(2, "operation on the window or with the residual", choices=Combine, default=Combine.NONE)
-    use_table: int = _bits(1, "1: map through a table", default=0)
-    table_index: int = _bits(4, "table", default=0)
-    rounding: int = _bits(1, "rounding rule", choices=RoundingCode, default=RoundingCode.SINGLE)
-    low: int = _int8("lower clamp after the first rescale", default=-128)
-    high: int = _int8("upper clamp after the first rescale", default=127)
-    source_address: int = _address("first accumulator entry or activation word, modulo 2**20")
-    zero_point_b: int = _int8("zero point of the residual", default=0)
-    source_tile_step: int = _address("entries or words from channel tile to channel tile", default=1)
-    zero_point_out: int = _int8("zero point of the result of ADD and AVERAGE", default=0)
-    source_y_step: int = _address("entries or words from output row to output row", default=0)
-    low_out: int = _int8("lower clamp of the result of ADD and AVERAGE", default=-128)
-    source_x_step: int = _address("entries or words from output column to output column", default=0)
-    high_out: int = _int8("upper clamp of the result of ADD and AVERAGE", default=127)
-    window_y_step: int = _address("entries or words from window row to window row", default=0)
-    shift_a: int = _bits(SHIFT_BITS, "right shift of operand a", low=MIN_SHIFT, high=MAX_SHIFT, default=MIN_SHIFT)
-    window_x_step: int = _address("entries or words from window column to window column", default=0)
-    shift_b: int = _bits(SHIFT_BITS, "right shift of operand b", low=MIN_SHIFT, high=MAX_SHIFT, default=MIN_SHIFT)
-    source_height: int = _count(16, "source rows: beyond them is padding")
-    source_width: int = _count(16, "source columns: beyond them is padding")
-    output_height: int = _count(16, "output rows")
-    output_width: int = _count(16, "output columns")
-    first_y: int = _bits(16, "source row of the first window; negative is padding", signed=True, default=0)
-    first_x: int = _bits(16, "source column of the first window; negative is padding", signed=True, default=0)
-    window_height: int = _count(8, "window rows", default=1)
-    window_width: int = _count(8, "window columns", default=1)
-    stride_y: int = _count(8, "source rows from window to window", default=1)
-    stride_x: int = _count(8, "source columns from window to window", default=1)
-    dilation_y: int = _count(8, "source rows from window row to window row", default=1)
-    dilation_x: int = _count(8, "source columns from window column to window column", default=1)
-    zero_point: int = _int8("zero point after the first rescale", default=0)
-    pad_value: int = _int8("value outside of the source", default=0)
-    output_address: int = _address("first word written")
-    shift_out: int = _bits(SHIFT_BITS, "right shift of the result", low=MIN_SHIFT, high=MAX_SHIFT, default=MIN_SHIFT)
-    output_y_step: int = _address("words from output row to output row", default=0)
-    zero_point_a: int = _int8("zero point of operand a", default=0)
-    output_x_step: int = _address("words from output column to output column", default=0)
-    residual_address: int = _address("first word of the residual", default=0)
-    residual_y_step: int = _address("words from output row to output row in the residual", default=0)
-    residual_x_step: int = _address("words from output column to output column in the residual", default=0)
-    parameter_address: int = _bits(16, "first parameter word", default=0)
-    groups: int = _count(16, "groups of post-processor lanes")
-    multiplier_a: int = _bits(MULTIPLIER_BITS, "multiplier of operand a", default=0)
-    multiplier_b: int = _bits(MULTIPLIER_BITS, "multiplier of operand b", default=0)
-    multiplier_out: int = _bits(MULTIPLIER_BITS, "multiplier of the result", default=0)
-    offset: int = _bits(32, "added to the sum of AVERAGE", signed=True, default=0)
+    source: int = bits_field(1, "where it reads", choices=Source)
+    bank: int = bits_field(1, "accumulator bank that is read", default=0)
+    combine: int = bits_field(2, "operation on the window or with the residual", choices=Combine, default=Combine.NONE)
+    use_table: int = bits_field(1, "1: map through a table", default=0)
+    table_index: int = bits_field(4, "table", default=0)
+    rounding: int = bits_field(1, "rounding rule", choices=RoundingCode, default=RoundingCode.SINGLE)
+    low: int = int8_field("lower clamp after the first rescale", default=-128)
+    high: int = int8_field("upper clamp after the first rescale", default=127)
+    source_address: int = address_field("first accumulator entry or activation word, modulo 2**20")
+    zero_point_b: int = int8_field("zero point of the residual", default=0)
+    source_tile_step: int = address_field("entries or words from channel tile to channel tile", default=1)
+    zero_point_out: int = int8_field("zero point of the result of ADD and AVERAGE", default=0)
+    source_y_step: int = address_field("entries or words from output row to output row", default=0)
+    low_out: int = int8_field("lower clamp of the result of ADD and AVERAGE", default=-128)
+    source_x_step: int = address_field("entries or words from output column to output column", default=0)
+    high_out: int = int8_field("upper clamp of the result of ADD and AVERAGE", default=127)
+    window_y_step: int = address_field("entries or words from window row to window row", default=0)
+    shift_a: int = _shift("right shift of operand a")
+    window_x_step: int = address_field("entries or words from window column to window column", default=0)
+    shift_b: int = _shift("right shift of operand b")
+    source_height: int = count_field(16, "source rows: beyond them is padding")
+    source_width: int = count_field(16, "source columns: beyond them is padding")
+    output_height: int = count_field(16, "output rows")
+    output_width: int = count_field(16, "output columns")
+    first_y: int = bits_field(16, "source row of the first window; negative is padding", signed=True, default=0)
+    first_x: int = bits_field(16, "source column of the first window; negative is padding", signed=True, default=0)
+    window_height: int = count_field(8, "window rows", default=1)
+    window_width: int = count_field(8, "window columns", default=1)
+    stride_y: int = count_field(8, "source rows from window to window", default=1)
+    stride_x: int = count_field(8, "source columns from window to window", default=1)
+    dilation_y: int = count_field(8, "source rows from window row to window row", default=1)
+    dilation_x: int = count_field(8, "source columns from window column to window column", default=1)
+    zero_point: int = int8_field("zero point after the first rescale", default=0)
+    pad_value: int = int8_field("value outside of the source", default=0)
+    output_address: int = address_field("first word written")
+    shift_out: int = _shift("right shift of the result")
+    output_y_step: int = address_field("words from output row to output row", default=0)
+    zero_point_a: int = int8_field("zero point of operand a", default=0)
+    output_x_step: int = address_field("words from output column to output column", default=0)
+    residual_address: int = address_field("first word of the residual", default=0)
+    residual_y_step: int = address_field("words from output row to output row in the residual", default=0)
+    residual_x_step: int = address_field("words from output column to output column in the residual", default=0)
+    parameter_address: int = bits_field(16, "first parameter word", default=0)
+    groups: int = count_field(16, "groups of post-processor lanes")
+    multiplier_a: int = bits_field(MULTIPLIER_BITS, "multiplier of operand a", default=0)
+    multiplier_b: int = bits_field(MULTIPLIER_BITS, "multiplier of operand b", default=0)
+    multiplier_out: int = bits_field(MULTIPLIER_BITS, "multiplier of the result", default=0)
+    offset: int = bits_field(32, "added to the sum of AVERAGE", signed=True, default=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -440,29 +324,9 @@ INSTRUCTIONS: tuple[type[Instruction], ...] = (Load, Exec, Post, Store)
 """All instructions; ``Engine`` order."""
 
 
-@cache
-def field_specs(cls: type[Instruction]) -> tuple[FieldSpec, ...]:
-    """Fields of an instruction with their places, in order."""
-    specs, word, offset = [], 0, 0
-    for f in dataclasses.fields(cls):
-        meta = f.metadata
-        bits, signed, choices = meta["bits"], meta["signed"], meta["choices"]
-        if offset + bits > WORD_BITS:
-            word, offset = word + 1, 0
-        low, high = meta["low"], meta["high"]
-        if low is None:
-            low = -(1 << (bits - 1)) if signed else 0
-        if high is None:
-            high = max(choices) if choices else (1 << (bits - signed)) - 1
-        specs.append(FieldSpec(f.name, bits, signed, meta["meaning"], low, high, choices, word, offset))
-        offset += bits
-    assert (word + 1) * WORD_BITS <= cls.BYTES * 8, f"{cls.__name__} does not fit {cls.BYTES} bytes"
-    return tuple(specs)
-
-
 def encode_program(instructions: list[Instruction]) -> bytes:
     """Encode instructions in order; each gets its place as ``index``."""
-    return b"".join(dataclasses.replace(ins, index=i).encode() for i, ins in enumerate(instructions))
+    return b"".join(replace(ins, index=i).encode() for i, ins in enumerate(instructions))
 
 
 def decode_program(data: bytes) -> Iterator[Instruction]:
@@ -492,48 +356,3 @@ def decode_program(data: bytes) -> Iterator[Instruction]:
         yield instruction
         offset += cls.BYTES
         index += 1
-
-
-def _engines(mask: int) -> str:
-    return "+".join(e.name.lower() for e in ENGINES if mask >> e & 1)
-
-
-def disassemble(instruction: Instruction) -> str:
-    """One line of text: index, mnemonic, what it waits for and signals, and the fields that are not the default."""
-    parts = [f"{instruction.index:6d}  {instruction.MNEMONIC:5s}"]
-    if instruction.wait:
-        parts.append(f"wait={_engines(instruction.wait)}")
-    if instruction.signal:
-        parts.append(f"signal={_engines(instruction.signal)}")
-    defaults = {f.name: f.default for f in dataclasses.fields(instruction)}
-    for spec in field_specs(type(instruction)):
-        value = getattr(instruction, spec.name)
-        if spec.name in ("opcode", "wait", "signal", "index") or value == defaults[spec.name]:
-            continue
-        parts.append(f"{spec.name}={spec.choices(value).name.lower() if spec.choices else value}")
-    return " ".join(parts)
-
-
-def markdown() -> str:
-    """The page ``docs/isa.md``."""
-    lines = ["# Instruction set", "", "Generated from `hdl/tilewright_hdl/isa.py`; do not edit.", ""]
-    assert __doc__ is not None
-    lines += [__doc__.strip(), ""]
-    for cls in INSTRUCTIONS:
-        assert cls.__doc__ is not None
-        doc = "\n".join(line.removeprefix("    ") for line in cls.__doc__.strip().splitlines())
-        doc = doc.replace("::\n", "", 1) if "::\n" in doc else doc
-        lines += [f"## `{cls.MNEMONIC}`", "", f"Opcode {cls.OPCODE}, {cls.BYTES} bytes, "
-                  f"engine {cls.ENGINE.name}.", "", doc, ""]
-        lines += ["| word | bits | field | values | meaning |", "|--:|--:|---|---|---|"]
-        for s in field_specs(cls):
-            values = ", ".join(f"{c.value} {c.name}" for c in s.choices) if s.choices else f"{s.low} to {s.high}"
-            if s.name == "opcode":
-                values = str(cls.OPCODE)
-            lines.append(f"| {s.word} | {s.offset + s.bits - 1}:{s.offset} | `{s.name}` | {values} | {s.meaning} |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(markdown(), end="")

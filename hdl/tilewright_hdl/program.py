@@ -7,14 +7,11 @@ list of steps: a :class:`RunStep` is code for the accelerator, a :class:`HostSte
 
 File format
 -----------
-8 bytes magic, 32 bytes SHA-256 of all that follows, 4 bytes length of the header (little-endian), the header in JSON,
-then the binary parts that the header names with offset, dtype and shape. The digest is checked before anything is
-read, every number of the header after.
+8 bytes magic, 32 bytes SHA-256 of all that follows, then the body as ``program_codec`` writes it. The digest is checked
+before anything is read, every number of the header after.
 """
 
-import dataclasses
 import hashlib
-import json
 import os
 import struct
 import tempfile
@@ -22,153 +19,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
+from . import program_codec
 from .activation_layout import packed_bytes
 from .config import AcceleratorConfig
 from .errors import IsaError, ProgramError, TilewrightError
-from .isa import Instruction, decode_program
 from .numerics import INT8_MAX, INT8_MIN, Rounding
+from .program_parts import DTYPES, HostStep, Layer, RunStep, Step, TensorInfo
 
 __all__ = ["HostStep", "Layer", "Program", "RunStep", "TensorInfo"]
 
 MAGIC = b"TILEWRT\x01"
 MAX_MEMORY = 1 << 32
 """Bytes that the constants or the arena may take: what a 32-bit address reaches."""
-
-DTYPES = ("int8", "uint8", "int32", "int64", "float32", "float64", "bool")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorInfo:
-    """A tensor that a step reads or writes.
-
-    Parameters
-    ----------
-    name : str
-    shape : tuple of int
-        Without batch.
-    dtype : str
-        ``"int8"``, or a PyTorch dtype name for a value that lives on the host.
-    scale, zero_point : float and int, or None
-        Of an int8 tensor.
-    arena_offset : int or None
-        Byte offset in the arena, where the tensor lies packed (``activation_layout``); ``None`` if only host steps
-        see it.
-    batched : bool
-        Whether PyTorch sees a leading batch axis of one that ``shape`` leaves out.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    scale: float | None = None
-    zero_point: int | None = None
-    arena_offset: int | None = None
-    batched: bool = True
-
-    @property
-    def is_quantized(self) -> bool:
-        return self.scale is not None
-
-    @property
-    def quantization(self) -> tuple[float, int]:
-        """Scale and zero point of a quantized tensor."""
-        if self.scale is None or self.zero_point is None:
-            raise ValueError(f"Tensor {self.name!r} must be quantized, but is {self.dtype} without a scale")
-        return self.scale, self.zero_point
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """A layer of the network, as reports speak of it.
-
-    Parameters
-    ----------
-    name, op : str
-    on : str
-        ``"array"``, ``"post"`` or ``"host"``.
-    macs : int
-        Multiplications that the layer's arithmetic needs, padding included, unused rows and columns not.
-    predicted_cycles : int
-        Share of the run's cycles by the cycle model; 0 on the host. Over all layers they add up to the whole.
-    reason : str
-        For a layer on the host: why.
-    """
-
-    PLACES: ClassVar[tuple[str, ...]] = ("array", "post", "host")
-
-    name: str
-    op: str
-    on: str
-    macs: int = 0
-    predicted_cycles: int = 0
-    reason: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunStep:
-    """Code for the accelerator.
-
-    Parameters
-    ----------
-    code : bytes
-        Encoded instructions.
-    layer_of : tuple of int
-        For each instruction the number of its layer in ``Program.layers``.
-    inputs, outputs : tuple of str
-        Tensors in the arena that it reads and writes.
-    """
-
-    code: bytes
-    layer_of: tuple[int, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    @cached_property
-    def instructions(self) -> tuple[Instruction, ...]:
-        """Decoded code."""
-        return tuple(decode_program(self.code))
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostStep:
-    """An operator that the host runs, one image at a time.
-
-    Parameters
-    ----------
-    kind : str
-        ``"op"`` (PyTorch runs ``target``), ``"quantize"``, ``"dequantize"`` or ``"reshape"``.
-    layer : int
-        Number in ``Program.layers``.
-    inputs, outputs : tuple of str
-    target : str
-        Of ``"op"``: name of an ATen overload.
-    args, kwargs
-        Of ``"op"``: plain data in which ``{"tensor": name}`` and ``{"constant": key}`` stand for values.
-    constants : mapping of str to array
-    low, high : int
-        Clamp of ``"quantize"``.
-    """
-
-    KINDS: ClassVar[tuple[str, ...]] = ("op", "quantize", "dequantize", "reshape")
-
-    kind: str
-    layer: int
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    target: str = ""
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    constants: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    low: int = INT8_MIN
-    high: int = INT8_MAX
-
-
-Step = RunStep | HostStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +92,7 @@ class Program:
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the file's contents."""
-        return hashlib.sha256(_encode(self)).hexdigest()
+        return hashlib.sha256(program_codec.encode(self)).hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Write the program file. The file appears whole or not at all.
@@ -239,7 +103,7 @@ class Program:
             If it cannot be written.
         """
         path = Path(path)
-        body = _encode(self)
+        body = program_codec.encode(self)
         temporary = ""
         try:
             descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -275,7 +139,7 @@ class Program:
             raise ProgramError(f"Program file {path} is damaged: its contents do not match its SHA-256 digest; "
                                f"copy it again or compile the model again")
         try:
-            return cls(**_decode(body))
+            return cls(**program_codec.decode(body))
         except TilewrightError as error:
             raise ProgramError(f"Program file {path}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, struct.error, OverflowError) as error:
@@ -347,102 +211,3 @@ def _check_step(program: Program, number: int, step: Step, known: set[str]) -> N
         if program.tensors[name].arena_offset is None:
             raise ProgramError(f"Step {number} runs on the accelerator, but its tensor {name!r} has no place in the "
                                f"arena")
-
-
-class _Parts:
-    """Binary parts behind the header."""
-
-    def __init__(self, data: bytes = b""):
-        self.data = bytearray(data)
-
-    def put(self, array: npt.NDArray[Any]) -> dict[str, Any]:
-        if array.dtype.name not in DTYPES:
-            raise ProgramError(f"An array in a program must have a dtype of {', '.join(DTYPES)}, not {array.dtype}")
-        entry = {"offset": len(self.data), "dtype": array.dtype.name, "shape": list(array.shape)}
-        self.data += np.ascontiguousarray(array).tobytes()
-        return entry
-
-    def put_bytes(self, data: bytes) -> dict[str, Any]:
-        return self.put(np.frombuffer(data, np.uint8))
-
-    def get(self, entry: dict[str, Any]) -> npt.NDArray[Any]:
-        offset, shape = entry["offset"], tuple(entry["shape"])
-        if entry["dtype"] not in DTYPES or any(not isinstance(n, int) or n < 0 for n in (offset, *shape)):
-            raise ProgramError(f"A binary part must have a known dtype and sizes that are not negative, not {entry}")
-        dtype = np.dtype(entry["dtype"])
-        count = 1
-        for size in shape:
-            count *= size
-        if offset + count * dtype.itemsize > len(self.data):
-            raise ProgramError(f"A binary part must lie inside of the file's {len(self.data)} bytes, not {entry}")
-        return np.frombuffer(self.data, dtype, count, offset).reshape(shape).copy()
-
-    def get_bytes(self, entry: dict[str, Any]) -> bytes:
-        return self.get(entry).tobytes()
-
-
-def _encode(program: Program) -> bytes:
-    parts = _Parts()
-    header = {
-        "name": program.name,
-        "config": program.config.to_dict(),
-        "config_digest": program.config.digest,
-        "rounding": program.rounding.value,
-        "constants": parts.put_bytes(program.constants),
-        "arena_bytes": program.arena_bytes,
-        "tensors": [dataclasses.asdict(t) for t in program.tensors.values()],
-        "inputs": program.inputs,
-        "outputs": program.outputs,
-        "steps": [_encode_step(step, parts) for step in program.steps],
-        "layers": [dataclasses.asdict(layer) for layer in program.layers],
-        "report": program.report,
-    }
-    text = json.dumps(header, allow_nan=False).encode()
-    return struct.pack("<I", len(text)) + text + bytes(parts.data)
-
-
-def _encode_step(step: Step, parts: _Parts) -> dict[str, Any]:
-    data = {f.name: getattr(step, f.name) for f in dataclasses.fields(step)}
-    if isinstance(step, RunStep):
-        return {"run": data | {"code": parts.put_bytes(step.code)}}
-    constants = {key: parts.put(value) for key, value in step.constants.items()}
-    return {"host": data | {"constants": constants, "kwargs": dict(step.kwargs)}}
-
-
-def _decode(body: bytes) -> dict[str, Any]:
-    (length,) = struct.unpack_from("<I", body)
-    header = json.loads(body[4 : 4 + length])
-    parts = _Parts(body[4 + length :])
-    config = AcceleratorConfig.from_dict(_tuples(header.pop("config")))
-    if header.pop("config_digest") != config.digest:
-        raise ProgramError("The configuration must have the digest that the program was compiled for; compile the "
-                           "model again")
-    tensors = [TensorInfo(**_tuples(t)) for t in header.pop("tensors")]
-    return header | {
-        "config": config,
-        "rounding": Rounding(header["rounding"]),
-        "constants": parts.get_bytes(header["constants"]),
-        "tensors": {t.name: t for t in tensors},
-        "inputs": tuple(header["inputs"]),
-        "outputs": tuple(header["outputs"]),
-        "steps": tuple(_decode_step(step, parts) for step in header["steps"]),
-        "layers": tuple(Layer(**layer) for layer in header["layers"]),
-    }
-
-
-def _decode_step(data: dict[str, Any], parts: _Parts) -> Step:
-    if "run" in data:
-        run = _tuples(data["run"])
-        return RunStep(**run | {"code": parts.get_bytes(data["run"]["code"])})
-    host = _tuples(data["host"])
-    constants = {key: parts.get(entry) for key, entry in data["host"]["constants"].items()}
-    return HostStep(**host | {"constants": constants})
-
-
-def _tuples(value: Any) -> Any:
-    """JSON data with tuples for lists, as the dataclasses hold them."""
-    if isinstance(value, list):
-        return tuple(_tuples(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return value

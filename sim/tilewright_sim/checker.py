@@ -18,7 +18,8 @@ from collections.abc import Iterator, Sequence
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ProgramError
-from tilewright_hdl.isa import ENGINES, Combine, Instruction, Post, Segment, Store, disassemble
+from tilewright_hdl.isa import ENGINES, Combine, Instruction, Post, Segment, Store
+from tilewright_hdl.isa_text import disassemble
 from tilewright_hdl.legality import broken_rules
 
 from .accesses import Access, Space, accesses, space_words

@@ -10,7 +10,8 @@ from typing import Protocol
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import DeviceError, IsaError
-from tilewright_hdl.isa import ENGINES, INSTRUCTIONS, Engine, Instruction, disassemble
+from tilewright_hdl.isa import ENGINES, INSTRUCTIONS, Engine, Instruction
+from tilewright_hdl.isa_text import disassemble
 from tilewright_hdl.registers import ErrorCode, counter_name
 
 __all__ = [

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a program is made of: tensors, layers and steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy.typing as npt
+
+from .isa import Instruction, decode_program
+from .numerics import INT8_MAX, INT8_MIN
+
+__all__ = ["DTYPES", "HostStep", "Layer", "RunStep", "Step", "TensorInfo"]
+
+DTYPES = ("int8", "uint8", "int32", "int64", "float32", "float64", "bool")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorInfo:
+    """A tensor that a step reads or writes.
+
+    Parameters
+    ----------
+    name : str
+    shape : tuple of int
+        Without batch.
+    dtype : str
+        ``"int8"``, or a PyTorch dtype name for a value that lives on the host.
+    scale, zero_point : float and int, or None
+        Of an int8 tensor.
+    arena_offset : int or None
+        Byte offset in the arena, where the tensor lies packed (``activation_layout``); ``None`` if only host steps
+        see it.
+    batched : bool
+        Whether PyTorch sees a leading batch axis of one that ``shape`` leaves out.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+    arena_offset: int | None = None
+    batched: bool = True
+
+    @property
+    def is_quantized(self) -> bool:
+        return self.scale is not None
+
+    @property
+    def quantization(self) -> tuple[float, int]:
+        """Scale and zero point of a quantized tensor."""
+        if self.scale is None or self.zero_point is None:
+            raise ValueError(f"Tensor {self.name!r} must be quantized, but is {self.dtype} without a scale")
+        return self.scale, self.zero_point
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A layer of the network, as reports speak of it.
+
+    Parameters
+    ----------
+    name, op : str
+    on : str
+        ``"array"``, ``"post"`` or ``"host"``.
+    macs : int
+        Multiplications that the layer's arithmetic needs, padding included, unused rows and columns not.
+    predicted_cycles : int
+        Share of the run's cycles by the cycle model; 0 on the host. Over all layers they add up to the whole.
+    reason : str
+        For a layer on the host: why.
+    """
+
+    PLACES: ClassVar[tuple[str, ...]] = ("array", "post", "host")
+
+    name: str
+    op: str
+    on: str
+    macs: int = 0
+    predicted_cycles: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStep:
+    """Code for the accelerator.
+
+    Parameters
+    ----------
+    code : bytes
+        Encoded instructions.
+    layer_of : tuple of int
+        For each instruction the number of its layer in ``Program.layers``.
+    inputs, outputs : tuple of str
+        Tensors in the arena that it reads and writes.
+    """
+
+    code: bytes
+    layer_of: tuple[int, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @cached_property
+    def instructions(self) -> tuple[Instruction, ...]:
+        """Decoded code."""
+        return tuple(decode_program(self.code))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostStep:
+    """An operator that the host runs, one image at a time.
+
+    Parameters
+    ----------
+    kind : str
+        ``"op"`` (PyTorch runs ``target``), ``"quantize"``, ``"dequantize"`` or ``"reshape"``.
+    layer : int
+        Number in ``Program.layers``.
+    inputs, outputs : tuple of str
+    target : str
+        Of ``"op"``: name of an ATen overload.
+    args, kwargs
+        Of ``"op"``: plain data in which ``{"tensor": name}`` and ``{"constant": key}`` stand for values.
+    constants : mapping of str to array
+    low, high : int
+        Clamp of ``"quantize"``.
+    """
+
+    KINDS: ClassVar[tuple[str, ...]] = ("op", "quantize", "dequantize", "reshape")
+
+    kind: str
+    layer: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    target: str = ""
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    constants: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    low: int = INT8_MIN
+    high: int = INT8_MAX
+
+
+Step = RunStep | HostStep
