@@ -212,7 +212,7 @@ class _Translator:
         provenance = self._provenance(node)
         self._append(
             HostOp(
-                name=self._unique(provenance.module or node.name),
+                name=self._unique(_human_name(node, target, provenance.module)),
                 inputs=tuple(dict.fromkeys(tensor_refs((args, kwargs)))),
                 outputs=tuple(t.name for t in made),
                 target=target,
@@ -289,6 +289,16 @@ def _array(value: torch.Tensor) -> np.ndarray[Any, Any]:
     if value.dtype is torch.bfloat16:
         raise ModelError("Constants of the model must be float32, not bfloat16: call model.float() first")
     return value.numpy(force=True).copy()
+
+
+def _human_name(node: fx.Node, target: str, module: str) -> str:
+    """Path of the module that the operator is the whole of, or that path and the operator."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    kind = stack[-1][1] if stack else ""
+    kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+    if module and kind.startswith("torch.nn.modules."):
+        return module
+    return ".".join(part for part in (module, target.split(".")[1]) if part)
 
 
 def _mentions_tensor(value: Any) -> bool:

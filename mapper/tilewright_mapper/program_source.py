@@ -108,8 +108,9 @@ class _Recorder(fx.Interpreter):
         if n.op == "call_function" and self._batch is not None:
             _unfix_batch(n, self._batch)
         result = super().run_node(n)
-        # An in-place operator gives back its argument: what was recorded for the argument must stay as it was.
-        self.values[n] = result.detach().clone() if isinstance(result, torch.Tensor) else result
+        # What is recorded for the argument of an in-place operator must stay as it was before it.
+        written = any(isinstance(u.target, torch._ops.OpOverload) and u.target._schema.is_mutable for u in n.users)
+        self.values[n] = result.clone() if written and isinstance(result, torch.Tensor) else result
         self.seen.append(n)
         return result
 

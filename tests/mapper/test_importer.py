@@ -227,7 +227,7 @@ def test_names_and_provenance() -> None:
     assert conv1.provenance.module == "block1.conv1"
     assert conv1.provenance.operators[:2] == ("aten.conv2d.default", "aten.relu.default")
     assert isinstance(by_name["average"], AvgPool2d)
-    assert {"stem", "depthwise", "block2.conv2", "fc1", "fc2", "pool"} <= by_name.keys()
+    assert {"stem", "depthwise", "block2.conv2", "block2.add", "fc1", "fc2", "pool"} <= by_name.keys()
 
 
 def test_graph_modules_and_files_give_the_same_graph(tmp_path: Path) -> None:

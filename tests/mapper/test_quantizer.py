@@ -147,7 +147,7 @@ def test_errors() -> None:
 def test_importing_is_silent() -> None:
     """torchao writes two notes to the log when it is imported; ours does not, and no warning is an error."""
     code = "import tilewright_mapper.quantizer, sys; sys.exit('torchao' not in sys.modules)"
-    paths = [str(Path(p).resolve()) for p in ("hdl", "sim", "mapper")]
+    paths = [str(Path(__file__).parents[2] / room) for room in ("hdl", "sim", "mapper")]
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", f"import sys; sys.path[:0] = {paths!r}; {code}"],
         capture_output=True, text=True, timeout=120, check=False,
