@@ -22,10 +22,8 @@ from tilewright_hdl.isa import (
     Source,
     Store,
     decode_program,
-    disassemble,
     encode_program,
     field_specs,
-    markdown,
 )
 from tilewright_hdl.isa_layout import encoded_layout, instruction_layout
 
@@ -173,20 +171,3 @@ def test_any_bytes_are_decoded_or_refused(data: bytes) -> None:
     except IsaError:
         return
     assert encode_program(instructions) == data
-
-
-def test_disassembly_names_what_is_not_the_default() -> None:
-    text = disassemble(dataclasses.replace(LOAD, index=12, wait=0b1010, signal=0b0100, memory=Memory.TABLE))
-    assert text == ("    12  load  wait=exec+store signal=post dram_address=64 segment=arena memory=table address=3 "
-                    "words=5")
-    assert "combine=max" in disassemble(POST)
-    assert "kernel_width" not in disassemble(EXEC)
-
-
-def test_page_of_the_documentation() -> None:
-    page = markdown()
-    for cls in INSTRUCTIONS:
-        assert f"## `{cls.MNEMONIC}`" in page
-        for spec in field_specs(cls):
-            assert f"`{spec.name}`" in page
-    assert "| 0 | 3:0 | `opcode` | 2 | kind of the instruction |" in page

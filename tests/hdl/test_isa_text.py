@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from tilewright_hdl.isa import INSTRUCTIONS, Combine, Engine, Exec, Post, Source, field_specs
+from tilewright_hdl.isa import Combine, Engine, Exec, Post, Source
 from tilewright_hdl.isa_text import disassemble, markdown
 
 
@@ -13,21 +13,14 @@ def test_the_page_in_the_documentation_is_current() -> None:
     assert page.read_text(encoding="utf-8") == markdown()
 
 
-def test_the_page_has_every_field() -> None:
-    text = markdown()
-    for cls in INSTRUCTIONS:
-        for spec in field_specs(cls):
-            assert f"`{spec.name}`" in text
-
-
 def test_disassembly_shows_tokens_and_what_is_not_at_its_default() -> None:
     instruction = Exec(
         input_address=3, bank=1, weight_address=0, output_height=3, output_width=4, input_height=3, input_width=4,
         first_y=-1, wait=1 << Engine.LOAD, signal=1 << Engine.POST | 1 << Engine.LOAD, index=7,
     )
     assert disassemble(instruction) == (
-        "     7  exec  wait=load signal=load+post input_address=3 bank=1 weight_address=0 output_height=3 output_width=4 "
-        "input_height=3 input_width=4 first_y=-1"
+        "     7  exec  wait=load signal=load+post input_address=3 bank=1 weight_address=0 output_height=3 "
+        "output_width=4 input_height=3 input_width=4 first_y=-1"
     )
 
 
