@@ -76,7 +76,8 @@ def quantize(
     real = np.asarray(values, np.float32)
     if np.isnan(real).any():
         raise ValueError(f"Input values must be numbers, but {int(np.isnan(real).sum())} of {real.size} are NaN")
-    return np.clip(np.rint(real * np.float32(1.0 / scale)) + zero_point, low, high).astype(np.int8)
+    quantized: Int8Array = np.clip(np.rint(real * np.float32(1.0 / scale)) + zero_point, low, high).astype(np.int8)
+    return quantized
 
 
 def dequantize(values: npt.NDArray[np.int8], scale: float, zero_point: int) -> npt.NDArray[np.float32]:
