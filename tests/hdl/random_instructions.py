@@ -46,12 +46,17 @@ def random_legal(config: AcceleratorConfig, cls: type[Instruction], chance: rand
             return instruction
 
 
-def encode_raw(instruction: Instruction, fields: dict[str, int]) -> bytes:
-    """Encoding of an instruction with other fields, without the check of their values."""
-    raw = object.__new__(type(instruction))
+def raw(instruction: Instruction, **fields: int) -> Instruction:
+    """An instruction with other fields, whose values nobody has checked."""
+    copy = object.__new__(type(instruction))
     for spec in field_specs(type(instruction)):
-        object.__setattr__(raw, spec.name, fields.get(spec.name, getattr(instruction, spec.name)))
-    return raw.encode()
+        object.__setattr__(copy, spec.name, fields.get(spec.name, getattr(instruction, spec.name)))
+    return copy
+
+
+def encode_raw(instruction: Instruction, fields: dict[str, int]) -> bytes:
+    """Encoding of such an instruction."""
+    return raw(instruction, **fields).encode()
 
 
 def representable(spec: FieldSpec) -> tuple[int, int]:

@@ -1,8 +1,7 @@
-# SPDX-License-Identifier: Apache-2.0
 # amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
 """Whole programs on the whole accelerator: results, errors, and that the next program runs."""
 
-import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -23,6 +22,7 @@ from tilewright_hdl.registers import (
 )
 
 from .accelerator_bench import ARENA, CONSTANTS, PROGRAM, Job, Outcome, run_jobs
+from .random_instructions import encode_raw
 from .small_program import TO_LOAD, TO_STORE, SmallProgram, small_program
 
 NANO = PRESETS["nano4"]
@@ -94,14 +94,6 @@ def changed(place: int, /, **fields: int) -> Job:
     wrong = encode_raw(GOOD.instructions[place], {"index": place} | fields)
     program[offset : offset + len(wrong)] = wrong
     return GOOD.job(program=bytes(program))
-
-
-def encode_raw(instruction: Instruction, fields: dict[str, int]) -> bytes:
-    """Encoding without the check of the values."""
-    instruction = dataclasses.replace(instruction)
-    for name, value in fields.items():
-        object.__setattr__(instruction, name, value)
-    return instruction.encode()
 
 
 def program_of(*instructions: Instruction) -> Job:

@@ -1,0 +1,126 @@
+# amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
+"""The decoder against the instruction set: each legal extreme passes, each illegal value is refused."""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tilewright_hdl.config import PRESETS, AcceleratorConfig, BusConfig, PostConfig
+from tilewright_hdl.decoder import Decoder
+from tilewright_hdl.isa import INSTRUCTIONS, Instruction, Load, Post, field_specs
+from tilewright_hdl.isa_layout import instruction_layout
+from tilewright_hdl.legality import broken_rules
+from tilewright_hdl.numerics import Rounding
+from tilewright_hdl.ports import FaultLayout
+from tilewright_hdl.registers import ErrorCode
+from tilewright_sim.cocotb_bench import run_bench
+from tilewright_sim.testbench import Testbench, bench
+
+from .random_instructions import plain, random_legal, raw, representable
+
+NANO = PRESETS["nano4"]
+BARE = replace(
+    NANO,
+    post=PostConfig(lanes=2, multiplier_bits=18, roundings=(Rounding.SINGLE,), add=False, tables=0),
+    bus=BusConfig(data_bits=256),
+)
+
+
+@bench(max_cycles=200_000)
+async def bench_cases(tb: Testbench) -> None:
+    """Feed each case to a fresh decoder, and log what it offers and what it reports."""
+    tb.result = []
+    for case in tb.parameters["cases"]:
+        tb.dut.rst.value = 1
+        await tb.cycles()
+        tb.dut.rst.value = 0
+        start = tb.cycle
+        await tb.stream_put("i", case)
+        offered, faults = [], []
+        for _ in range(6):
+            await tb.settle()
+            if int(tb.dut.o__valid.value):
+                offered.append([tb.cycle - start, int(tb.dut.o__payload.value)])
+            if int(tb.dut.fault.value) & 1:
+                faults.append(int(tb.dut.fault.value))
+            await tb.cycles()
+        ready = int(tb.dut.i__ready.value)
+        tb.result.append({"offered": offered, "faults": faults, "ready": ready, "empty": int(tb.dut.empty.value)})
+
+
+@bench(max_cycles=20_000)
+async def bench_stream(tb: Testbench) -> None:
+    beats, count, stall = tb.parameters["beats"], tb.parameters["count"], tb.parameters["stall"]
+    _, tb.result = await tb.together(tb.stream_put("i", beats, stall=stall), tb.stream_get("o", count, stall=stall))
+
+
+def beats(config: AcceleratorConfig, data: bytes) -> list[int]:
+    size = config.bus.data_bytes
+    return [int.from_bytes(data[i : i + size], "little") for i in range(0, len(data), size)]
+
+
+def rtl_cases(config: AcceleratorConfig, cls: type[Instruction], cases: list[bytes]) -> list[dict[str, Any]]:
+    parameters = {"cases": [beats(config, case) for case in cases]}
+    return run_bench(Decoder(config, cls), __name__, "bench_cases", parameters=parameters)
+
+
+def packed(instruction: Instruction) -> int:
+    return instruction_layout(type(instruction)).const(plain(instruction)).as_bits()
+
+
+def each_extreme(config: AcceleratorConfig, cls: type[Instruction]) -> list[Instruction]:
+    """One instruction for each end of each field's bits, and for its legal ends; the other fields are legal."""
+    chance = random.Random(7)
+    cases = []
+    for spec in field_specs(cls):
+        if spec.name in ("opcode", "index"):
+            continue
+        for value in sorted({spec.low, spec.high, *representable(spec)}):
+            instruction = random_legal(config, cls, chance)
+            cases.append(raw(instruction, **{spec.name: value}))
+    return cases
+
+
+@pytest.mark.parametrize(("cls", "config"), [*((cls, NANO) for cls in INSTRUCTIONS), (Load, BARE), (Post, BARE)])
+def test_each_end_of_each_field(cls: type[Instruction], config: AcceleratorConfig) -> None:
+    cases = each_extreme(config, cls)
+    results = rtl_cases(config, cls, [case.encode() for case in cases])
+    refused = 0
+    for case, result in zip(cases, results, strict=True):
+        if broken_rules(config, case):
+            refused += 1
+            fault = FaultLayout().from_bits(result["faults"][0])
+            assert (len(result["faults"]), fault.code, fault.index) == (1, ErrorCode.FIELD, case.index)
+            assert result["offered"] == [], f"offered {plain(case)}"
+        else:
+            assert result["faults"] == [], f"refused {plain(case)}"
+            assert {payload for _, payload in result["offered"]} == {packed(case)}
+            assert result["offered"][0][0] == Decoder(config, cls).delay
+        assert (result["ready"], result["empty"]) == (0, 0)
+    assert refused >= 4
+
+
+@pytest.mark.parametrize("cls", INSTRUCTIONS)
+def test_bits_outside_of_fields(cls: type[Instruction]) -> None:
+    fields = {bit for s in field_specs(cls) for bit in range(s.word * 32 + s.offset, s.word * 32 + s.offset + s.bits)}
+    gaps = sorted(set(range(cls.BYTES * 8)) - fields)
+    good = random_legal(NANO, cls, random.Random(1)).encode()
+    cases = [(int.from_bytes(good, "little") | 1 << bit).to_bytes(cls.BYTES, "little") for bit in gaps]
+    results = rtl_cases(NANO, cls, [good, *cases])
+    assert results[0]["faults"] == []
+    assert all(len(result["faults"]) == 1 and not result["offered"] for result in results[1:])
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.6])
+@pytest.mark.parametrize("config", [NANO, BARE], ids=["nano", "bare"])
+def test_stream_of_instructions(config: AcceleratorConfig, stall: float) -> None:
+    chance = random.Random(3)
+    instructions = [random_legal(config, Post, chance) for _ in range(12)]
+    data = [beat for instruction in instructions for beat in beats(config, instruction.encode())]
+    parameters = {"beats": data, "count": len(instructions), "stall": stall}
+    assert run_bench(Decoder(config, Post), __name__, "bench_stream", parameters=parameters) == [
+        packed(instruction) for instruction in instructions
+    ]

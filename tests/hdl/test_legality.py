@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules by which software and hardware refuse instructions."""
+
+import dataclasses
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tilewright_hdl.config import PRESETS, PostConfig
+from tilewright_hdl.errors import IsaError
+from tilewright_hdl.isa import INSTRUCTIONS, Combine, Exec, Instruction, Load, Memory, Post, Source, Store, field_specs
+from tilewright_hdl.legality import broken_rules
+from tilewright_hdl.numerics import Rounding
+
+from .random_instructions import encode_raw, raw, representable
+
+NANO = PRESETS["nano4"]
+BARE = replace(NANO, post=PostConfig(
+    lanes=2, multiplier_bits=18, roundings=(Rounding.TFLITE_DOUBLE,), add=False, tables=0
+))
+LOAD = Load(dram_address=64, segment=0, address=3, words=5)
+STORE = Store(dram_address=64, segment=0, address=3, words=5)
+POST = Post(source=Source.ACCUMULATOR, source_address=0, source_height=4, source_width=4, output_height=2,
+            output_width=2, output_address=9, groups=3)
+
+
+@pytest.mark.parametrize(("config", "instruction", "texts"), [
+    (NANO, LOAD, []),
+    (NANO, STORE, []),
+    (NANO, POST, []),
+    (NANO, replace(LOAD, dram_address=66), ["dram_address must be a multiple of 4 bytes"]),
+    (NANO, replace(STORE, dram_stride=1), ["dram_stride must be a multiple of 4 bytes"]),
+    (PRESETS["edge32"], replace(LOAD, dram_address=16), ["dram_address must be a multiple of 32 bytes"]),
+    (NANO, replace(LOAD, memory=Memory.TABLE), []),
+    (BARE, replace(LOAD, memory=Memory.TABLE), ["memory must not be TABLE: post.tables is 0"]),
+    (NANO, replace(POST, use_table=1, table_index=0), []),
+    (NANO, replace(POST, use_table=1, table_index=1), ["table_index must be below 1 where use_table is 1"]),
+    (NANO, replace(POST, use_table=0, table_index=1), []),
+    (BARE, replace(POST, rounding=1, use_table=1), ["table_index must be below 0 where use_table is 1"]),
+    (BARE, replace(POST, rounding=1, combine=Combine.ADD), ["combine must not be ADD: post.add is false"]),
+    (BARE, POST, ["rounding must not be SINGLE: it is not in post.roundings"]),
+    (BARE, replace(POST, rounding=1, multiplier_a=(1 << 18) - 1), []),
+    (BARE, replace(POST, rounding=1, multiplier_a=1 << 18), ["multiplier_a must have at most 18 bits"]),
+    (BARE, replace(POST, rounding=1, multiplier_b=1 << 30, multiplier_out=1 << 20),
+     ["multiplier_b must have at most 18 bits", "multiplier_out must have at most 18 bits"]),
+])
+def test_rules_of_a_configuration(config: object, instruction: Instruction, texts: list[str]) -> None:
+    assert broken_rules(config, instruction) == texts  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("instruction", "fields", "text"), [
+    (LOAD, {"words": 0}, "words must be 1 to 65535"),
+    (POST, {"shift_a": 63}, "shift_a must be 2 to 62"),
+    (POST, {"shift_b": 1}, "shift_b must be 2 to 62"),
+    (LOAD, {"wait": 1}, "wait must not name the instruction's own engine"),
+    (STORE, {"signal": 8}, "signal must not name the instruction's own engine"),
+    (STORE, {"memory": 1}, "memory must be ACTIVATION"),
+    (POST, {"window_width": 2}, "window_height and window_width must be 1 with combine NONE or ADD"),
+    (POST, {"combine": 1, "window_height": 2}, "window_height and window_width must be 1 with combine NONE or ADD"),
+])
+def test_rules_of_the_instruction_set(instruction: Instruction, fields: dict[str, int], text: str) -> None:
+    assert broken_rules(NANO, raw(instruction, **fields)) == [text]
+
+
+@pytest.mark.parametrize("cls", INSTRUCTIONS)
+def test_they_agree_with_the_instruction_set(cls: type[Instruction]) -> None:
+    """On an accelerator that has everything, on a narrow bus, an instruction is legal if and only if it can be made."""
+    config = replace(NANO, post=PostConfig(lanes=2, tables=16))
+    fields = st.fixed_dictionaries({
+        spec.name: st.sampled_from([spec.low, spec.high, *representable(spec)]) for spec in field_specs(cls)
+        if spec.name not in ("opcode", "index", "dram_address", "dram_stride")
+    })
+
+    @given(fields)
+    def check(values: dict[str, int]) -> None:
+        template = {Load: LOAD, Store: STORE, Post: POST}.get(cls, EXEC)
+        try:
+            cls.decode(encode_raw(template, values))
+            possible = True
+        except IsaError:
+            possible = False
+        assert possible == (not broken_rules(config, raw(template, **values)))
+
+    check()
+
+
+EXEC = Exec(input_address=0, bank=1, weight_address=0, output_height=2, output_width=3, input_height=4, input_width=5)
+
+
+def test_every_field_of_post_that_the_configuration_limits_is_covered() -> None:
+    """A new setting of the post-processor must be thought of here."""
+    assert {f.name for f in dataclasses.fields(PostConfig)} == {"lanes", "multiplier_bits", "roundings", "add", "tables"}
