@@ -38,7 +38,7 @@ def open_device(
     config : str, Path or AcceleratorConfig
         Preset, TOML file or configuration.
     memory_bytes : int
-        Size of the simulated main memory.
+        Size of the simulated main memory, 4 KiB to 4 GiB.
     memory_latency : int
         Cycles from a read request to its first beat.
     memory_beat_period : int
@@ -58,6 +58,13 @@ def open_device(
     config = load_config(config)
     if device not in DEVICES:
         raise ValueError(f"Device must be one of {', '.join(DEVICES)}, not {device!r}")
+    for name, value, least, most in (
+        ("memory_bytes", memory_bytes, 4096, 1 << 32),
+        ("memory_latency", memory_latency, 1, 1 << 16),
+        ("memory_beat_period", memory_beat_period, 1, 1 << 10),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"{name} must be an integer from {least} to {most}, not {value!r}")
     if vcd is not None and fst is not None:
         raise ValueError("A waveform must be asked for as vcd or as fst, not both")
     machine: Machine

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device, over a machine that only negates."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tilewright_driver.device import Device
+from tilewright_hdl.config import PRESETS
+from tilewright_hdl.errors import DeviceError, ProgramError
+from tilewright_hdl.isa import Load, Segment, encode_program
+from tilewright_hdl.program import HostStep, RunStep, TensorInfo
+
+from .fake_machine import FakeMachine
+from .programs import CODE, SHAPE, program, tensor
+
+X = np.random.default_rng(1).integers(-128, 128, (4, *SHAPE)).astype(np.int8)
+
+
+def test_int8_goes_in_and_out_unchanged() -> None:
+    assert np.array_equal(Device(FakeMachine()).run(program(), X), ~X)
+
+
+def test_floats_are_quantized_and_dequantized() -> None:
+    real = (X.astype(np.float32) - 3) * np.float32(0.5)
+    result = Device(FakeMachine()).run(program(), real)
+    assert result.dtype == np.float32
+    assert np.array_equal(result, (~X).astype(np.float32) * np.float32(0.5) - np.float32(1.5))
+    from_torch = Device(FakeMachine()).run(program(), torch.from_numpy(real).double())
+    assert torch.equal(from_torch, torch.from_numpy(result))
+
+
+def test_constants_and_code_are_written_once() -> None:
+    machine, code = FakeMachine(), program()
+    device = Device(machine)
+    device.run(code, X)
+    first = len(machine.writes)
+    assert first == 2 + len(X)
+    device.run(code, X)
+    assert len(machine.writes) == first + len(X)
+    device.run(program(), X)
+    assert len(machine.writes) == 2 * first + len(X)
+
+
+def test_segments_do_not_overlap() -> None:
+    machine = FakeMachine()
+    Device(machine).run(program(), X)
+    job = machine.jobs[0]
+    assert machine.memory[job.constant_base : job.constant_base + 64] == bytes(range(64))
+    assert machine.memory[job.program_address : job.program_address + job.program_bytes] == CODE
+    assert job.constant_base + 64 <= job.arena_base
+    assert job.arena_base + 4096 <= job.program_address
+
+
+def test_host_steps_follow() -> None:
+    negate = HostStep(kind="op", layer=2, inputs=("f",), outputs=("z",), target="aten.neg.default",
+                      args=({"tensor": "f"},))
+    back = HostStep(kind="dequantize", layer=2, inputs=("y",), outputs=("f",))
+    tensors = {"x": tensor("x"), "y": tensor("y"), "f": TensorInfo(name="f", shape=SHAPE, dtype="float32"),
+               "z": TensorInfo(name="z", shape=SHAPE, dtype="float32")}
+    code = program(host=(back, negate), tensors=tensors, outputs=("z", "y"))
+    z, y = Device(FakeMachine()).run(code, X)
+    assert np.array_equal(y, ~X)
+    assert np.array_equal(z, -((~X).astype(np.float32) - 3) * np.float32(0.5))
+
+
+def test_progress_counts_images() -> None:
+    seen: list[int] = []
+    Device(FakeMachine()).run(program(), X, progress=seen.append)
+    assert seen == [1, 2, 3, 4]
+
+
+def test_closing() -> None:
+    machine = FakeMachine()
+    with Device(machine) as device:
+        assert device.name == "fake"
+    assert machine.closed
+    with pytest.raises(DeviceError, match="closed"):
+        device.run(program(), X)
+
+
+def test_another_configuration_is_refused() -> None:
+    config = dataclasses.replace(PRESETS["nano4"], name="mine", semaphore_bits=5)
+    with pytest.raises(ProgramError, match="must be compiled for this device's configuration 'nano4'") as error:
+        Device(FakeMachine()).run(program(config), X)
+    assert config.digest[:12] in str(error.value)
+
+
+def test_a_program_that_is_not_safe_is_refused_before_anything_is_written() -> None:
+    far = encode_program([Load(dram_address=4096, segment=Segment.ARENA, address=0, words=4)])
+    step = RunStep(code=far, layer_of=(0,), inputs=("x",), outputs=("y",))
+    machine = FakeMachine()
+    with pytest.raises(ProgramError, match="4096"):
+        Device(machine).run(program(steps=(step,)), X)
+    assert machine.writes == []
+
+
+def test_a_small_memory_is_refused() -> None:
+    machine = FakeMachine(memory_bytes=4096)
+    with pytest.raises(DeviceError, match=r"open the device with memory_bytes=\d+"):
+        Device(machine).run(program(), X)
+    assert machine.writes == []
+
+
+def test_a_profile_needs_a_run() -> None:
+    with pytest.raises(DeviceError, match="nothing has been run yet"):
+        Device(FakeMachine()).profile()
+
+
+@pytest.mark.parametrize(("inputs", "kind", "message"), [
+    ((), ValueError, r"takes 1 input\(s\), not 0"),
+    ((X[0],), ValueError, r"must have shape \(N, 3, 2, 2\), batch first, not \(3, 2, 2\)"),
+    ((X[:0],), ValueError, "same batch of at least one, not"),
+    ((X.tolist(),), TypeError, "must be a NumPy array or a torch.Tensor, not list"),
+    ((X.astype(np.int16),), TypeError, "or int8, not int16"),
+    ((np.full((1, *SHAPE), np.nan, np.float32),), ValueError, "12 of 12 are NaN"),
+])
+def test_wrong_inputs(inputs: tuple[object, ...], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        Device(FakeMachine()).run(program(), *inputs)
+
+
+def test_inputs_must_agree() -> None:
+    both = program(inputs=("x", "w"), tensors=program().tensors | {"w": tensor("w", arena_offset=1024)})
+    device = Device(FakeMachine())
+    assert np.array_equal(device.run(both, X, X), ~X)
+    with pytest.raises(TypeError, match="all int8 or all floating point"):
+        device.run(both, X, X.astype(np.float32))
+    with pytest.raises(ValueError, match=r"same batch of at least one, not \[4, 3\]"):
+        device.run(both, X, X[:3])

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Host steps: results, and everything a malformed one can do."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tilewright_driver.host import run_host_step
+from tilewright_hdl.errors import DeviceError, TilewrightError
+from tilewright_hdl.program import HostStep, TensorInfo
+
+TENSORS = {
+    "q": TensorInfo(name="q", shape=(2, 3), dtype="int8", scale=0.25, zero_point=-1),
+    "flat": TensorInfo(name="flat", shape=(6,), dtype="int8", scale=0.25, zero_point=-1),
+    "f": TensorInfo(name="f", shape=(2, 3), dtype="float32"),
+    "row": TensorInfo(name="row", shape=(2, 1), dtype="float32"),
+}
+Q = np.array([[-128, -1, 0], [1, 5, 127]], np.int8)
+F = (Q.astype(np.float32) + 1) * np.float32(0.25)
+VALUES = {"q": Q, "f": F, "flat": Q.reshape(6)}
+
+
+def run(kind: str, source: str, result: str, **more: Any) -> npt.NDArray[Any]:
+    step = HostStep(kind=kind, layer=0, inputs=(source,), outputs=(result,), **more)
+    return run_host_step(step, TENSORS, VALUES)[result]
+
+
+def test_conversions() -> None:
+    assert np.array_equal(run("dequantize", "q", "f"), F)
+    assert np.array_equal(run("quantize", "f", "q"), Q)
+    assert np.array_equal(run("quantize", "f", "q", low=-1, high=4), np.clip(Q, -1, 4))
+    assert np.array_equal(run("reshape", "q", "flat"), Q.reshape(6))
+
+
+def test_operators_see_a_batch_of_one() -> None:
+    total = run("op", "f", "row", target="aten.sum.dim_IntList", args=({"tensor": "f"}, (2,), True))
+    assert np.array_equal(total, F.sum(1, keepdims=True))
+    added = run("op", "f", "f", target="aten.add.Tensor", args=({"tensor": "f"}, {"constant": "c"}),
+                constants={"c": np.float32([[[1, 2, 3]]])})
+    assert np.array_equal(added, F + np.float32([1, 2, 3]))
+
+
+@pytest.mark.parametrize(("target", "args", "message"), [
+    ("aten.softmax.int", ({"tensor": "f"}, 9), "PyTorch cannot run aten.softmax.int on the host"),
+    ("aten.sum.dim_IntList", ({"tensor": "f"}, [2], True), r"must make 'f' of shape \(2, 3\), but made \(2, 1\)"),
+    ("aten.neg.default", ({"tensor": "missing"},), "PyTorch cannot run aten.neg.default"),
+    ("aten.zero_.default", ({"tensor": "f"},), "without side effects"),
+    ("os.system.default", ("true",), "must be an overload of aten"),
+])
+def test_malformed_operators(target: str, args: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(TilewrightError, match=message):
+        run("op", "f", "f", target=target, args=args)
+
+
+def test_too_few_results() -> None:
+    step = HostStep(kind="op", layer=0, inputs=("f",), outputs=("f", "row"), target="aten.neg.default",
+                    args=({"tensor": "f"},))
+    with pytest.raises(DeviceError, match="must have 2 results, but has 1"):
+        run_host_step(step, TENSORS, VALUES)
