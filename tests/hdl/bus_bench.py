@@ -7,6 +7,7 @@ Both answer addresses in ``errors`` (of beats) with SLVERR.
 """
 
 import dataclasses
+import functools
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from tilewright_hdl.fetch import Fetch
 from tilewright_hdl.isa import Instruction, Load, Memory, Segment, Store
 from tilewright_hdl.isa_layout import instruction_layout
 from tilewright_hdl.load_engine import LoadEngine
+from tilewright_hdl.once import emit_verilog
 from tilewright_hdl.read_arbiter import ReadArbiter
 
 IMAGE_BYTES = 1 << 15
@@ -81,7 +83,8 @@ def transfers(
     for number in range(count):
         memory = memories[number % len(memories)]
         size, word_bytes = memory_sizes(config)[memory]
-        words, rows = chance.randint(1, min(20, size)), chance.randint(1, 4)
+        # Rows of some more beats than the longest burst of the small configurations.
+        words, rows = chance.randint(1, max(2, 20 // config.beats(word_bytes))), chance.randint(1, 4)
         stride = chance.randint(0, min(30, (size - words) // max(1, rows - 1)))
         last_place = size - words - (rows - 1) * stride
         width = words * config.beats(word_bytes) * beat
@@ -131,6 +134,12 @@ class ReadSide(wiring.Component):
                 else:
                     wiring.connect(m, wiring.flipped(outer), inner)
         return m
+
+
+@functools.cache
+def verilog_of(component: type[wiring.Component], config: AcceleratorConfig) -> str:
+    """Verilog of a component, made once for all of a module's runs."""
+    return emit_verilog(component(config), "dut")
 
 
 class Log:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.hdl.bus_bench import BASES, CONFIGS, Log, ReadSide, beat_image, payload, places, transfers
+from tests.hdl.bus_bench import BASES, CONFIGS, Log, ReadSide, beat_image, payload, places, transfers, verilog_of
 from tilewright_hdl.bus_timing import load_cycles, memory_sizes, transfer_bursts
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Load, Memory, Segment
@@ -36,7 +36,8 @@ def rtl_load(config: AcceleratorConfig, loads: list[Load], **parameters: Any) ->
         "instructions": [payload(load) for load in loads], "memory": "model", "latency": LATENCY, "stall": 0.0,
         "in_flight": IN_FLIGHT, "halt_at": None,
     }
-    result: dict[str, Any] = run_bench(ReadSide(config), __name__, "bench_load", parameters=defaults | parameters)
+    verilog = verilog_of(ReadSide, config)
+    result: dict[str, Any] = run_bench(verilog, __name__, "bench_load", parameters=defaults | parameters)
     return result
 
 

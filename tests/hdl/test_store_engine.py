@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.hdl.bus_bench import BASES, CONFIGS, IMAGE_BYTES, Log, beat_image, payload, places, transfers
+from tests.hdl.bus_bench import BASES, CONFIGS, IMAGE_BYTES, Log, beat_image, payload, places, transfers, verilog_of
 from tilewright_hdl.bus_timing import store_cycles, transfer_bursts
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Memory, Segment, Store
@@ -48,7 +48,8 @@ def rtl_store(config: AcceleratorConfig, instructions: list[Store], **parameters
         "instructions": [payload(store) for store in instructions], "words": [w.hex() for w in scratchpad(config)],
         "memory": "model", "latency": LATENCY, "stall": 0.0, "in_flight": IN_FLIGHT, "halt_at": None,
     }
-    result: dict[str, Any] = run_bench(StoreEngine(config), __name__, "bench_store", parameters=defaults | parameters)
+    verilog = verilog_of(StoreEngine, config)
+    result: dict[str, Any] = run_bench(verilog, __name__, "bench_store", parameters=defaults | parameters)
     return result
 
 
