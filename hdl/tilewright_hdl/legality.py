@@ -6,13 +6,14 @@ bool; given the decoder's view of the fields it gives the logic that refuses the
 breaks a rule stops the hardware with ``ErrorCode.FIELD``. Nothing here imports Amaranth.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from .config import AcceleratorConfig
-from .isa import Combine, Instruction, Load, Memory, Post, RoundingCode, Store, field_specs
+from .isa import INSTRUCTIONS, Combine, Instruction, Load, Memory, Post, RoundingCode, Store, field_specs
 
 __all__ = ["Rule", "broken_rules", "rules"]
 
@@ -35,9 +36,14 @@ class Rule:
     broken: Callable[[Any], Any]
 
 
-@cache
 def rules(config: AcceleratorConfig, cls: type[Instruction]) -> tuple[Rule, ...]:
     """All rules for an instruction on an accelerator."""
+    return _rules(config, cls.OPCODE)
+
+
+@cache
+def _rules(config: AcceleratorConfig, opcode: int) -> tuple[Rule, ...]:
+    (cls,) = (c for c in INSTRUCTIONS if c.OPCODE == opcode)
     found = [*_ranges(cls), *_engine_bits(cls)]
     if cls in (Load, Store):
         found += _transfer(config, cls)
@@ -51,6 +57,11 @@ def broken_rules(config: AcceleratorConfig, instruction: Instruction) -> list[st
     return [rule.text for rule in rules(config, type(instruction)) if rule.broken(instruction)]
 
 
+def _test(name: str, broken: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Test of one field's value as a test of the whole instruction."""
+    return lambda fields: broken(getattr(fields, name))
+
+
 def _ranges(cls: type[Instruction]) -> list[Rule]:
     """Fields whose legal values are fewer than their bits can say."""
     found = []
@@ -61,16 +72,16 @@ def _ranges(cls: type[Instruction]) -> list[Rule]:
         most = (1 << (spec.bits - spec.signed)) - 1
         text = f"{spec.name} must be {spec.low} to {spec.high}"
         if spec.low > least:
-            found.append(Rule(text, lambda f, s=spec: getattr(f, s.name) < s.low))
+            found.append(Rule(text, _test(spec.name, partial(operator.gt, spec.low))))
         if spec.high < most:
-            found.append(Rule(text, lambda f, s=spec: getattr(f, s.name) > s.high))
+            found.append(Rule(text, _test(spec.name, partial(operator.lt, spec.high))))
     return found
 
 
 def _engine_bits(cls: type[Instruction]) -> list[Rule]:
     own = 1 << cls.ENGINE
     return [
-        Rule(f"{name} must not name the instruction's own engine", lambda f, n=name: (getattr(f, n) & own) != 0)
+        Rule(f"{name} must not name the instruction's own engine", _test(name, lambda value: (value & own) != 0))
         for name in ("wait", "signal")
     ]
 
@@ -78,7 +89,7 @@ def _engine_bits(cls: type[Instruction]) -> list[Rule]:
 def _transfer(config: AcceleratorConfig, cls: type[Instruction]) -> list[Rule]:
     beat = config.bus.data_bytes
     found = [
-        Rule(f"{name} must be a multiple of {beat} bytes", lambda f, n=name: (getattr(f, n) & (beat - 1)) != 0)
+        Rule(f"{name} must be a multiple of {beat} bytes", _test(name, lambda value: (value & (beat - 1)) != 0))
         for name in ("dram_address", "dram_stride")
     ]
     if cls is Store:
@@ -107,9 +118,9 @@ def _post(config: AcceleratorConfig) -> list[Rule]:
         found.append(Rule("combine must not be ADD: post.add is false", lambda f: f.combine == Combine.ADD))
     here = {RoundingCode[rounding.name] for rounding in post.roundings}
     for code in set(RoundingCode) - here:
-        found.append(Rule(f"rounding must not be {code.name}: it is not in post.roundings",
-                          lambda f, c=code: f.rounding == c))
+        text = f"rounding must not be {code.name}: it is not in post.roundings"
+        found.append(Rule(text, _test("rounding", partial(operator.eq, int(code)))))
     for name in ("multiplier_a", "multiplier_b", "multiplier_out"):
-        found.append(Rule(f"{name} must have at most {post.multiplier_bits} bits",
-                          lambda f, n=name: (getattr(f, n) >> post.multiplier_bits) != 0))
+        text = f"{name} must have at most {post.multiplier_bits} bits"
+        found.append(Rule(text, _test(name, lambda value: (value >> post.multiplier_bits) != 0)))
     return found

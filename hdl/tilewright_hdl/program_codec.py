@@ -95,7 +95,8 @@ def decode(body: bytes) -> dict[str, Any]:
         raise ProgramError("The configuration must have the digest that the program was compiled for; compile the "
                            "model again")
     tensors = [TensorInfo(**_tuples(t)) for t in header.pop("tensors")]
-    return header | {
+    return {
+        **header,
         "config": config,
         "rounding": Rounding(header["rounding"]),
         "constants": parts.get_bytes(header["constants"]),

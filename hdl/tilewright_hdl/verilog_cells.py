@@ -69,9 +69,9 @@ def _slice(cell: Cell, first: int, last: int, text: Expression) -> str:
         return f"{select} ? {text(cell.inputs['B'][cut])} : {text(a[cut])}"
     if cell.type == "$pmux":
         cases = ""
-        for position, select in enumerate(cell.inputs["S"]):
+        for position, chosen in enumerate(cell.inputs["S"]):
             start = position * len(a)
-            cases += f"{text([select])} ? {text(cell.inputs['B'][start + first : start + last + 1])} : "
+            cases += f"{text([chosen])} ? {text(cell.inputs['B'][start + first : start + last + 1])} : "
         return cases + text(a[cut])
     a_text = text(extend(a, last + 1, _signed(cell, "A"))[cut])
     if cell.type in _BITWISE:

@@ -94,7 +94,7 @@ class Names:
         first = bits[0]
         assert isinstance(first, int)
         for name, offset in self._given.get(first, ()):
-            if all((name, offset + i) in self._given.get(bit, ()) for i, bit in enumerate(bits)):  # type: ignore[call-overload]
+            if all((name, offset + i) in self._given.get(bit, ()) for i, bit in enumerate(bits)):  # type: ignore[arg-type]
                 whole = self._lengths[name] == len(bits)
                 wish = name if whole else f"{name}_{offset + len(bits) - 1}_{offset}"
                 candidates.append((not whole, name.count("."), len(wish), wish))
@@ -121,7 +121,7 @@ class Names:
         if same > 1:
             return same, f"{{{same}{{{self._select(name, offset, offset)}}}}}"
         length = 1
-        while length < len(bits) and self._place.get(bits[length]) == (name, offset + length):  # type: ignore[call-overload]
+        while length < len(bits) and self._place.get(bits[length]) == (name, offset + length):  # type: ignore[arg-type]
             length += 1
         return length, self._select(name, offset, offset + length - 1)
 

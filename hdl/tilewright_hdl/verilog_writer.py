@@ -136,7 +136,7 @@ class _Module:
             value = cell.inputs["D"][first : last + 1]
             to = list(reversed(cell.parameters.get("SRST_VALUE", "")))[first : last + 1]
             group.append((name, self._names.expression(value), self._names.expression(to) if to else ""))
-            start = [self._netlist.initial.get(bit, "x") for bit in cell.outputs["Q"][first : last + 1]]
+            start = [self._netlist.initial.get(bit, "x") if isinstance(bit, int) else "x" for bit in cell.outputs["Q"][first : last + 1]]
             if set(start) != {"x"}:
                 self._initial.append(f"{name} = {self._names.expression(start)};")
 
