@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fusing: from the nodes of one phase to layers of the accelerator.
+"""Layers of the accelerator: what one pass through the hardware does.
 
-A layer is what one pass through the hardware can do: a convolution or a plain read of activations, then in the
-post-processor a table, then a residual addition, a pool or a rescale. A node joins the layer before it if nothing
-else wants that layer's result. A fused layer takes the place of its last node, so that a residual from another
-branch is there, whichever branch comes first.
+A layer is a convolution or a plain read of activations, then in the post-processor a table, then a residual addition,
+a pool or a rescale.
 """
 
-from collections.abc import Collection, Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from math import lcm
 from types import MappingProxyType
 
@@ -16,27 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.errors import ModelError
-from tilewright_hdl.isa import Combine, RoundingCode
-from tilewright_hdl.numerics import INT8_MIN, Requantizer, Rounding
 
-from .graph import (
-    Add,
-    AvgPool2d,
-    Conv2d,
-    Graph,
-    MaxPool2d,
-    Node,
-    Requantize,
-    Reshape,
-    Table,
-    image_shape,
-)
-from .rescale import add_parameters, requantizer
+from .graph import Conv2d
 
-__all__ = ["DeviceLayer", "LaneParameters", "Operand", "Window", "alias_roots", "lower_phase"]
-
-ROUNDING_CODES = {Rounding.SINGLE: RoundingCode.SINGLE, Rounding.TFLITE_DOUBLE: RoundingCode.TFLITE_DOUBLE}
+__all__ = ["DeviceLayer", "LaneParameters", "Operand", "Window"]
 
 
 @dataclass(frozen=True)
@@ -176,183 +157,3 @@ class DeviceLayer:
         """Channels at whose multiples a tile may begin: whole words, and whole column tiles of the array."""
         rows = config.array.rows
         return rows if self.conv is None else lcm(rows, config.array.columns)
-
-
-def alias_roots(graph: Graph, nodes: Collection[Node]) -> dict[str, str]:
-    """For each tensor the one whose bytes it shares, through reshapes among ``nodes``."""
-    roots = {name: name for name in graph.tensors}
-    for node in nodes:
-        if isinstance(node, Reshape):
-            roots[node.output] = roots[node.input]
-    return roots
-
-
-def lower_phase(
-    graph: Graph,
-    nodes: tuple[Node, ...],
-    config: AcceleratorConfig,
-    *,
-    rounding: Rounding,
-    kept: Collection[str],
-    roots: Mapping[str, str],
-) -> list[DeviceLayer]:
-    """Layers for the nodes of a phase, in order.
-
-    Parameters
-    ----------
-    kept : collection of str
-        Tensors that are wanted outside of the phase.
-    roots : mapping of str to str
-        See :func:`alias_roots`.
-    """
-    uses = dict.fromkeys(graph.tensors, 0)
-    for node in nodes:
-        if not isinstance(node, Reshape):
-            for name in node.inputs:
-                uses[roots[name]] += 1
-    for name in kept:
-        uses[roots[name]] += 1
-    builder = _Builder(graph, config, rounding, roots)
-    layers: list[DeviceLayer] = []
-    for node in nodes:
-        if isinstance(node, Reshape):
-            continue
-        by_output = {layer.output.root: layer for layer in layers}
-        # The younger of two branches first: the other one's result is ready sooner.
-        candidates = sorted(
-            (layers.index(by_output[roots[name]]), name) for name in node.inputs
-            if roots[name] in by_output and uses[roots[name]] == 1
-        )
-        for index, name in reversed(candidates):
-            fused = builder.join(layers[index], node, name)
-            if fused is not None:
-                del layers[index]
-                layers.append(fused)
-                break
-        else:
-            layers.append(builder.alone(node))
-    return layers
-
-
-class _Builder:
-    """Makes layers from nodes."""
-
-    def __init__(self, graph: Graph, config: AcceleratorConfig, rounding: Rounding, roots: Mapping[str, str]):
-        self._graph = graph
-        self._config = config
-        self._rounding = rounding
-        self._roots = roots
-
-    def alone(self, node: Node) -> DeviceLayer:
-        """A layer of one node."""
-        source = self._operand(node.inputs[0])
-        base = DeviceLayer(
-            name=node.name, op=node.op, nodes=(), source=source, output=self._operand(node.output), middle=source,
-            post=MappingProxyType({"rounding": int(ROUNDING_CODES[self._rounding])}),
-        )
-        if isinstance(node, Conv2d):
-            return self._convolution(base, node)
-        return self._with(base, node, node.inputs[0])
-
-    def join(self, layer: DeviceLayer, node: Node, name: str) -> DeviceLayer | None:
-        """``layer`` with ``node``, a reader of its result ``name``, behind it; ``None`` if one pass cannot do both."""
-        if isinstance(node, Conv2d) or self._operand(name) != layer.output:
-            return None
-        if layer.post.get("combine", Combine.NONE) != Combine.NONE:
-            return None
-        if isinstance(node, Table) and layer.table is not None:
-            return None
-        if isinstance(node, MaxPool2d | AvgPool2d) and not self._may_pool(layer, node):
-            return None
-        joined = self._with(layer, node, name)
-        return replace(joined, op=f"{layer.op}+{node.op}", output=self._operand(node.output))
-
-    def _may_pool(self, layer: DeviceLayer, node: MaxPool2d | AvgPool2d) -> bool:
-        """Whether a pool on the way out of the accumulators computes nothing twice, and finds its windows there."""
-        if layer.conv is None:
-            return True
-        window = _window(node)
-        step = layer.channel_step(self._config) // self._config.array.columns
-        entries = self._config.memory.accumulator_entries // step
-        middle = layer.middle
-        if middle.height * middle.width <= entries:
-            return True
-        if window.overlaps:
-            return False
-        return (window.kernel[0] - 1) * window.dilation[0] * middle.width + middle.width <= entries
-
-    def _operand(self, name: str) -> Operand:
-        return Operand(self._roots[name], *image_shape(self._graph.tensor(name).shape))
-
-    def _with(self, layer: DeviceLayer, node: Node, name: str) -> DeviceLayer:
-        """``layer`` with the operation of ``node`` in the post-processor."""
-        layer = replace(layer, nodes=(*layer.nodes, node.name))
-        _, zero_in = self._graph.tensor(name).quantization
-        if isinstance(node, Table):
-            return replace(layer, table=node.table.tobytes(), post=_extend(layer, use_table=1))
-        if isinstance(node, Add):
-            return self._addition(layer, node, name)
-        if isinstance(node, MaxPool2d):
-            return replace(layer, window=_window(node), post=_extend(layer, combine=Combine.MAX, pad_value=INT8_MIN))
-        if isinstance(node, AvgPool2d):
-            count = node.kernel[0] * node.kernel[1]
-            return replace(layer, window=_window(node), post=_extend(
-                layer, **self._average(node), offset=-count * zero_in, pad_value=zero_in))
-        assert isinstance(node, Requantize), node
-        return replace(layer, post=_extend(layer, **self._average(node), offset=-zero_in))
-
-    def _average(self, node: AvgPool2d | Requantize) -> dict[str, int]:
-        rescale = self._requantizer(node)
-        return {
-            "combine": Combine.AVERAGE,
-            "multiplier_out": int(rescale.multiplier[0]),
-            "shift_out": int(rescale.shift[0]),
-            "zero_point_out": rescale.zero_point,
-            "low_out": rescale.low,
-            "high_out": rescale.high,
-        }
-
-    def _addition(self, layer: DeviceLayer, node: Add, name: str) -> DeviceLayer:
-        p = add_parameters(self._graph, node, rounding=self._rounding, bits=self._config.post.multiplier_bits)
-        first = (p.multiplier_a, p.shift_a, p.zero_point_a)
-        second = (p.multiplier_b, p.shift_b, p.zero_point_b)
-        other = node.inputs[1]
-        if name != node.inputs[0]:
-            # The sum does not change when its operands change places.
-            first, second, other = second, first, node.inputs[0]
-        return replace(layer, residual=self._operand(other), post=_extend(
-            layer, combine=Combine.ADD,
-            multiplier_a=first[0], shift_a=first[1], zero_point_a=first[2],
-            multiplier_b=second[0], shift_b=second[1], zero_point_b=second[2],
-            multiplier_out=p.multiplier_out, shift_out=p.shift_out, zero_point_out=p.zero_point_out,
-            low_out=p.low, high_out=p.high,
-        ))
-
-    def _convolution(self, layer: DeviceLayer, node: Conv2d) -> DeviceLayer:
-        _, zero_in = self._graph.tensor(node.input).quantization
-        rescale = self._requantizer(node)
-        sums = node.weight.reshape(node.weight.shape[0], -1).sum(axis=1, dtype=np.int64)
-        bias = node.bias.astype(np.int64) - zero_in * sums
-        limits = np.iinfo(np.int32)
-        if bias.min() < limits.min or bias.max() > limits.max:
-            worst = int(np.argmax(np.abs(bias)))
-            raise ModelError(f"Conv2d {node.name!r}: the bias with the zero point folded in must be an int32, but is "
-                             f"{bias[worst]} in channel {worst}; quantize the layer with a larger weight scale")
-        parameters = LaneParameters(*(np.broadcast_to(a, bias.shape)
-                                      for a in (bias, rescale.multiplier, rescale.shift)))
-        return replace(
-            layer, nodes=(node.name,), conv=node, pad_value=zero_in, parameters=parameters, middle=layer.output,
-            post=_extend(layer, low=rescale.low, high=rescale.high, zero_point=rescale.zero_point),
-        )
-
-    def _requantizer(self, node: Conv2d | AvgPool2d | Requantize) -> Requantizer:
-        return requantizer(self._graph, node, rounding=self._rounding, bits=self._config.post.multiplier_bits)
-
-
-def _window(node: MaxPool2d | AvgPool2d) -> Window:
-    dilation = (1, 1) if isinstance(node, AvgPool2d) else node.dilation
-    return Window(node.kernel, node.stride, node.padding[:2], dilation)
-
-
-def _extend(layer: DeviceLayer, **fields: int) -> Mapping[str, int]:
-    return MappingProxyType({**layer.post, **{name: int(value) for name, value in fields.items()}})

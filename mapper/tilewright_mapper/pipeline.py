@@ -19,7 +19,8 @@ from .allocate_run import Arena, RunPlan, plan_run
 from .emit import Constants, Emitted, Emitter
 from .graph import Dequantize, Graph, HostOp, Node, Quantize, Reshape, image_shape
 from .lower import Phase, check_placeable, host_reason, partition, trim_ends
-from .lower_layers import DeviceLayer, Operand, alias_roots, lower_phase
+from .lower_fuse import alias_roots, lower_phase
+from .lower_layers import DeviceLayer, Operand
 from .report import host_report, run_report
 from .tiling_search import ordered
 

@@ -24,8 +24,8 @@ MODELLED = 12
 """Candidates that the cycle model sees."""
 MOST_TILES = 256
 """Candidates with more tiles than this, and than twice those of the largest, are left out."""
-SLACK = 0.01
-"""Share of a layer's cycles, alone, that means nothing: its neighbours overlap with its ends."""
+SLACK, MOST_SLACK = 0.01, 1000
+"""Share of a layer's cycles, alone, that means nothing, since its neighbours overlap with its ends; and its limit."""
 
 _TILE_CYCLES = 20
 """Rough cycles by which each tile keeps the post-processor longer than its steps."""
@@ -85,7 +85,8 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     best = sorted(tilings, key=lambda t: rough_cycles(geometry, t, streamed))[:MODELLED]
     programs = {t: _alone(geometry, t, streamed) for t in dict.fromkeys((*best, tilings[0]))}
     cycles = {t: simulate(config, ordered(config, program)[0]).cycles for t, program in programs.items()}
-    enough = min(cycles.values()) * (1 + SLACK)
+    fewest = min(cycles.values())
+    enough = fewest + min(fewest * SLACK, MOST_SLACK)
 
     def cost(tiling: Tiling) -> tuple[int, int]:
         transfers = [i for i in programs[tiling] if isinstance(i, Load | Store)]

@@ -14,7 +14,8 @@ from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.allocate import BlockRequest, Ring, pack
 from tilewright_mapper.allocate_run import Arena, RunPlan, plan_run
 from tilewright_mapper.lower import trim_ends
-from tilewright_mapper.lower_layers import DeviceLayer, alias_roots, lower_phase
+from tilewright_mapper.lower_fuse import alias_roots, lower_phase
+from tilewright_mapper.lower_layers import DeviceLayer
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=12))

@@ -10,7 +10,8 @@ from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.emit import Constants, Emitter
 from tilewright_mapper.emit_operands import Place
 from tilewright_mapper.lower import trim_ends
-from tilewright_mapper.lower_layers import DeviceLayer, alias_roots, lower_phase
+from tilewright_mapper.lower_fuse import alias_roots, lower_phase
+from tilewright_mapper.lower_layers import DeviceLayer
 from tilewright_mapper.tiling import Tiling
 
 CONFIG = config(4, 4, 4, bus=64)

@@ -13,7 +13,8 @@ from tilewright_hdl.isa import Combine
 from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.graph import Conv2d, Dequantize, Graph, Quantize, Tensor
 from tilewright_mapper.lower import check_placeable, partition, trim_ends
-from tilewright_mapper.lower_layers import DeviceLayer, Window, alias_roots, lower_phase
+from tilewright_mapper.lower_fuse import alias_roots, lower_phase
+from tilewright_mapper.lower_layers import DeviceLayer, Window
 from tilewright_mapper.rescale import add_parameters
 
 CONFIG = config(8, 8, 4)
@@ -127,6 +128,15 @@ def test_a_bias_that_leaves_int32_with_the_zero_point_is_refused() -> None:
     net.nodes[-1] = replace(node, bias=np.full(4, 2**31 - 1, np.int32), weight=np.full((4, 4, 1, 1), 127, np.int8))
     net.tensors["input"] = replace(net.tensors["input"], zero_point=-10)
     with pytest.raises(ModelError, match=r"Conv2d 'conv1': the bias .* must be an int32, but is 2147488727"):
+        layers(net, y)
+
+
+def test_scales_that_no_multiplier_can_express_are_refused() -> None:
+    net = Net((4,))
+    y = net.requantize("input")
+    net.tensors["input"] = replace(net.tensors["input"], scale=1e12)
+    with pytest.raises(ModelError, match=r"Requantize 'requantize1' cannot be rescaled .* must be below 2\*\*30 .*"
+                                         r"input 1e\+12"):
         layers(net, y)
 
 

@@ -13,7 +13,8 @@ from tests.mapper.bench import Net, config
 from tilewright_hdl.config import PRESETS, AcceleratorConfig
 from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.lower import trim_ends
-from tilewright_mapper.lower_layers import DeviceLayer, alias_roots, lower_phase
+from tilewright_mapper.lower_fuse import alias_roots, lower_phase
+from tilewright_mapper.lower_layers import DeviceLayer
 from tilewright_mapper.tiling import BUFFERS, Geometry, Tiling, candidates, smallest_tiling
 from tilewright_mapper.tiling_search import rough_cycles, search
 
