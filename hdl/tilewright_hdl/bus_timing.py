@@ -21,6 +21,8 @@ __all__ = [
     "DONE_DELAY",
     "FETCH_BURSTS",
     "FETCH_DELAY",
+    "READ_AHEAD",
+    "READ_DELAY",
     "REUSE_DELAY",
     "WRITE_DATA_DELAY",
     "WRITE_FIRST_DELAY",
@@ -37,6 +39,13 @@ ADDRESS_DELAY = 2
 
 REUSE_DELAY = 2
 """Cycles from the end of a burst to the address of the burst that waited for it (``config.bus.outstanding``)."""
+
+READ_DELAY = 2
+"""Cycles from the transfer of a ``STORE`` to the request of its first word; then one word a cycle."""
+
+READ_AHEAD = 4
+"""Words that ``STORE`` reads ahead of the bus. A place is taken from the grant of a read, the cycle before the word arrives,
+to the cycle after it has left; 3 places would give a word each cycle."""
 
 WRITE_DATA_DELAY = 2
 """Cycles from the address of a write burst to its first beat."""

@@ -5,6 +5,7 @@ from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .bus_timing import READ_AHEAD
 from .config import AcceleratorConfig, bits_for
 from .ports import FaultLayout, MemoryRead
 from .registers import ErrorCode
@@ -12,10 +13,6 @@ from .stream_fifo import StreamFifo
 from .word_walker import WordsLayout, WordWalker
 
 __all__ = ["StoreReader"]
-
-# A word's place is taken from the grant of its read, the cycle before it arrives, to the cycle after it has left: a
-# queue of 3 gives a word each cycle.
-_WORDS = 4
 
 
 class StoreReader(wiring.Component):
@@ -60,17 +57,17 @@ class StoreReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.walker = walker = WordWalker()
-        m.submodules.words = words = StreamFifo(8 * self.config.array.rows, _WORDS)
+        m.submodules.words = words = StreamFifo(8 * self.config.array.rows, READ_AHEAD)
         wiring.connect(m, wiring.flipped(self.i), walker.i)
         wiring.connect(m, words.o, wiring.flipped(self.o))
 
         illegal = Signal()
         granted = Signal()
         arrives = Signal()
-        taken = Signal(range(_WORDS + 1))
+        taken = Signal(range(READ_AHEAD + 1))
         m.d.comb += [
             illegal.eq(walker.o.p.address >= self.config.activation_words),
-            self.read.valid.eq(walker.o.valid & ~illegal & (taken != _WORDS) & ~self.stop),
+            self.read.valid.eq(walker.o.valid & ~illegal & (taken != READ_AHEAD) & ~self.stop),
             self.read.address.eq(walker.o.p.address),
             granted.eq(self.read.valid & self.read.ready),
             walker.o.ready.eq(granted),

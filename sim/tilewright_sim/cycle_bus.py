@@ -1,34 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times on the bus: the read channel that ``FETCH`` and ``LOAD`` share, and ``STORE``'s own write channel.
+"""Times of the read channel, which ``FETCH`` and ``LOAD`` share, and of the ``LOAD`` engine.
 
 The rules and delays are those of :mod:`tilewright_hdl.bus_timing`, for engines that are not alone: a burst's beats
-come after those of all bursts asked for before it, whoever asked.
+come after those of all bursts asked for before it, whoever asked. When the last beat of a word for the activation
+scratchpad has come, the channel stands still until ``POST`` leaves the word's bank to it. So the beats of such a burst
+are certain only when they have passed; other bursts are certain as soon as all before them are.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field
 
-from tilewright_hdl.bus_timing import (
-    ADDRESS_DELAY,
-    DONE_DELAY,
-    FETCH_BURSTS,
-    FETCH_DELAY,
-    REUSE_DELAY,
-    WRITE_DATA_DELAY,
-    WRITE_FIRST_DELAY,
-    bursts,
-    transfer_bursts,
-)
+from tilewright_hdl.bus_timing import ADDRESS_DELAY, DONE_DELAY, REUSE_DELAY, memory_sizes, transfer_bursts
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import INSTRUCTIONS, Instruction, Load, Segment, Store
-from tilewright_hdl.timing import QUEUE_DELAY, decode_cycles
+from tilewright_hdl.isa import Load, Memory, Segment
 
-from .cycle_runs import CycleRuns
+from .cycle_ports import PortUses, bank_masks, first_free
+from .cycle_runs import NEVER, CycleRuns
 
-__all__ = ["NEVER", "Fetching", "Loading", "MemoryTiming", "ReadBus", "Storing"]
-
-NEVER = 1 << 62
-"""Later than any cycle."""
+__all__ = ["Loading", "MemoryTiming", "ReadBus"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +31,7 @@ class MemoryTiming:
     latency : int
         Cycles from a read burst's address to its first beat, and from a write burst's last beat to its response.
     beat_period : int
-        Cycles from beat to beat of all reads; writes take a beat in each cycle.
+        Cycles from the offer of a beat to that of the next, of all reads; writes take a beat in each cycle.
     """
 
     latency: int = 32
@@ -53,23 +44,241 @@ class MemoryTiming:
                 raise ValueError(f"Memory {name} must be at least 1 cycle, not {value!r}")
 
 
-class ReadBus:
-    """Beats of the read channel, in the order of the bursts."""
+@dataclass
+class _Plan:
+    """A ``LOAD`` under way.
 
-    def __init__(self, memory: MemoryTiming):
+    Members
+    -------
+    mask : int
+        Banks of the activation scratchpad that it writes, a bit for each.
+    left : int
+        Bursts whose beats have not all passed.
+    done : int
+        Cycle of ``done``, as far as is known now.
+    """
+
+    ins: Load
+    start: int
+    mask: int
+    left: int
+    word_beats: int
+    done: int = NEVER
+
+
+@dataclass
+class _Writer:
+    """How far the writer is.
+
+    Members
+    -------
+    word, part : int
+        Words of the instruction, and beats of the next word, that have come.
+    bank, written : int
+        Bank and cycle of the last write to the activation scratchpad; no beat is taken before it.
+    since : int
+        Cycle from which that write was wanted.
+    final : _Plan, or None
+        The instruction that ended with that write.
+    """
+
+    word: int = 0
+    part: int = 0
+    bank: int = 0
+    written: int = -1
+    since: int = -1
+    final: _Plan | None = None
+
+
+@dataclass
+class _Burst:
+    """A burst that has not passed for certain.
+
+    Members
+    -------
+    earliest : int
+        Cycle in which its first beat may be offered.
+    plan : _Plan, or None
+        Whose; None is ``FETCH``.
+    """
+
+    earliest: int
+    beats: int
+    plan: _Plan | None
+    arrive: Callable[[int, int, int], None] | None = None
+
+
+@dataclass
+class _Passing:
+    """How the beats at the head of the channel pass if nobody else comes in their way."""
+
+    last: int
+    free: int
+    writer: _Writer
+    moved: CycleRuns = field(default_factory=CycleRuns)
+
+
+class ReadBus:
+    """Beats of the read channel, in the order of the bursts.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    memory : MemoryTiming
+    uses : PortUses
+        Writes of ``POST``.
+    """
+
+    def __init__(self, config: AcceleratorConfig, memory: MemoryTiming, uses: PortUses):
+        self._size = config.activation_bank_words
         self._memory = memory
+        self._uses = uses
+        self._queue: deque[_Burst] = deque()
         self._free = 0
+        self._writer = _Writer()
+        self._passing: _Passing | None = None
+        self._moved = CycleRuns()
         self.last_address = -1
         """Cycle of the last address; there is one a cycle at most."""
+        self.settles_at = NEVER
+        """Cycle in which the burst at the head has passed, as far as is known now."""
+        self.ended: deque[int] = deque()
+        """Last beats of the bursts of ``LOAD`` that have passed; the reader removes them."""
 
-    def request(self, cycle: int, beats: int) -> tuple[int, int]:
-        """Ask for a burst in a cycle; gives the cycles of its first and last beat."""
-        memory = self._memory
+    def request(self, cycle: int, beats: int, to: "_Plan | Callable[[int, int, int], None]") -> None:
+        """Ask for a burst; ``to`` is who gets the beats: a ``LOAD``, or what takes first cycle, beats and period."""
         self.last_address = cycle
-        first = max(cycle + memory.latency, self._free)
-        last = first + (beats - 1) * memory.beat_period
-        self._free = last + memory.beat_period
-        return first, last
+        earliest = cycle + self._memory.latency
+        if isinstance(to, _Plan) and not (to.mask or self._queue) and self._writer.written <= cycle:
+            self._certain(to, max(earliest, self._free), beats)
+            return
+        burst = _Burst(earliest, beats, to) if isinstance(to, _Plan) else _Burst(earliest, beats, None, to)
+        self._queue.append(burst)
+        if self._passing is None:
+            self._pass(cycle)
+
+    def _certain(self, plan: _Plan, first: int, beats: int) -> None:
+        """Let a burst pass that nobody can come in the way of."""
+        period = self._memory.beat_period
+        last = first + (beats - 1) * period
+        self._free = last + period
+        self._moved.add(first, 1, period=period, count=beats)
+        plan.left -= 1
+        if not plan.left:
+            plan.done = last + DONE_DELAY
+        self.ended.append(last)
+
+    def settle(self) -> None:
+        """The burst at the head has passed, in cycle ``settles_at``."""
+        cycle = self.settles_at
+        self._end()
+        self._pass(cycle)
+
+    def disturb(self, mask: int, cycle: int) -> bool:
+        """Take notice of new writes to some banks after a cycle; gives whether times of ``LOAD`` may have changed."""
+        writer = self._writer
+        open_end = writer.written > cycle and writer.final is not None
+        if writer.written > cycle and mask >> writer.bank & 1:
+            self._write(writer)
+            if writer.final is not None:
+                writer.final.done = writer.written
+        if self._passing is not None:
+            self._predict()
+        return open_end
+
+    def moved_before(self, cycle: int) -> int:
+        """Beats of ``LOAD`` before a cycle."""
+        return self._moved.before(cycle) + (self._passing.moved.before(cycle) if self._passing else 0)
+
+    def _write(self, writer: _Writer) -> None:
+        """Find the cycle of the write that is wanted since ``writer.since``."""
+        uses = self._uses.overlapping(1 << writer.bank, writer.since)
+        writer.written = first_free(uses, writer.bank, writer.since)
+
+    def _pass(self, now: int) -> None:
+        """Let bursts pass that are certain, and foresee the next."""
+        while self._queue:
+            burst = self._queue[0]
+            if burst.plan is None:
+                first = max(burst.earliest, self._free)
+                self._queue.popleft()
+                self._free = first + burst.beats * self._memory.beat_period
+                assert burst.arrive is not None
+                burst.arrive(first, burst.beats, self._memory.beat_period)
+                continue
+            self._predict()
+            if burst.plan.mask or self._writer.written > now:
+                return
+            self._end()
+
+    def _end(self) -> None:
+        """Make what was foreseen the past."""
+        passing, burst = self._passing, self._queue.popleft()
+        assert passing is not None and burst.plan is not None
+        self._passing = None
+        self.settles_at = NEVER
+        self._free, self._writer = passing.free, passing.writer
+        self._moved.extend(passing.moved)
+        plan = burst.plan
+        plan.left -= 1
+        if not plan.left:
+            self._writer.word = self._writer.part = 0
+            plan.done = passing.last + DONE_DELAY
+            if plan.mask:
+                plan.done = self._writer.written
+                self._writer.final = plan
+        self.ended.append(passing.last)
+
+    def _predict(self) -> None:
+        """Foresee how the burst at the head passes."""
+        burst = self._queue[0]
+        plan = burst.plan
+        assert plan is not None
+        period = self._memory.beat_period
+        first = max(burst.earliest, self._free)
+        passing = _Passing(0, 0, copy(self._writer))
+        writer = passing.writer
+        uses = self._uses.overlapping(plan.mask, first) if plan.mask else []
+        if uses or writer.written > max(burst.earliest, self._free):
+            self._beat_by_beat(burst, passing)
+        else:
+            passing.last = first + (burst.beats - 1) * period
+            passing.free = passing.last + period
+            passing.moved.add(first, 1, period=period, count=burst.beats)
+            parts = writer.part + burst.beats
+            writer.word += parts // plan.word_beats
+            writer.part = parts % plan.word_beats
+            if plan.mask and parts >= plan.word_beats:
+                writer.since = writer.written = passing.last - writer.part * period + DONE_DELAY
+                writer.bank = self._bank(plan.ins, writer.word - 1)
+                writer.final = None
+        self._passing = passing
+        self.settles_at = passing.last
+
+    def _beat_by_beat(self, burst: _Burst, passing: _Passing) -> None:
+        plan, period, writer = burst.plan, self._memory.beat_period, passing.writer
+        assert plan is not None
+        free = self._free
+        for _ in range(burst.beats):
+            offered = max(burst.earliest, free)
+            taken = max(offered, writer.written)
+            free = max(taken + 1, offered + period)
+            passing.moved.add(taken, 1)
+            passing.last = taken
+            writer.part += 1
+            if writer.part == plan.word_beats:
+                writer.part = 0
+                if plan.mask:
+                    writer.bank = self._bank(plan.ins, writer.word)
+                    writer.since = taken + DONE_DELAY
+                    writer.final = None
+                    self._write(writer)
+                writer.word += 1
+        passing.free = free
+
+    def _bank(self, ins: Load, word: int) -> int:
+        row, column = divmod(word, ins.words)
+        return (ins.address + row * ins.stride + column) // self._size
 
 
 class Loading:
@@ -79,227 +288,100 @@ class Loading:
     ----------
     config : AcceleratorConfig
     bus : ReadBus
-    memory : MemoryTiming
     bases : dict of Segment to int
     """
 
-    def __init__(self, config: AcceleratorConfig, bus: ReadBus, memory: MemoryTiming, bases: dict[Segment, int]):
+    def __init__(self, config: AcceleratorConfig, bus: ReadBus, bases: dict[Segment, int]):
         self._config = config
         self._bus = bus
         self._bases = bases
-        self._ends: deque[int] = deque([-NEVER] * config.bus.outstanding, config.bus.outstanding)
+        self._word_beats = {memory: config.beats(size) for memory, (_, size) in memory_sizes(config).items()}
+        self._outstanding = config.bus.outstanding
+        self._ends: deque[int] = deque([-NEVER] * self._outstanding, self._outstanding)
+        self._under_way = 0
         self._accepted = -1
+        self._plans: deque[_Plan] = deque()
+        self._plan: _Plan | None = None
         self._lengths: list[int] = []
         self._at = 0
-        self._next: tuple[list[int], int] | None = None
-        self._period = memory.beat_period
-        self.beats = CycleRuns()
-        """Cycles with a beat."""
+        self._earliest = 0
+        self._next: tuple[_Plan, list[int], int] | None = None
         self.address_at = NEVER
         """Cycle in which the next burst's address goes out if ``FETCH`` leaves the bus to it."""
         self.ready_at: int | None = 0
         """Cycle from which the next instruction can be taken, if that is known."""
-        self.done: list[int] = []
-        """Cycles of ``done`` of instructions whose bursts have all been asked for; the reader clears it."""
+
+    @property
+    def done(self) -> list[int]:
+        """Cycles of ``done`` of the instructions under way, as far as they are known now."""
+        return [plan.done for plan in self._plans if plan.done != NEVER]
+
+    @property
+    def oldest_start(self) -> int | None:
+        """Start of the oldest instruction under way."""
+        return self._plans[0].start if self._plans else None
 
     def start(self, ins: Load, cycle: int) -> None:
         """Take an instruction; its bursts wait for :meth:`advance`."""
         lengths = list(transfer_bursts(self._config, ins, self._bases[Segment(ins.segment)]))
+        memory = Memory(ins.memory)
+        mask = bank_masks(self._config, ins)[1] if memory is Memory.ACTIVATION else 0
+        plan = _Plan(ins, cycle, mask, len(lengths), self._word_beats[memory])
+        self._plans.append(plan)
         self.ready_at = None
-        if self.address_at == NEVER:
-            self._begin(lengths, cycle + ADDRESS_DELAY)
+        if self._plan is None:
+            self._begin(plan, lengths, cycle + ADDRESS_DELAY)
         else:
             # The last address of the instruction before is still on its way.
-            self._next = (lengths, cycle + ADDRESS_DELAY)
+            self._next = (plan, lengths, cycle + ADDRESS_DELAY)
 
-    def _begin(self, lengths: list[int], earliest: int) -> None:
-        self._lengths, self._at = lengths, 0
+    def finish(self) -> None:
+        """The oldest instruction is done."""
+        self._plans.popleft()
+
+    def _begin(self, plan: _Plan, lengths: list[int], earliest: int) -> None:
+        self._plan, self._lengths, self._at = plan, lengths, 0
         self._offer(earliest)
 
     def _offer(self, earliest: int) -> None:
-        self.address_at = max(earliest, self._accepted + 1, self._ends[0] + REUSE_DELAY)
-        if self._at == len(self._lengths) - 1:
-            self.ready_at = self.address_at
+        """Find when the next burst is offered, if the end of the one whose place it takes is known."""
+        self._earliest = earliest
+        self.address_at = NEVER
+        if self._under_way < self._outstanding:
+            self.address_at = max(earliest, self._accepted + 1, self._ends[self._under_way] + REUSE_DELAY)
+            if self._at == len(self._lengths) - 1:
+                self.ready_at = self.address_at
+
+    def follow(self) -> None:
+        """Take notice of bursts that have passed."""
+        self._take_ends()
+        if self.address_at == NEVER and self._plan is not None:
+            self._offer(self._earliest)
+
+    def _take_ends(self) -> None:
+        ended = self._bus.ended
+        while ended:
+            self._ends.append(ended.popleft())
+            self._under_way -= 1
 
     def advance(self, until: int) -> None:
         """Ask for bursts up to a cycle."""
         bus = self._bus
-        while self.address_at <= until:
+        while self.address_at <= until and bus.settles_at > self.address_at:
             if self.address_at <= bus.last_address:
                 self.address_at = bus.last_address + 1
                 continue
-            beats = self._lengths[self._at]
-            first, last = bus.request(self.address_at, beats)
-            self.beats.add(first, 1, period=self._period, count=beats)
-            self._ends.append(last)
+            assert self._plan is not None
+            self._under_way += 1
             self._accepted = self.address_at
+            bus.request(self._accepted, self._lengths[self._at], self._plan)
             self._at += 1
+            self._take_ends()
             if self._at < len(self._lengths):
                 self._offer(self._accepted + 1)
                 continue
+            self._plan = None
             self.address_at = NEVER
-            self.done.append(last + DONE_DELAY)
             if self._next is not None:
                 self._begin(*self._next)
                 self._next = None
-
-
-class Storing:
-    """The ``STORE`` engine; it has the write channel for itself."""
-
-    def __init__(self, config: AcceleratorConfig, memory: MemoryTiming, bases: dict[Segment, int]):
-        self._config = config
-        self._latency = memory.latency
-        self._bases = bases
-        self._answers: deque[int] = deque([-NEVER] * config.bus.outstanding, config.bus.outstanding)
-        self._sent = -1
-        self.beats = CycleRuns()
-        """Cycles with a beat."""
-
-    def start(self, ins: Store, cycle: int) -> tuple[int, int]:
-        """Take an instruction; gives the cycles in which the engine is ready for the next one, and of ``done``."""
-        announced = cycle + ADDRESS_DELAY - 1
-        sent = max(self._sent, cycle + WRITE_FIRST_DELAY - 1)
-        for beats in transfer_bursts(self._config, ins, self._bases[Segment(ins.segment)]):
-            announced = max(announced + 1, self._answers[0] + REUSE_DELAY)
-            first = max(sent + 1, announced + WRITE_DATA_DELAY)
-            sent = first + beats - 1
-            self.beats.add(first, beats)
-            self._answers.append(sent + self._latency)
-        self._sent = sent
-        return announced, sent + self._latency + DONE_DELAY
-
-
-class Fetching:
-    """The ``FETCH`` engine, the instruction queues and the decoders.
-
-    Beats of the program are followed one by one: off the bus, through the buffer, into an engine's queue if that has
-    room, and into its decoder if that is free.
-    """
-
-    def __init__(self, config: AcceleratorConfig, instructions: list[Instruction], address: int, bus: ReadBus,
-                 memory: MemoryTiming):
-        self._bus = bus
-        self._period = memory.beat_period
-        width = config.bus.data_bytes
-        self._beats = [ins.BYTES // width for ins in instructions]
-        self._engines = [ins.ENGINE for ins in instructions]
-        self._longest = config.bus.burst_beats
-        self._buffer = FETCH_BURSTS * self._longest
-        self._bursts = bursts(config, address, sum(self._beats))
-        self._next_burst = next(self._bursts, 0)
-        self._asked = 0
-        self._arrivals: deque[int] = deque()
-        self._passed: list[int] = []
-        self._at = 0
-        self._beat = 0
-        self.address_at = NEVER
-        """Cycle in which the next burst's address goes out, if that is known."""
-        self._queues = [_Queue(config, cls) for cls in INSTRUCTIONS]
-        if self._next_burst:
-            self.address_at = ADDRESS_DELAY
-
-    @property
-    def finished_at(self) -> int:
-        """Cycle in which the last beat went into a queue, or 0."""
-        return self._passed[-1] if self._passed else 0
-
-    def ask(self) -> None:
-        """Send the address that is due in ``address_at``, and follow its beats."""
-        cycle, beats = self.address_at, self._next_burst
-        first, _ = self._bus.request(cycle, beats)
-        self._arrivals.extend(range(first, first + beats * self._period, self._period))
-        self._asked += beats
-        self._next_burst = next(self._bursts, 0)
-        self.address_at = NEVER
-        self._last_asked = cycle
-        self.advance()
-
-    def advance(self) -> None:
-        """Pass on all beats whose way is clear, and find the time of the next burst."""
-        passed, arrivals = self._passed, self._arrivals
-        last = passed[-1] if passed else -1
-        while arrivals:
-            queue = self._queues[self._engines[self._at]]
-            room = queue.room_at()
-            if room is None:
-                break
-            last = max(last + 1, arrivals.popleft() + FETCH_DELAY, room)
-            passed.append(last)
-            queue.put(last)
-            self._beat += 1
-            if self._beat == self._beats[self._at]:
-                self._at += 1
-                self._beat = 0
-        self._schedule()
-
-    def _schedule(self) -> None:
-        """Find when the buffer has room for a longest burst, if that can be known."""
-        if not self._next_burst or self.address_at != NEVER:
-            return
-        needed = self._asked - self._buffer + self._longest
-        if needed > len(self._passed):
-            return
-        freed = self._passed[needed - 1] + 1 if needed > 0 else 0
-        self.address_at = max(self._last_asked + 1, freed) + 1
-
-    def decoded_at(self, engine: int) -> int | None:
-        """Cycle from which the next instruction stands at the head of an engine, if that is known."""
-        return self._queues[engine].decoded_at()
-
-    def taken(self, engine: int, cycle: int) -> None:
-        """An engine took the instruction at its head."""
-        self._queues[engine].release(cycle)
-        if self._arrivals:
-            self.advance()
-
-
-class _Queue:
-    """A queue of beats with its decoder; the first-in first-out buffer has an output register behind its memory."""
-
-    def __init__(self, config: AcceleratorConfig, cls: type[Instruction]):
-        self._instruction = cls.BYTES // config.bus.data_bytes
-        self._depth = config.queue_instructions * self._instruction
-        # From the last of the beats, which are taken one a cycle.
-        self._offered = decode_cycles(config, cls) - (self._instruction - 1)
-        self._written: list[int] = []
-        self._taken: list[int] = []
-        self._free = 0
-        self._inside = 0
-
-    def room_at(self) -> int | None:
-        """Cycle from which the next beat fits, if that is known."""
-        oldest = len(self._written) - self._depth
-        if oldest < -1:
-            return 0
-        # The memory has one place less than the buffer, free in the cycle after its beat went to the output register.
-        moved = self._written[oldest + 1] + 1
-        if oldest >= 0:
-            if oldest >= len(self._taken):
-                return None
-            moved = max(moved, self._taken[oldest])
-        return moved + 1
-
-    def put(self, cycle: int) -> None:
-        self._written.append(cycle)
-        self._decode()
-
-    def release(self, cycle: int) -> None:
-        """The decoder's instruction was taken."""
-        self._inside = 0
-        self._free = cycle + 1
-        self._decode()
-
-    def decoded_at(self) -> int | None:
-        if self._inside < self._instruction:
-            return None
-        return self._taken[-1] + self._offered
-
-    def _decode(self) -> None:
-        """Take beats while the instruction is not complete."""
-        taken, written = self._taken, self._written
-        while self._inside < self._instruction and len(taken) < len(written):
-            self._free = max(self._free, written[len(taken)] + QUEUE_DELAY)
-            taken.append(self._free)
-            self._free += 1
-            self._inside += 1

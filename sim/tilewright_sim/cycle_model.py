@@ -16,20 +16,23 @@ from dataclasses import dataclass, field
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import DeviceError
-from tilewright_hdl.isa import ENGINES, Engine, Exec, Instruction, Load, Post, Segment, Store
+from tilewright_hdl.isa import ENGINES, Engine, Instruction, Segment
 from tilewright_hdl.registers import counter_name
-from tilewright_hdl.timing import DEADLOCK_CYCLES, IN_FLIGHT, post_cycles
+from tilewright_hdl.timing import DEADLOCK_CYCLES, IN_FLIGHT
 
-from .cycle_array import Computing
-from .cycle_bus import NEVER, Fetching, Loading, MemoryTiming, ReadBus, Storing
+from .cycle_bus import MemoryTiming
+from .cycle_engines import Engines
+from .cycle_fetch import Fetching
+from .cycle_runs import NEVER
 from .machine import ProfileRecord
 
 __all__ = ["Deadlock", "MemoryTiming", "Timing", "estimate", "simulate"]
 
-# Events of one cycle in the order in which they take effect. Retirements in cycle t let others start in t + 1.
-_DONE, _RETIRE, _START = range(3)
+# Events of one cycle in the order in which they take effect: an engine's done (twice its number), its retirement (one
+# more), for one engine after the other, since only one retires in a cycle; then starts.
+_START = 2 * len(ENGINES)
 
-EMPTY_CYCLES = 1
+_EMPTY_CYCLES = 1
 """Cycles of a program without instructions."""
 
 _BITS = [tuple(int(e) for e in ENGINES if mask >> e & 1) for mask in range(1 << len(ENGINES))]
@@ -111,11 +114,9 @@ class _EngineState:
     def __init__(self) -> None:
         self.waiting: deque[int] = deque()
         """Instructions that have not started."""
-        self.scheduled = False
-        """The next start stands in the list of events."""
+        self.scheduled: int | None = None
+        """Cycle in which the next one starts, as far as is known now."""
         self.issue = 0
-        self.ready: int | None = 0
-        """Cycle from which the engine takes the next instruction, if that is known."""
         self.under_way: deque[tuple[int, int, int, int]] = deque()
         """Index, issue, start and stall count at the start of instructions that have not retired."""
         self.finished = 0
@@ -165,16 +166,13 @@ class _Run:
 
     def __init__(self, config: AcceleratorConfig, instructions: list[Instruction], program_address: int,
                  bases: dict[Segment, int], memory: MemoryTiming):
-        self._config = config
         self._instructions = instructions
-        self._engines = [_EngineState() for _ in ENGINES]
+        self._states = [_EngineState() for _ in ENGINES]
         for index, ins in enumerate(instructions):
-            self._engines[ins.ENGINE].waiting.append(index)
-        bus = ReadBus(memory)
-        self._fetching = Fetching(config, instructions, program_address, bus, memory)
-        self._loading = Loading(config, bus, memory, bases)
-        self._storing = Storing(config, memory, bases)
-        self._computing = Computing(config)
+            self._states[ins.ENGINE].waiting.append(index)
+        self._engines = Engines(config, memory, bases)
+        self._bus, self._loading = self._engines.bus, self._engines.load
+        self._fetching = Fetching(config, instructions, program_address, self._bus)
         self._given: list[list[deque[int]]] = [[deque() for _ in ENGINES] for _ in ENGINES]
         self._most_tokens = (1 << config.semaphore_bits) - 1
         self._events: list[tuple[int, int, int]] = []
@@ -182,112 +180,110 @@ class _Run:
         self._profile: list[ProfileRecord] = []
 
     def run(self) -> Timing:
-        """Follow all events. Of one cycle, addresses come first: what else happens in it shows on the bus later."""
-        events, fetching, loading = self._events, self._fetching, self._loading
+        """Follow all events. Of one cycle, the bus comes first: what else happens in it shows there later."""
+        events, bus, fetching, loading = self._events, self._bus, self._fetching, self._loading
         while True:
             cycle = events[0][0] if events else NEVER - 1
-            if fetching.address_at <= min(cycle, loading.address_at):
+            due = min(cycle, fetching.address_at, loading.address_at)
+            if bus.settles_at <= due:
+                bus.settle()
+                loading.follow()
+                self._follow(Engine.LOAD)
+                self._consider_all()
+            elif fetching.address_at <= min(cycle, loading.address_at):
                 fetching.ask()
                 self._consider_all()
             elif loading.address_at <= cycle:
                 loading.advance(min(cycle, fetching.address_at - 1))
-                self._follow_load()
+                self._follow(Engine.LOAD)
             elif events:
                 self._happen(*heapq.heappop(events))
             else:
                 return self._result()
 
-    def _happen(self, cycle: int, kind: int, engine: int) -> None:
-        if kind == _START:
-            self._start(cycle, engine)
-        elif kind == _DONE:
-            self._engines[engine].finished += 1
-            self._engines[engine].working.down(cycle)
-            if self._engines[engine].finished == 1:
-                self._retire(cycle, engine)
-        else:
+    def _happen(self, cycle: int, order: int, engine: int) -> None:
+        state = self._states[engine]
+        if order >= _START:
+            if state.scheduled == cycle:
+                self._start(cycle, engine)
+        elif order & 1:
             self._retire(cycle, engine)
+        elif self._engines.done(engine)[:1] == [cycle]:
+            self._engines.finish(engine)
+            state.finished += 1
+            state.working.down(cycle)
+            if state.finished == 1:
+                self._retire(cycle, engine)
 
     def _consider_all(self) -> None:
         for engine in range(len(ENGINES)):
             self._consider(engine)
 
     def _consider(self, engine: int) -> None:
-        """Schedule the next start of an engine if its time is known."""
-        state = self._engines[engine]
-        if state.scheduled or not state.waiting or state.ready is None or len(state.under_way) == IN_FLIGHT:
+        """Find when an engine's next instruction starts, if that is known."""
+        state = self._states[engine]
+        before, state.scheduled = state.scheduled, None
+        ready = self._engines.ready_at(engine)
+        if not state.waiting or ready is None or len(state.under_way) == IN_FLIGHT:
             return
         decoded = self._fetching.decoded_at(engine)
         if decoded is None:
             return
-        issue = start = max(decoded, state.ready, state.slot)
+        state.issue = start = max(decoded, ready, state.slot)
         for source in _BITS[self._instructions[state.waiting[0]].wait]:
             given = self._given[source][engine]
             if not given:
                 return
             start = max(start, given[0] + 1)
-        state.issue = issue
-        state.scheduled = True
-        heapq.heappush(self._events, (start, _START, engine))
+        state.scheduled = start
+        if start != before:
+            heapq.heappush(self._events, (start, _START + engine, engine))
+
+    def _follow(self, engine: int) -> None:
+        """Take over what is new at an engine."""
+        for done in self._engines.done(engine):
+            heapq.heappush(self._events, (done, 2 * engine, engine))
+        self._consider(engine)
 
     def _start(self, cycle: int, engine: int) -> None:
-        state = self._engines[engine]
+        state = self._states[engine]
         index = state.waiting.popleft()
         ins = self._instructions[index]
         for source in _BITS[ins.wait]:
             self._given[source][engine].popleft()
-            if self._engines[source].stuck:
-                self._engines[source].stuck = False
-                heapq.heappush(self._events, (cycle + 1, _RETIRE, source))
-        state.scheduled = False
+            if self._states[source].stuck:
+                self._states[source].stuck = False
+                self._retire_at(cycle + 1, source)
+        state.scheduled = None
         state.wait += cycle - state.issue
         stalled = self._stalled_before(engine, cycle)
         state.busy.up(cycle)
         state.working.up(cycle)
         state.under_way.append((index, state.issue, cycle, stalled))
         self._fetching.taken(engine, cycle)
-        if isinstance(ins, Load):
-            self._loading.start(ins, cycle)
-            self._follow_load()
-        else:
-            state.ready, done = self._times(ins, cycle)
-            heapq.heappush(self._events, (done, _DONE, engine))
+        for changed in self._engines.start(ins, cycle):
+            self._follow(changed)
         self._consider_all()
-
-    def _times(self, ins: Instruction, cycle: int) -> tuple[int, int]:
-        """Cycles in which the engine is ready for the next instruction, and of ``done``."""
-        if isinstance(ins, Exec):
-            return self._computing.start(ins, cycle)
-        if isinstance(ins, Store):
-            return self._storing.start(ins, cycle)
-        assert isinstance(ins, Post)
-        done = cycle + post_cycles(self._config, ins)
-        return done, done
-
-    def _follow_load(self) -> None:
-        """Take over what is new at the ``LOAD`` engine."""
-        loading = self._loading
-        for done in loading.done:
-            heapq.heappush(self._events, (done, _DONE, Engine.LOAD))
-        loading.done.clear()
-        self._engines[Engine.LOAD].ready = loading.ready_at
-        self._consider(Engine.LOAD)
 
     def _stalled_before(self, engine: int, cycle: int) -> int:
         """Cycles before ``cycle`` in which an engine was under way and could not go on."""
+        working = self._states[engine].working
         if engine == Engine.LOAD:
-            return self._engines[engine].working.before(cycle) - self._loading.beats.before(cycle)
+            return working.before(cycle) - self._bus.moved_before(cycle)
         if engine == Engine.STORE:
-            return self._engines[engine].working.before(cycle) - self._storing.beats.before(cycle)
-        return self._computing.stalls.before(cycle) if engine == Engine.EXEC else 0
+            return working.before(cycle) - self._engines.store.sent_before(cycle)
+        return self._engines.exec.stalled_before(cycle) if engine == Engine.EXEC else 0
+
+    def _retire_at(self, cycle: int, engine: int) -> None:
+        heapq.heappush(self._events, (cycle, 2 * engine + 1, engine))
 
     def _retire(self, cycle: int, engine: int) -> None:
         """Retire the oldest instruction of an engine, or find out what it waits for."""
-        state = self._engines[engine]
+        state = self._states[engine]
         if state.stuck:
             return
         if cycle == self._last_retired:
-            heapq.heappush(self._events, (cycle + 1, _RETIRE, engine))
+            self._retire_at(cycle + 1, engine)
             return
         index, issue, start, stalled = state.under_way[0]
         targets = _BITS[self._instructions[index].signal]
@@ -302,7 +298,7 @@ class _Run:
         state.busy.down(cycle)
         state.finished -= 1
         if state.finished:
-            heapq.heappush(self._events, (cycle + 1, _RETIRE, engine))
+            self._retire_at(cycle + 1, engine)
         self._profile.append(ProfileRecord(index, Engine(engine), issue, start, cycle, stall))
         for target in targets:
             self._given[engine][target].append(cycle)
@@ -312,7 +308,7 @@ class _Run:
     def _result(self) -> Timing:
         waiting = {}
         for engine in ENGINES:
-            state = self._engines[engine]
+            state = self._states[engine]
             if state.stuck:
                 waiting[engine] = state.under_way[0][0]
             elif state.waiting and self._fetching.decoded_at(engine) is not None:
@@ -320,10 +316,10 @@ class _Run:
         if waiting:
             raise Deadlock(min(waiting.values()), waiting)
         assert len(self._profile) == len(self._instructions), "a program ends, or waits for a semaphore"
-        cycles = self._last_retired + 1 if self._profile else EMPTY_CYCLES
+        cycles = self._last_retired + 1 if self._profile else _EMPTY_CYCLES
         counters = {}
         for engine in ENGINES:
-            state = self._engines[engine]
+            state = self._states[engine]
             counters[counter_name(engine, "BUSY")] = state.busy.before(cycles)
             counters[counter_name(engine, "WAIT")] = state.wait
             counters[counter_name(engine, "STALL")] = self._stalled_before(engine, cycles)

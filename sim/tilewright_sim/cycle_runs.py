@@ -3,7 +3,10 @@
 
 from collections import deque
 
-__all__ = ["CycleRuns"]
+__all__ = ["NEVER", "CycleRuns"]
+
+NEVER = 1 << 62
+"""Later than any cycle."""
 
 
 class CycleRuns:
@@ -15,8 +18,19 @@ class CycleRuns:
 
     def add(self, first: int, length: int, *, period: int = 0, count: int = 1) -> None:
         """Add ``count`` runs of ``length`` cycles, ``period`` cycles apart, none before those of an earlier call."""
-        if length and count:
-            self._runs.append((first, length, period, count))
+        if not length or not count:
+            return
+        if count == 1 and self._runs:
+            begin, before, _, repeated = self._runs[-1]
+            if repeated == 1 and begin + before == first:
+                self._runs[-1] = (begin, before + length, 0, 1)
+                return
+        self._runs.append((first, length, period, count))
+
+    def extend(self, other: "CycleRuns") -> None:
+        """Take over the cycles of another set, none before those of this one; the other must not be used any more."""
+        self._passed += other._passed
+        self._runs.extend(other._runs)
 
     def before(self, cycle: int) -> int:
         """Cycles of the set before ``cycle``, which must not go back from call to call."""
