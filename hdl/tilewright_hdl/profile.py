@@ -36,8 +36,7 @@ class Profile(wiring.Component):
     Latency
     -------
     A record taken in cycle t is counted in cycle t + 1, and its first word offered from cycle t + 2 on. A word is
-    replaced by the next one in the cycle after ``next``, if that belongs to the same record, and otherwise
-    one cycle later.
+    replaced by the next one, of this or the next record, in the cycle after ``next``.
 
     Parameters
     ----------
