@@ -28,7 +28,7 @@ from .iss_post import PostStep
 from .iss_state import ExecutionError, ScratchState
 from .iss_transfer import TransferStep
 from .machine import Job, MachineStopped, RunResult, check_job, check_memory_bytes, check_range
-from .tokens import token_problems
+from .tokens import walk_tokens
 
 __all__ = ["IssMachine"]
 
@@ -40,10 +40,18 @@ _Step = ExecStep | PostStep | TransferStep
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A decoded program: for each instruction, in order of execution, its index, its step or the error it ends in."""
+    """A decoded program.
+
+    Members
+    -------
+    steps : list of (int, step or ExecutionError)
+        Index of each instruction, in order of execution, and what it does; an error is the last.
+    timing : Timing, or None
+        None if it ends in an error.
+    """
 
     steps: list[tuple[int, _Step | ExecutionError]]
-    timing: Timing
+    timing: Timing | None
 
 
 class IssMachine:
@@ -118,14 +126,11 @@ class IssMachine:
     def run(self, job: Job, *, max_cycles: int | None = None) -> RunResult:
         state = self.state
         check_job(self._config, job)
-        end = job.program_address + job.program_bytes
-        if end > self.memory_bytes:
-            raise MachineStopped(ErrorCode.FETCH, 0, b"", f"the program must lie within main memory of "
-                                 f"{self.memory_bytes:#x} bytes, but ends at {end:#x}")
-        code = self.read(job.program_address, job.program_bytes)
+        begin = min(job.program_address, self.memory_bytes)
+        code = self.read(begin, min(job.program_bytes, self.memory_bytes - begin))
         prepared = self._prepare(code, job)
         timing = prepared.timing
-        if max_cycles is not None and timing.cycles > max_cycles:
+        if timing is not None and max_cycles is not None and timing.cycles > max_cycles:
             raise DeviceError(f"The program must end within max_cycles={max_cycles}, but takes {timing.cycles}")
         saturations = 0
         for index, step in prepared.steps:
@@ -138,6 +143,7 @@ class IssMachine:
                     saturations += step.run(state)
             except ExecutionError as error:
                 raise MachineStopped(error.code, index, code, error.detail) from None
+        assert timing is not None, "a program without an error has times"
         return RunResult(
             cycles=timing.cycles,
             counters={**timing.counters, "SATURATIONS": saturations},
@@ -149,38 +155,50 @@ class IssMachine:
         if key in self._prepared:
             self._prepared.move_to_end(key)
             return self._prepared[key]
-        instructions = _decode(self._config, code)
-        try:
-            timing = simulate(
-                self._config, instructions, program_address=job.program_address, constant_base=job.constant_base,
-                arena_base=job.arena_base, memory=self._timing,
-            )
-        except Deadlock as error:
-            raise MachineStopped(ErrorCode.DEADLOCK, error.index, code, str(error)) from None
+        instructions = _decode(self._config, code, job.program_bytes)
         order = list(range(len(instructions)))
-        if token_problems(self._config, instructions):
+        stops = next((i for i in order if _outside(self._config, instructions[i])), len(order))
+        stuck = min((at for at, _ in walk_tokens(self._config, instructions).problems if at is not None), default=None)
+        timing = None
+        if stops == len(order) or (stuck is not None and stuck < stops):
+            timing = self._simulate(instructions, code, job)
+        if timing is not None and stuck is not None:
             starts = {record.index: record.start for record in timing.profile}
             order.sort(key=lambda index: (starts[index], index))
-        prepared = _Prepared([(i, self._step(instructions[i], job)) for i in order], timing)
+        prepared = _Prepared([(i, self._step(instructions[i], job)) for i in order[: stops + 1]], timing)
         self._prepared[key] = prepared
         if len(self._prepared) > _PREPARED_PROGRAMS:
             self._prepared.popitem(last=False)
         return prepared
 
+    def _simulate(self, instructions: list[Instruction], code: bytes, job: Job) -> Timing:
+        try:
+            return simulate(
+                self._config, instructions, program_address=job.program_address, constant_base=job.constant_base,
+                arena_base=job.arena_base, memory=self._timing,
+            )
+        except Deadlock as error:
+            raise MachineStopped(ErrorCode.DEADLOCK, error.index, code, str(error)) from None
+
     def _step(self, instruction: Instruction, job: Job) -> _Step | ExecutionError:
-        for access in accesses(self._config, instruction):
-            words = space_words(self._config, access.memory)
-            if words is not None and access.end > words:
-                return ExecutionError(
-                    ErrorCode.ADDRESS,
-                    f"words {access.start} to {access.end - 1} must lie within the {words} of {access.memory.name}",
-                )
+        outside = _outside(self._config, instruction)
+        if outside:
+            return ExecutionError(ErrorCode.ADDRESS, outside)
         if isinstance(instruction, Exec):
             return ExecStep(self._config, instruction)
         if isinstance(instruction, Post):
             return PostStep(self._config, instruction)
         assert isinstance(instruction, (Load, Store))
         return TransferStep(self._config, instruction, job)
+
+
+def _outside(config: AcceleratorConfig, instruction: Instruction) -> str:
+    """What an instruction touches outside of a memory on chip; empty if nothing."""
+    for access in accesses(config, instruction):
+        words = space_words(config, access.memory)
+        if words is not None and access.end > words:
+            return f"words {access.start} to {access.end - 1} must lie within the {words} of {access.memory.name}"
+    return ""
 
 
 _INDEX = next(spec for spec in field_specs(Instruction) if spec.name == "index")
@@ -192,24 +210,30 @@ def _written_index(data: bytes) -> int:
     return word >> _INDEX.offset & ((1 << _INDEX.bits) - 1)
 
 
-def _decode(config: AcceleratorConfig, code: bytes) -> list[Instruction]:
-    """Decode a program with the checks of the fetch engine, then those of the decoders."""
+def _decode(config: AcceleratorConfig, code: bytes, program_bytes: int) -> list[Instruction]:
+    """Decode a program with the checks of the fetch engine, then those of the decoders.
+
+    ``code`` is as much of the ``program_bytes`` as lies within main memory.
+    """
     by_opcode: dict[int, type[Instruction]] = {cls.OPCODE: cls for cls in INSTRUCTIONS}
+    longest = max(cls.BYTES for cls in INSTRUCTIONS)
     pieces: list[tuple[type[Instruction], bytes]] = []
     offset = 0
-    while offset < len(code):
+    while offset < program_bytes:
         index = len(pieces)
-        cls = by_opcode.get(code[offset] & 0xF)
-        if cls is None:
-            raise MachineStopped(ErrorCode.OPCODE, index, code, f"no instruction has the opcode {code[offset] & 0xF}")
-        data = code[offset : offset + cls.BYTES]
-        if len(data) < cls.BYTES:
+        data = code[offset : offset + longest]
+        cls = by_opcode.get(data[0] & 0xF) if data else None
+        if data and cls is None:
+            raise MachineStopped(ErrorCode.OPCODE, index, code, f"no instruction has the opcode {data[0] & 0xF}")
+        if cls is not None and program_bytes - offset < cls.BYTES:
             raise MachineStopped(ErrorCode.OPCODE, index, code,
-                                 f"{cls.MNEMONIC} must have {cls.BYTES} bytes, only {len(data)} are left")
-        written = _written_index(data)
-        if written != index:
-            raise MachineStopped(ErrorCode.INDEX, index, code, f"index must be {index}, not {written}")
-        pieces.append((cls, data))
+                                 f"{cls.MNEMONIC} must have {cls.BYTES} bytes, only {program_bytes - offset} are left")
+        if cls is not None and _written_index(data) != index:
+            raise MachineStopped(ErrorCode.INDEX, index, code, f"index must be {index}, not {_written_index(data)}")
+        if cls is None or len(data) < cls.BYTES:
+            raise MachineStopped(ErrorCode.FETCH, index, code, "the program must lie within main memory, but goes on "
+                                 f"for {program_bytes - len(code)} bytes after its end")
+        pieces.append((cls, data[: cls.BYTES]))
         offset += cls.BYTES
     instructions: list[Instruction] = []
     for index, (cls, data) in enumerate(pieces):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from tilewright_hdl.bus_timing import memory_sizes
 from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
 from tilewright_hdl.isa import Memory
-from tilewright_hdl.numerics import SHIFT_BITS
+from tilewright_hdl.numerics import MAX_SHIFT, SHIFT_BITS
 from tilewright_hdl.registers import ErrorCode
 
 __all__ = ["ExecutionError", "ScratchState"]
@@ -71,8 +71,9 @@ class ScratchState:
         bias = raw[:, : 4 * lanes].copy().view("<i4").astype(np.int32)
         multiplier = raw[:, 4 * lanes : 8 * lanes].copy().view("<u4") & ((1 << post.multiplier_bits) - 1)
         shift = raw[:, 8 * lanes :] & ((1 << SHIFT_BITS) - 1)
-        # Shift 0, illegal, is 64 in the hardware, and then nothing is left of the product.
-        return bias, multiplier.astype(np.int64) * (shift != 0), np.maximum(shift, 1).astype(np.int64)
+        # 0 and 63 are no legal shifts. The hardware takes 0 as 64; by either, all of a product is shifted out.
+        meant = (shift > 0) & (shift <= MAX_SHIFT)
+        return bias, multiplier.astype(np.int64) * meant, np.where(meant, shift, 1).astype(np.int64)
 
     def table_values(self, index: int) -> npt.NDArray[np.int8]:
         """The 256 images of a table, for -128 to 127."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import ENGINES, Engine, Instruction
 
-__all__ = ["TokenWalk", "token_problems", "walk_tokens"]
+__all__ = ["TokenWalk", "walk_tokens"]
 
 _PAIRS = [(source, target) for source in ENGINES for target in ENGINES if source != target]
 _BITS = [tuple(engine for engine in ENGINES if mask >> engine & 1) for mask in range(1 << len(ENGINES))]
@@ -61,7 +61,3 @@ def walk_tokens(config: AcceleratorConfig, instructions: Sequence[Instruction]) 
                                         f"program could not run twice; the last was given by instruction {places[-1]}"))
     return walk
 
-
-def token_problems(config: AcceleratorConfig, instructions: Sequence[Instruction]) -> bool:
-    """Whether program order is no valid order of execution."""
-    return any(place is not None for place, _ in walk_tokens(config, instructions).problems)

@@ -28,7 +28,13 @@ ARENA_BYTES = 8192
 
 
 def random_program(
-    rng: random.Random, config: AcceleratorConfig, count: int, *, racy: bool = False, own_banks: bool = False
+    rng: random.Random,
+    config: AcceleratorConfig,
+    count: int,
+    *,
+    racy: bool = False,
+    banks: tuple[int, int, int] | None = None,
+    size: int = 5,
 ) -> list[Instruction]:
     """A random program.
 
@@ -36,8 +42,10 @@ def random_program(
     ----------
     racy : bool
         Leave out the check for races: more overlap, and results that depend on time; cycles do not.
-    own_banks : bool
-        Keep the readers of the activation scratchpad apart, and the writers: nobody ever waits for a bank.
+    banks : tuple of int, or None
+        Banks of the activation scratchpad for LOAD and EXEC, for POST, and for STORE. Anywhere by default.
+    size : int
+        Largest height and width of a result.
     """
     program: list[Instruction] = []
     tokens = {(s, d): 0 for s in ENGINES for d in ENGINES if s != d}
@@ -47,7 +55,7 @@ def random_program(
         wait = sum(1 << s for s in ENGINES if s != engine and tokens[s, engine] and rng.random() < 0.7)
         signal = sum(1 << d for d in ENGINES
                      if d != engine and tokens[engine, d] < most and rng.random() < 0.3)
-        instruction = _MAKERS[engine](rng, config, own_banks, {"wait": wait, "signal": signal})
+        instruction = _MAKERS[engine](rng, config, banks, size, {"wait": wait, "signal": signal})
         if not racy and any("no semaphore orders" in p or "POST must not" in p
                             for p in find_problems(config, [*program, instruction])):
             continue
@@ -59,6 +67,9 @@ def random_program(
     return program
 
 
+Banks = tuple[int, int, int] | None
+
+
 def _region(rng: random.Random, config: AcceleratorConfig, bank: int | None, words: int) -> int:
     """Address of ``words`` words of the activation scratchpad, in one bank if it is given."""
     size = config.activation_bank_words
@@ -68,9 +79,11 @@ def _region(rng: random.Random, config: AcceleratorConfig, bank: int | None, wor
     return bank * size + rng.randrange(size - words + 1)
 
 
-def _transfer(rng: random.Random, config: AcceleratorConfig, memory: Memory, bank: int | None) -> dict[str, int]:
+def _transfer(
+    rng: random.Random, config: AcceleratorConfig, memory: Memory, bank: int | None, size: int
+) -> dict[str, int]:
     total, word_bytes = memory_sizes(config)[memory]
-    rows, words = rng.choice([1, 1, 2, 5]), rng.choice([1, 2, 7, 20])
+    rows, words = rng.choice([1, 1, 2, size]), rng.choice([1, 2, 7, 4 * size])
     room = config.activation_bank_words if memory == Memory.ACTIVATION else total
     words = min(words, room // rows)
     stride = words + rng.randrange(2) if rows * (words + 1) <= room else words
@@ -87,32 +100,34 @@ def _transfer(rng: random.Random, config: AcceleratorConfig, memory: Memory, ban
     }
 
 
-def _load(rng: random.Random, config: AcceleratorConfig, own_banks: bool, tokens: dict[str, int]) -> Load:
+def _load(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int, tokens: dict[str, int]) -> Load:
     memory = rng.choice([Memory.ACTIVATION, Memory.ACTIVATION, Memory.WEIGHT, Memory.TABLE])
-    return Load(segment=rng.choice(list(Segment)), **_transfer(rng, config, memory, 0 if own_banks else None), **tokens)
+    transfer = _transfer(rng, config, memory, banks and banks[0], size)
+    return Load(segment=rng.choice(list(Segment)), **transfer, **tokens)
 
 
-def _store(rng: random.Random, config: AcceleratorConfig, own_banks: bool, tokens: dict[str, int]) -> Store:
-    return Store(segment=Segment.ARENA, **_transfer(rng, config, Memory.ACTIVATION, 2 if own_banks else None), **tokens)
+def _store(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int, tokens: dict[str, int]) -> Store:
+    transfer = _transfer(rng, config, Memory.ACTIVATION, banks and banks[2], size)
+    return Store(segment=Segment.ARENA, **transfer, **tokens)
 
 
-def _exec(rng: random.Random, config: AcceleratorConfig, own_banks: bool, tokens: dict[str, int]) -> Exec:
-    height, width, tiles = rng.randint(1, 5), rng.randint(1, 5), rng.randint(1, 3)
+def _exec(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int, tokens: dict[str, int]) -> Exec:
+    height, width, tiles = rng.randint(1, size), rng.randint(1, size), rng.randint(1, 3)
     kernel_y, kernel_x, stride = rng.randint(1, 3), rng.randint(1, 3), rng.randint(1, 2)
     column_tiles = rng.randint(1, 2)
     rows = (height - 1) * stride + kernel_y
     columns = (width - 1) * stride + kernel_x
     pad = rng.randint(0, 1)
     words = rows * columns * tiles
-    if own_banks and words > config.activation_bank_words:
-        return _exec(rng, config, own_banks, tokens)
+    if words > (config.activation_bank_words if banks else config.activation_words):
+        return _exec(rng, config, banks, size, tokens)
     passes = column_tiles * kernel_y * kernel_x * tiles
     entries = column_tiles * height * width
     weights = passes * config.array.rows
     if weights > config.weight_words or entries > config.memory.accumulator_entries:
-        return _exec(rng, config, own_banks, tokens)
+        return _exec(rng, config, banks, size, tokens)
     pitch = columns * tiles
-    address = _region(rng, config, 0 if own_banks else None, words)
+    address = _region(rng, config, banks and banks[0], words)
     return Exec(
         input_address=(address - pad * pitch - pad * tiles) % (1 << 20), pad_value=rng.randint(-128, 127),
         accumulate=rng.randint(0, 1), bank=rng.randint(0, 1),
@@ -124,10 +139,10 @@ def _exec(rng: random.Random, config: AcceleratorConfig, own_banks: bool, tokens
     )
 
 
-def _post(rng: random.Random, config: AcceleratorConfig, own_banks: bool, tokens: dict[str, int]) -> Post:
+def _post(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int, tokens: dict[str, int]) -> Post:
     combine = rng.choice([c for c in Combine if c != Combine.ADD or config.post.add])
     source = rng.choice(list(Source))
-    height, width = rng.randint(1, 5), rng.randint(1, 5)
+    height, width = rng.randint(1, size), rng.randint(1, size)
     window_y, window_x = (rng.randint(1, 3), rng.randint(1, 3)) if combine in (Combine.MAX, Combine.AVERAGE) else (1, 1)
     tiles = rng.randint(1, 2)
     rows, columns = height + window_y - 1, width + window_x - 1
@@ -135,14 +150,14 @@ def _post(rng: random.Random, config: AcceleratorConfig, own_banks: bool, tokens
     available = config.memory.accumulator_entries if source == Source.ACCUMULATOR else config.activation_bank_words
     groups = (config.column_groups if source == Source.ACCUMULATOR else config.row_groups) * tiles
     if in_words > available or out_words > config.activation_bank_words or groups > config.memory.parameter_groups:
-        return _post(rng, config, own_banks, tokens)
+        return _post(rng, config, banks, size, tokens)
     # Tiles of accumulators lie one behind the other, those of activations side by side.
     planar = source == Source.ACCUMULATOR
     step = 1 if planar else tiles
     out_tiles = -(-groups // config.row_groups)
     if height * width * out_tiles > config.activation_bank_words:
-        return _post(rng, config, own_banks, tokens)
-    address = rng.randrange(available - in_words + 1) if planar else _region(rng, config, 1 if own_banks else None,
+        return _post(rng, config, banks, size, tokens)
+    address = rng.randrange(available - in_words + 1) if planar else _region(rng, config, banks and banks[1],
                                                                             in_words)
     pad = rng.randint(0, 1)
     low, high = sorted(rng.randint(-128, 127) for _ in range(2))
@@ -159,9 +174,9 @@ def _post(rng: random.Random, config: AcceleratorConfig, own_banks: bool, tokens
         window_y_step=columns * step, window_x_step=step, source_height=rows, source_width=columns,
         output_height=height, output_width=width, first_y=-pad, first_x=-pad, window_height=window_y,
         window_width=window_x,
-        output_address=_region(rng, config, 1 if own_banks else None, height * width * out_tiles),
+        output_address=_region(rng, config, banks and banks[1], height * width * out_tiles),
         output_y_step=width * out_tiles, output_x_step=out_tiles,
-        residual_address=_region(rng, config, 1 if own_banks else None, height * width * out_tiles),
+        residual_address=_region(rng, config, banks and banks[1], height * width * out_tiles),
         residual_y_step=width * out_tiles, residual_x_step=out_tiles,
         parameter_address=rng.randrange(config.memory.parameter_groups - groups + 1), groups=groups,
         zero_point_a=rng.randint(-128, 127), zero_point_b=rng.randint(-128, 127),

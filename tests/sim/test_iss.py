@@ -346,9 +346,24 @@ def test_read_and_write_errors():
     assert (error.code, error.index) == (ErrorCode.READ, 0)
 
 
-def test_fetch_error():
-    error = stopped(encode_program([STORE]), program_bytes=MEMORY_BYTES + 4)
-    assert (error.code, error.index) == (ErrorCode.FETCH, 0)
+@pytest.mark.parametrize(("before", "left", "index"), [(1, 0, 1), (1, 4, 1), (2, 28, 2), (0, 0, 0)])
+def test_fetch_error(before, left, index):
+    """The program runs over the end of main memory inside the instruction ``index``."""
+    code = encode_program([STORE] * 4)
+    machine = IssMachine(TINY, memory_bytes=MEMORY_BYTES)
+    address = MEMORY_BYTES - 32 * before - left
+    machine.write(address, code[: MEMORY_BYTES - address])
+    with pytest.raises(MachineStopped, match="the program must lie within main memory") as caught:
+        machine.run(Job(program_address=address, program_bytes=len(code), constant_base=0, arena_base=0))
+    assert (caught.value.code, caught.value.index) == (ErrorCode.FETCH, index)
+
+
+def test_an_error_in_a_program_without_end():
+    """Billions of steps that an error forestalls are neither executed nor counted."""
+    endless = replaced(POST, source=Source.ACTIVATION, output_height=65535, output_width=65535, source_height=65535,
+                       source_width=65535, source_address=300)
+    error = stopped(encode_program([endless]))
+    assert (error.code, error.index) == (ErrorCode.ADDRESS, 0)
 
 
 def test_too_many_cycles():
