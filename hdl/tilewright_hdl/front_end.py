@@ -64,7 +64,8 @@ class FrontEnd(wiring.Component):
     working : ``Out(1)``
         An instruction that is under way has not been finished by the engine.
     waiting : ``Out(1)``
-        An instruction cannot start or retire because of a semaphore.
+        The instruction at the head lacks a token, whether or not the engine is ready for it, or one that is finished
+        cannot retire because a semaphore is full.
     waiting_index : ``Out(INDEX_BITS)``
         Its index; that of the oldest one if there are two.
     counters : ``Out(CountersLayout())``
@@ -151,7 +152,7 @@ class FrontEnd(wiring.Component):
         ]
         stuck = in_flight.finished & ~room
         m.d.comb += [
-            self.waiting.eq(stuck | (can_issue & ~tokens)),
+            self.waiting.eq(stuck | (self.i.valid & admitted & ~tokens)),
             self.waiting_index.eq(Mux(stuck, oldest.index, head.index)),
         ]
         with m.If(~self.halt):
