@@ -12,6 +12,7 @@ earliest in the cycle in which the last address of the instruction before it goe
 """
 
 from collections.abc import Iterator
+from itertools import repeat
 
 from .config import AcceleratorConfig
 from .isa import Load, Memory, Store
@@ -26,12 +27,14 @@ __all__ = [
     "REUSE_DELAY",
     "WRITE_DATA_DELAY",
     "WRITE_FIRST_DELAY",
+    "burst_runs",
     "bursts",
     "fetch_cycles",
     "load_cycles",
     "memory_sizes",
     "store_cycles",
     "transfer_bursts",
+    "transfer_runs",
 ]
 
 ADDRESS_DELAY = 2
@@ -44,8 +47,8 @@ READ_DELAY = 2
 """Cycles from the transfer of a ``STORE`` to the request of its first word; then one word a cycle."""
 
 READ_AHEAD = 4
-"""Words that ``STORE`` reads ahead of the bus. A place is taken from the grant of a read, the cycle before the word arrives,
-to the cycle after it has left; 3 places would give a word each cycle."""
+"""Words that ``STORE`` reads ahead of the bus. A place is taken from the grant of a read, the cycle before the word
+arrives, to the cycle after it has left; 3 places would give a word each cycle."""
 
 WRITE_DATA_DELAY = 2
 """Cycles from the address of a write burst to its first beat."""
@@ -73,24 +76,39 @@ def memory_sizes(config: AcceleratorConfig) -> dict[Memory, tuple[int, int]]:
     }
 
 
-def bursts(config: AcceleratorConfig, address: int, beats: int) -> Iterator[int]:
-    """Lengths in beats of the bursts for ``beats`` beats from byte ``address`` on.
+def burst_runs(config: AcceleratorConfig, address: int, beats: int) -> Iterator[tuple[int, int]]:
+    """Bursts for ``beats`` beats from byte ``address`` on: lengths in beats, and how many follow each other of each.
 
     Bursts end at multiples of the longest burst, so that none crosses 4 KiB.
     """
     longest = config.bus.burst_beats
-    room = longest - address // config.bus.data_bytes % longest
-    while beats > 0:
-        yield min(beats, room)
-        beats -= room
-        room = longest
+    first = min(beats, -(address // config.bus.data_bytes) % longest)
+    if first:
+        yield first, 1
+    whole, last = divmod(beats - first, longest)
+    if whole:
+        yield longest, whole
+    if last:
+        yield last, 1
+
+
+def bursts(config: AcceleratorConfig, address: int, beats: int) -> Iterator[int]:
+    """Lengths in beats of the bursts for ``beats`` beats from byte ``address`` on."""
+    for length, count in burst_runs(config, address, beats):
+        yield from repeat(length, count)
+
+
+def transfer_runs(config: AcceleratorConfig, instruction: Load | Store, base: int = 0) -> Iterator[tuple[int, int]]:
+    """Bursts of an instruction, in order, as :func:`burst_runs`; ``base`` is the byte address of its segment."""
+    beats = instruction.words * config.beats(memory_sizes(config)[Memory(instruction.memory)][1])
+    for row in range(instruction.rows):
+        yield from burst_runs(config, base + instruction.dram_address + row * instruction.dram_stride, beats)
 
 
 def transfer_bursts(config: AcceleratorConfig, instruction: Load | Store, base: int = 0) -> Iterator[int]:
-    """Lengths of the bursts of an instruction, in order; ``base`` is the byte address of its segment."""
-    beats = instruction.words * config.beats(memory_sizes(config)[Memory(instruction.memory)][1])
-    for row in range(instruction.rows):
-        yield from bursts(config, base + instruction.dram_address + row * instruction.dram_stride, beats)
+    """Lengths in beats of the bursts of an instruction, in order; ``base`` is the byte address of its segment."""
+    for length, count in transfer_runs(config, instruction, base):
+        yield from repeat(length, count)
 
 
 def load_cycles(

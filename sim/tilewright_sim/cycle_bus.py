@@ -12,7 +12,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
 
-from tilewright_hdl.bus_timing import ADDRESS_DELAY, DONE_DELAY, REUSE_DELAY, memory_sizes, transfer_bursts
+from tilewright_hdl.bus_timing import ADDRESS_DELAY, DONE_DELAY, REUSE_DELAY, memory_sizes, transfer_runs
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Load, Memory, Segment
 
@@ -168,6 +168,24 @@ class ReadBus:
             plan.done = last + DONE_DELAY
         self.ended.append(last)
 
+    def busy_for(self, beats: int) -> int:
+        """Cycles that a burst keeps the channel busy, at least."""
+        return beats * self._memory.beat_period
+
+    def is_ahead(self, cycle: int, last: int) -> bool:
+        """Whether the beats of a burst asked for in a cycle would follow the beat in cycle ``last`` without a gap."""
+        free = last + self._memory.beat_period
+        return (not self._queue and self._writer.written <= cycle and self._free == free
+                and cycle + self._memory.latency <= free)
+
+    def request_run(self, cycle: int, beats: int, count: int, plan: _Plan) -> None:
+        """Ask for ``count`` bursts, the last one in a cycle, all of which come without a gap, and none the last."""
+        self.last_address = cycle
+        period = self._memory.beat_period
+        self._moved.add(self._free, 1, period=period, count=count * beats)
+        self._free += count * beats * period
+        plan.left -= count
+
     def settle(self) -> None:
         """The burst at the head has passed, in cycle ``settles_at``."""
         cycle = self.settles_at
@@ -245,13 +263,8 @@ class ReadBus:
             passing.last = first + (burst.beats - 1) * period
             passing.free = passing.last + period
             passing.moved.add(first, 1, period=period, count=burst.beats)
-            parts = writer.part + burst.beats
-            writer.word += parts // plan.word_beats
-            writer.part = parts % plan.word_beats
-            if plan.mask and parts >= plan.word_beats:
-                writer.since = writer.written = passing.last - writer.part * period + DONE_DELAY
-                writer.bank = self._bank(plan.ins, writer.word - 1)
-                writer.final = None
+            if plan.mask:
+                self._take(writer, plan, burst.beats, passing.last)
         self._passing = passing
         self.settles_at = passing.last
 
@@ -265,20 +278,21 @@ class ReadBus:
             free = max(taken + 1, offered + period)
             passing.moved.add(taken, 1)
             passing.last = taken
-            writer.part += 1
-            if writer.part == plan.word_beats:
-                writer.part = 0
-                if plan.mask:
-                    writer.bank = self._bank(plan.ins, writer.word)
-                    writer.since = taken + DONE_DELAY
-                    writer.final = None
-                    self._write(writer)
-                writer.word += 1
+            if plan.mask and self._take(writer, plan, 1, taken):
+                self._write(writer)
         passing.free = free
 
-    def _bank(self, ins: Load, word: int) -> int:
-        row, column = divmod(word, ins.words)
-        return (ins.address + row * ins.stride + column) // self._size
+    def _take(self, writer: _Writer, plan: _Plan, beats: int, last: int) -> bool:
+        """Put beats together to words, without a gap and the last one in a cycle; gives whether a word is complete."""
+        words, part = divmod(writer.part + beats, plan.word_beats)
+        writer.word += words
+        writer.part = part
+        if words:
+            row, column = divmod(writer.word - 1, plan.ins.words)
+            writer.bank = (plan.ins.address + row * plan.ins.stride + column) // self._size
+            writer.since = writer.written = last - part * self._memory.beat_period + DONE_DELAY
+            writer.final = None
+        return words > 0
 
 
 class Loading:
@@ -302,10 +316,11 @@ class Loading:
         self._accepted = -1
         self._plans: deque[_Plan] = deque()
         self._plan: _Plan | None = None
-        self._lengths: list[int] = []
-        self._at = 0
+        self._runs: deque[tuple[int, int]] = deque()
+        self._length = 0
+        self._count = 0
         self._earliest = 0
-        self._next: tuple[_Plan, list[int], int] | None = None
+        self._next: tuple[_Plan, deque[tuple[int, int]], int] | None = None
         self.address_at = NEVER
         """Cycle in which the next burst's address goes out if ``FETCH`` leaves the bus to it."""
         self.ready_at: int | None = 0
@@ -323,25 +338,29 @@ class Loading:
 
     def start(self, ins: Load, cycle: int) -> None:
         """Take an instruction; its bursts wait for :meth:`advance`."""
-        lengths = list(transfer_bursts(self._config, ins, self._bases[Segment(ins.segment)]))
+        runs = deque(transfer_runs(self._config, ins, self._bases[Segment(ins.segment)]))
         memory = Memory(ins.memory)
         mask = bank_masks(self._config, ins)[1] if memory is Memory.ACTIVATION else 0
-        plan = _Plan(ins, cycle, mask, len(lengths), self._word_beats[memory])
+        plan = _Plan(ins, cycle, mask, sum(count for _, count in runs), self._word_beats[memory])
         self._plans.append(plan)
         self.ready_at = None
         if self._plan is None:
-            self._begin(plan, lengths, cycle + ADDRESS_DELAY)
+            self._begin(plan, runs, cycle + ADDRESS_DELAY)
         else:
             # The last address of the instruction before is still on its way.
-            self._next = (plan, lengths, cycle + ADDRESS_DELAY)
+            self._next = (plan, runs, cycle + ADDRESS_DELAY)
 
     def finish(self) -> None:
         """The oldest instruction is done."""
         self._plans.popleft()
 
-    def _begin(self, plan: _Plan, lengths: list[int], earliest: int) -> None:
-        self._plan, self._lengths, self._at = plan, lengths, 0
+    def _begin(self, plan: _Plan, runs: deque[tuple[int, int]], earliest: int) -> None:
+        self._plan, self._runs = plan, runs
+        self._next_run()
         self._offer(earliest)
+
+    def _next_run(self) -> None:
+        self._length, self._count = self._runs.popleft()
 
     def _offer(self, earliest: int) -> None:
         """Find when the next burst is offered, if the end of the one whose place it takes is known."""
@@ -349,7 +368,7 @@ class Loading:
         self.address_at = NEVER
         if self._under_way < self._outstanding:
             self.address_at = max(earliest, self._accepted + 1, self._ends[self._under_way] + REUSE_DELAY)
-            if self._at == len(self._lengths) - 1:
+            if self._count == 1 and not self._runs:
                 self.ready_at = self.address_at
 
     def follow(self) -> None:
@@ -372,12 +391,16 @@ class Loading:
                 self.address_at = bus.last_address + 1
                 continue
             assert self._plan is not None
+            if self._count > 1 and not self._plan.mask and self._stride(until):
+                continue
             self._under_way += 1
+            self._count -= 1
             self._accepted = self.address_at
-            bus.request(self._accepted, self._lengths[self._at], self._plan)
-            self._at += 1
+            bus.request(self._accepted, self._length, self._plan)
             self._take_ends()
-            if self._at < len(self._lengths):
+            if not self._count and self._runs:
+                self._next_run()
+            if self._count:
                 self._offer(self._accepted + 1)
                 continue
             self._plan = None
@@ -385,3 +408,29 @@ class Loading:
             if self._next is not None:
                 self._begin(*self._next)
                 self._next = None
+
+    def _stride(self, until: int) -> bool:
+        """Ask for bursts of a run at once, if their beats come without a gap, up to a cycle and never for the last one.
+
+        Then each burst takes the place of one that ended ``outstanding`` bursts before, and its beats are ready when
+        those of the burst before it have passed. One burst later, everything is the same.
+        """
+        ends, address = self._ends, self.address_at
+        time = self._bus.busy_for(self._length)
+        if (
+            self._under_way
+            or ends[0] + REUSE_DELAY != address
+            or ends[-1] - ends[0] != (self._outstanding - 1) * time
+            or not self._bus.is_ahead(address, ends[-1])
+        ):
+            return False
+        count = min(self._count - 1, (until - address) // time)
+        if count <= 0:
+            return False
+        assert self._plan is not None
+        self._bus.request_run(address + (count - 1) * time, self._length, count, self._plan)
+        self._count -= count
+        self._accepted = address + (count - 1) * time
+        self._ends = deque((end + count * time for end in ends), self._outstanding)
+        self._offer(self._accepted + 1)
+        return True

@@ -20,10 +20,13 @@ class CycleRuns:
         """Add ``count`` runs of ``length`` cycles, ``period`` cycles apart, none before those of an earlier call."""
         if not length or not count:
             return
-        if count == 1 and self._runs:
-            begin, before, _, repeated = self._runs[-1]
-            if repeated == 1 and begin + before == first:
+        if self._runs:
+            begin, before, step, repeated = self._runs[-1]
+            if count == 1 and repeated == 1 and begin + before == first:
                 self._runs[-1] = (begin, before + length, 0, 1)
+                return
+            if period == step and length == before and begin + repeated * period == first:
+                self._runs[-1] = (begin, length, period, repeated + count)
                 return
         self._runs.append((first, length, period, count))
 
