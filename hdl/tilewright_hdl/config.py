@@ -165,7 +165,7 @@ class BusConfig:
     burst_beats : int
         Longest burst, in beats: a power of two, 4 to 256. A burst never crosses 4 KiB.
     outstanding : int
-        Read bursts that may be under way at once, 1 to 16.
+        Bursts that may be under way at once, reads of LOAD and writes of STORE each, 1 to 16.
     """
 
     data_bits: int
