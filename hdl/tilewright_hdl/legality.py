@@ -107,13 +107,14 @@ def _post(config: AcceleratorConfig) -> list[Rule]:
             lambda f: ((f.combine == Combine.NONE) | (f.combine == Combine.ADD))
             & ((f.window_height != 1) | (f.window_width != 1)),
         ),
-        Rule(
-            f"table_index must be below {post.tables} where use_table is 1",
-            lambda f: (f.use_table == 1) & (f.table_index >= post.tables),
-        ),
         Rule("low must not be above high", lambda f: f.low > f.high),
         Rule("low_out must not be above high_out", lambda f: f.low_out > f.high_out),
     ]
+    if post.tables:
+        found.append(Rule(f"table_index must be below {post.tables} where use_table is 1",
+                          lambda f: (f.use_table == 1) & (f.table_index >= post.tables)))
+    else:
+        found.append(Rule("use_table must be 0: post.tables is 0", lambda f: f.use_table == 1))
     if not post.add:
         found.append(Rule("combine must not be ADD: post.add is false", lambda f: f.combine == Combine.ADD))
     here = {RoundingCode[rounding.name] for rounding in post.roundings}

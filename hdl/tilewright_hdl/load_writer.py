@@ -93,7 +93,7 @@ class LoadWriter(wiring.Component):
             written.eq(full & Array(port.ready for port in ports)[full_word.memory]),
             free.eq(~full | written),
             word_ends.eq(count == Array(n - 1 for n in beats)[word.memory]),
-            illegal.eq(Array(word.address >= words for words, _ in sizes.values())[word.memory]),
+            illegal.eq(Array(word.address >= words if words else 1 for words, _ in sizes.values())[word.memory]),
             self.moved.eq(beat.valid & walker.o.valid & free & ~self.stop),
             beat.ready.eq(self.stop | (walker.o.valid & free)),
             walker.o.ready.eq(self.moved & word_ends),

@@ -60,15 +60,23 @@ def memory_text(
     for parameter in ("RD_TRANSPARENCY_MASK", "RD_WIDE_CONTINUATION", "WR_WIDE_CONTINUATION", "OFFSET"):
         if "1" in cell.parameters[parameter]:
             raise NotImplementedError(f"memory {cell.name} must have zero {parameter}")
-    memory, index = names.fresh(cell.name), names.fresh("i")
-    declarations = [f"reg {_range(width)}{memory} [0:{size - 1}];", f"integer {index};"]
+    memory = names.fresh(cell.name)
+    declarations = [f"reg {_range(width)}{memory} [0:{size - 1}];"]
     used_bits = max(1, (size - 1).bit_length())
 
     def address(pin: str, port: int) -> str:
         bits = cell.inputs[pin][port * address_bits : (port + 1) * address_bits]
         return f"{memory}[{names.expression(extend(bits, used_bits, False))}]"
 
-    body = _initial(cell, memory, index, size, width)
+    body = []
+    digits = cell.parameters["INIT"].replace("x", "0")
+    if "1" in digits:
+        words = [digits[max(0, end - width) : end] for end in range(len(digits), 0, -width)]
+        body += [f"initial {memory}[{i}] = {width}'h{int(word, 2):x};" for i, word in enumerate(words)]
+    else:
+        index = names.fresh("i")
+        declarations.append(f"integer {index};")
+        body.append(f"initial for ({index} = 0; {index} < {size}; {index} = {index} + 1) {memory}[{index}] = {width}'h0;")
     for port in range(cell.number("WR_PORTS")):
         clock = names.expression([cell.inputs["WR_CLK"][port]])
         enable = cell.inputs["WR_EN"][port * width : (port + 1) * width]
@@ -93,15 +101,6 @@ def memory_text(
         condition = "" if enable_text == "1'h1" else f"if ({enable_text}) "
         body += [f"always @(posedge {clock}) {condition}{register} <= {read};", f"assign {name} = {register};"]
     return declarations, body
-
-
-def _initial(cell: Cell, memory: str, index: str, size: int, width: int) -> list[str]:
-    digits = cell.parameters["INIT"].replace("x", "0")
-    body = [f"initial for ({index} = 0; {index} < {size}; {index} = {index} + 1) {memory}[{index}] = {width}'h0;"]
-    if "1" in digits:
-        words = [digits[max(0, end - width) : end] for end in range(len(digits), 0, -width)]
-        body = [f"initial {memory}[{i}] = {width}'h{int(word, 2):x};" for i, word in enumerate(words)]
-    return body
 
 
 def _flag(cell: Cell, parameter: str, port: int) -> bool:

@@ -9,7 +9,7 @@ from .netlist import Bit, Netlist
 
 __all__ = ["Names", "extend", "runs"]
 
-# Of SystemVerilog (IEEE 1800-2017), which most tools assume today.
+# Of SystemVerilog (IEEE 1800-2017), which most tools assume today, and of C++, into which Verilator translates.
 _KEYWORDS = frozenset((
     "accept_on alias always always_comb always_ff always_latch and assert assign assume automatic before "
     "begin bind bins binsof bit break buf bufif0 bufif1 byte case casex casez cell chandle checker class "
@@ -31,6 +31,10 @@ _KEYWORDS = frozenset((
     "timeprecision timeunit tran tranif0 tranif1 tri tri0 tri1 triand trior trireg type typedef union "
     "unique unique0 unsigned until until_with untyped use uwire var vectored virtual void wait wait_order "
     "wand weak weak0 weak1 while wildcard wire with within wor xnor xor "
+    "alignas alignof asm auto bool catch char char16_t char32_t const_cast constexpr decltype delete double "
+    "dynamic_cast explicit false float friend goto inline long mutable namespace noexcept nullptr operator "
+    "private public register reinterpret_cast short sizeof static_assert static_cast switch template "
+    "thread_local throw true try typeid typename using volatile wchar_t"
 ).split())
 
 
@@ -64,7 +68,7 @@ class Names:
 
     def fresh(self, wish: str) -> str:
         """A name that is legal and not taken, like ``wish``."""
-        base = re.sub(r"\W+", "_", wish).strip("_") or "n"
+        base = re.sub(r"\W+", "_", wish) or "n"
         if base[0].isdigit():
             base = f"n{base}"
         name, count = base, 0

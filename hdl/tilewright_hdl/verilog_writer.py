@@ -56,7 +56,8 @@ class _Module:
         for port in self._netlist.ports:
             if not port.bits:
                 continue
-            assert self._names.fresh(port.name) == port.name, f"port {port.name!r} must have a legal name"
+            if self._names.fresh(port.name) != port.name:
+                raise ValueError(f"Port must have a name that is legal in Verilog, not {port.name!r}")
             texts.append(f"{'input' if port.is_input else 'output'} wire {_range(len(port.bits))}{port.name}")
             if port.is_input:
                 self._names.place(port.name, port.bits)

@@ -38,7 +38,7 @@ POST = Post(source=Source.ACCUMULATOR, source_address=0, source_height=4, source
     (NANO, replace(POST, use_table=1, table_index=0), []),
     (NANO, replace(POST, use_table=1, table_index=1), ["table_index must be below 1 where use_table is 1"]),
     (NANO, replace(POST, use_table=0, table_index=1), []),
-    (BARE, replace(POST, rounding=1, use_table=1), ["table_index must be below 0 where use_table is 1"]),
+    (BARE, replace(POST, rounding=1, use_table=1), ["use_table must be 0: post.tables is 0"]),
     (BARE, replace(POST, rounding=1, combine=Combine.ADD), ["combine must not be ADD: post.add is false"]),
     (BARE, POST, ["rounding must not be SINGLE: it is not in post.roundings"]),
     (BARE, replace(POST, rounding=1, multiplier_a=(1 << 18) - 1), []),
