@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Golden reference, instruction-set simulator and generated hardware side by side."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright_driver.device import ALIGNMENT, Device
+from tilewright_driver.open_device import open_device
+from tilewright_driver.profile import Profile
+from tilewright_hdl.activation_layout import packed_bytes, unpack
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.program import Program, RunStep
+from tilewright_mapper.graph import Graph
+from tilewright_mapper.reference_run import reference_run
+from tilewright_sim.machine import ProfileRecord
+
+__all__ = ["Agreement", "Devices", "agree"]
+
+Array = npt.NDArray[Any]
+
+
+class Devices:
+    """Devices that stay open, so that each program finds a machine as the one before it left it."""
+
+    def __init__(self) -> None:
+        self._devices: dict[Hashable, Device] = {}
+
+    def get(self, name: str, config: AcceleratorConfig, **options: int) -> Device:
+        """Device of a configuration; ``options`` as in ``tw.open``."""
+        key = name, config.digest, tuple(sorted(options.items()))
+        if key not in self._devices:
+            self._devices[key] = open_device(name, config=config, **options)
+        return self._devices[key]
+
+    def close(self) -> None:
+        for device in self._devices.values():
+            device.close()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What a program gave on all of them.
+
+    Members
+    -------
+    outputs : tuple of array
+        Batch first.
+    iss, rtl : Profile
+    """
+
+    outputs: tuple[Array, ...]
+    iss: Profile
+    rtl: Profile
+
+
+def agree(
+    devices: Devices, graph: Graph, program: Program, *images: Array, rtl_images: int | None = None, **options: int
+) -> Agreement:
+    """Run a program on ``iss`` and ``rtl``, and compare all that is to be seen.
+
+    Every output, and of the last image every tensor that the accelerator leaves in main memory, must equal the
+    reference in every bit. Cycles must be those that the program predicts (if ``options`` does not change the memory),
+    and the same on both devices, to the single instruction.
+
+    Parameters
+    ----------
+    graph : Graph
+        What the program was compiled from, canonical.
+    *images : array
+        One for each input of the network, batch first: all float32 or all int8.
+    rtl_images : int or None
+        Images that run on ``rtl`` (the first ones); ``None`` for all.
+    **options
+        Of the simulated memory.
+    """
+    expected = reference_run(graph, images, rounding=program.rounding, bits=program.config.post.multiplier_bits)
+    if images[0].dtype == np.int8:
+        expected |= dict(zip(program.inputs, images, strict=True))
+    names = program.outputs if images[0].dtype == np.int8 else graph.outputs
+    results, profiles = [], []
+    for kind, count in (("iss", len(images[0])), ("rtl", rtl_images or len(images[0]))):
+        device = devices.get(kind, program.config, **options)
+        found = device.run(program, *(x[:count] for x in images))
+        results.append(found if isinstance(found, tuple) else (found,))
+        profiles.append(device.profile())
+        for name, values in zip(names, results[-1], strict=True):
+            np.testing.assert_array_equal(values, expected[name][:count], err_msg=f"{kind}: output {name}")
+        for name, values in _left_in_memory(device, program).items():
+            np.testing.assert_array_equal(values, expected[name][count - 1], err_msg=f"{kind}: tensor {name}")
+    _check_times(program, *profiles, predicted=not options)
+    return Agreement(results[0], *profiles)
+
+
+def _left_in_memory(device: Device, program: Program) -> dict[str, Array]:
+    """Tensors that the accelerator wrote to main memory for others to read."""
+    arena = -(-len(program.constants) // ALIGNMENT) * ALIGNMENT
+    tensors = {}
+    for step in program.steps:
+        for name in step.outputs if isinstance(step, RunStep) else ():
+            info = program.tensors[name]
+            assert info.arena_offset is not None
+            data = device.machine.read(arena + info.arena_offset, packed_bytes(program.config, info.shape))
+            tensors[name] = unpack(program.config, data, info.shape)
+    return tensors
+
+
+def _check_times(program: Program, iss: Profile, rtl: Profile, *, predicted: bool) -> None:
+    assert iss.records_lost == rtl.records_lost == 0
+    for a, b in zip(iss.steps, rtl.steps, strict=True):
+        assert sorted(a.records, key=_index) == sorted(b.records, key=_index)
+    assert iss.cycles * rtl.images == rtl.cycles * iss.images
+    if predicted:
+        for layer in rtl.layers:
+            assert layer.cycles == layer.predicted_cycles, layer
+    if iss.images == rtl.images:
+        assert iss.counters == rtl.counters
+
+
+def _index(record: ProfileRecord) -> int:
+    return record.index

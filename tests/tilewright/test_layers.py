@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Single layers and short chains of every shape: PyTorch's integers, the simulator and the hardware agree.
+
+They agree in every bit of every output that is kept, and in every cycle of every instruction.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tests.mapper.bench import Net, config
+from tests.tilewright.agreement import Devices, agree
+from tilewright_hdl.config import PRESETS, AcceleratorConfig
+from tilewright_hdl.errors import ModelError
+from tilewright_hdl.isa import Load, Memory
+from tilewright_hdl.numerics import Rounding
+from tilewright_hdl.program import RunStep
+from tilewright_mapper.graph import Graph, Linear, image_shape, spatial_shape
+from tilewright_mapper.passes import canonicalize
+from tilewright_mapper.pipeline import compile_graph
+
+NANO4 = PRESETS["nano4"]
+# Rows, columns and lanes all differ, a word does not fill its beats, and next to nothing fits on chip.
+TINY = config(6, 4, 2, bus=32, activation_words=256, weight_words=64, entries=16, groups=16)
+WIDE = config(8, 4, 4, bus=128, activation_words=512, weight_words=128, entries=32, groups=8, banks=2)
+NARROW = config(4, 8, 4, activation_words=512, entries=32, multiplier_bits=17)
+NARROW = replace(NARROW, post=replace(NARROW.post, roundings=(Rounding.SINGLE,)))
+CONFIGS = {"nano4": NANO4, "tiny": TINY, "wide": WIDE, "narrow": NARROW}
+
+Case = Callable[[Net], list[str]]
+"""Builds layers on the input of a network, and names the outputs."""
+
+every_config = pytest.mark.parametrize("cfg", CONFIGS.values(), ids=CONFIGS)
+
+
+@pytest.fixture(scope="module")
+def devices() -> Iterator[Devices]:
+    opened = Devices()
+    yield opened
+    opened.close()
+
+
+def check(devices: Devices, net: Net, graph: Graph, cfg: AcceleratorConfig, rounding: Rounding) -> None:
+    """Compile and compare, on two random images and one of nothing but extremes."""
+    graph = canonicalize(graph)
+    program = compile_graph(graph, cfg, rounding=rounding)
+    extremes = np.where(net.image() < 0, -128, 127).astype(np.int8)
+    agree(devices, graph, program, np.stack([net.image(), extremes, net.image()]))
+
+
+# --- Random layers.
+
+
+LAYERS = ("conv", "conv", "grouped", "depthwise", "linear", "add", "max", "average", "global", "table", "requantize")
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> tuple[int, ...]:
+    """Of an image: a pixel, a small one, one with many pixels, a line; or a vector, or tokens."""
+    return draw(st.one_of(
+        st.tuples(st.integers(1, 24), st.just(1), st.just(1)),
+        st.tuples(st.integers(1, 24), st.integers(1, 7), st.integers(1, 7)),
+        st.tuples(st.integers(1, 6), st.integers(8, 16), st.integers(8, 20)),
+        st.tuples(st.integers(1, 5), st.integers(1, 2), st.integers(20, 45)),
+        st.tuples(st.integers(1, 40)),
+        st.tuples(st.integers(1, 12), st.integers(1, 20)),
+    ))
+
+
+@st.composite
+def windows(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Kernel, stride, padding and dilation, with no regard to the image but that one window fits into its padding."""
+    _, height, width = image_shape(shape)
+    axes = {1: (1, 1), 2: (1, 5), 3: (5, 5)}[len(shape)]
+    kernel = tuple(draw(st.integers(1, n)) for n in axes)
+    stride = tuple(draw(st.integers(1, n)) for n in axes)
+    dilation = tuple(draw(st.integers(1, 3)) if k > 1 else 1 for k in kernel)
+    padding = tuple(draw(st.integers(0, kernel[i % 2] - 1)) for i in range(4))
+    window = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    assume(min(spatial_shape((height, width), *window.values())) >= 1)  # type: ignore[arg-type]
+    return window
+
+
+@st.composite
+def layers(draw: st.DrawFn, longest: int) -> tuple[Net, Graph]:
+    """Up to ``longest`` layers, each fed by one of the two before it; the last is kept, and perhaps another."""
+    net = Net(draw(shapes()), draw(st.integers(0, 1000)))
+    live = ["input"]
+    for _ in range(draw(st.integers(1, longest))):
+        x = draw(st.sampled_from(live[-2:]))
+        live.append(_layer(draw, net, x, live))
+    kept = dict.fromkeys([live[-1], *draw(st.lists(st.sampled_from(live[1:]), max_size=1))])
+    return net, net.graph(*kept)
+
+
+def _layer(draw: st.DrawFn, net: Net, x: str, live: list[str]) -> str:
+    shape = net.shape(x)
+    channels, height, width = image_shape(shape)
+    match kind := draw(st.sampled_from(LAYERS)):
+        case "add":
+            same = [t for t in live if net.shape(t) == shape]
+            return net.add(draw(st.sampled_from(same)), x, low=draw(st.sampled_from((-128, -20))))
+        case "table":
+            return net.table(x)
+        case "requantize":
+            return net.requantize(x)
+        case "linear":
+            assume(len(shape) < 3)
+            return _linear(net, x, draw(st.integers(1, 24)))
+        case "global":
+            assume(len(shape) == 3)
+            pool = net.avg_pool(x, (height, width), (1, 1))
+            return net.reshape(pool, (channels,)) if draw(st.booleans()) else pool
+    window = draw(windows(shape))
+    kernel = window.pop("kernel")
+    if kind == "max":
+        return net.max_pool(x, kernel, **window)  # type: ignore[arg-type]
+    if kind == "average":
+        assume(window.pop("dilation") == (1, 1))
+        return net.avg_pool(x, kernel, **window)  # type: ignore[arg-type]
+    groups = {
+        "conv": 1,
+        "depthwise": channels,
+        "grouped": draw(st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0])),
+    }[kind]
+    outputs = draw(st.integers(1, 24)) if groups == 1 else groups * draw(st.integers(1, 2))
+    return net.conv(x, outputs, kernel, groups=groups, low=draw(st.sampled_from((-128, -20))), **window)  # type: ignore[arg-type]
+
+
+def _linear(net: Net, x: str, outputs: int) -> str:
+    """A linear layer as the importer makes it, from the numbers of the convolution that it becomes."""
+    y = net.conv(x, outputs)
+    conv = net.nodes.pop()
+    net.nodes.append(Linear(
+        name=conv.name, inputs=conv.inputs, outputs=conv.outputs, weight=conv.weight[:, :, 0, 0],  # type: ignore[attr-defined]
+        bias=conv.bias, weight_scale=conv.weight_scale,  # type: ignore[attr-defined]
+    ))
+    return y
+
+
+def _check_or_refuse(
+    devices: Devices, case: tuple[Net, Graph], cfg: AcceleratorConfig, rounding: Rounding
+) -> None:
+    assume(rounding in cfg.post.roundings)
+    try:
+        check(devices, *case, cfg, rounding)
+    except ModelError as error:
+        # One pixel of a wide kernel reads more than the smallest memories hold.
+        assert "does not fit" in str(error)
+        assert cfg is not NANO4
+
+
+@every_config
+@settings(max_examples=60)
+@given(layers(1), st.sampled_from(Rounding))
+def test_random_layers(cfg: AcceleratorConfig, devices: Devices, case: tuple[Net, Graph], rounding: Rounding) -> None:
+    _check_or_refuse(devices, case, cfg, rounding)
+
+
+@every_config
+@settings(max_examples=30)
+@given(layers(4), st.sampled_from(Rounding))
+def test_random_chains(cfg: AcceleratorConfig, devices: Devices, case: tuple[Net, Graph], rounding: Rounding) -> None:
+    _check_or_refuse(devices, case, cfg, rounding)
+
+
+# --- One case for each oddity.
+
+
+def _kernel_beyond_the_image(net: Net) -> list[str]:
+    return [net.conv("input", 3, (5, 5), padding=(2, 2, 2, 2)), net.max_pool("input", (4, 5), (1, 2), (2, 3, 1, 2))]
+
+
+def _nothing_but_padding_around_one_pixel(net: Net) -> list[str]:
+    return [net.conv("input", 7, (3, 3), padding=(1, 1, 1, 1)), net.avg_pool("input", (3, 3), (1, 1), (1, 1, 1, 1))]
+
+
+def _stride_past_the_edge(net: Net) -> list[str]:
+    return [net.conv("input", 5, (1, 2), stride=(9, 9)), net.max_pool("input", (2, 2), (4, 8), (0, 1, 0, 0))]
+
+
+def _stride_that_skips_pixels(net: Net) -> list[str]:
+    return [net.conv("input", 5, stride=(3, 2)), net.avg_pool("input", (1, 1), (2, 3))]
+
+
+def _dilation(net: Net) -> list[str]:
+    return [net.conv("input", 9, (3, 2), dilation=(2, 5), padding=(2, 0, 2, 5))]
+
+
+def _depthwise(net: Net) -> list[str]:
+    return [net.conv("input", 11, (3, 3), padding=(1, 1, 1, 1), stride=(2, 2), groups=11)]
+
+
+def _depthwise_with_a_multiplier(net: Net) -> list[str]:
+    return [net.conv("input", 15, (3, 2), groups=5)]
+
+
+def _groups(net: Net) -> list[str]:
+    return [net.conv("input", 9, (2, 2), groups=3)]
+
+
+def _more_channels_than_the_array(net: Net) -> list[str]:
+    return [net.conv("input", 19, (2, 2))]
+
+
+def _residual_in_the_convolution(net: Net) -> list[str]:
+    x = net.conv("input", 9, (3, 3), padding=(1, 1, 1, 1), low=0)
+    return [net.add(net.conv(x, 9, (3, 3), padding=(1, 1, 1, 1)), x, low=-10)]
+
+
+def _residual_of_itself(net: Net) -> list[str]:
+    return [net.add("input", "input")]
+
+
+def _pool_in_the_convolution(net: Net) -> list[str]:
+    x = net.conv("input", 9, (3, 3), padding=(1, 1, 1, 1))
+    return [net.max_pool(x, (3, 3), (2, 2), (1, 1, 1, 1)), x]
+
+
+def _table_then_pool(net: Net) -> list[str]:
+    return [net.avg_pool(net.table(net.conv("input", 6)), (2, 2), (2, 2))]
+
+
+def _whole_image_pools(net: Net) -> list[str]:
+    _, height, width = net.shape("input")
+    return [net.avg_pool("input", (height, width), (1, 1)), net.max_pool("input", (height, width), (1, 1))]
+
+
+def _a_row_longer_than_the_accumulators(net: Net) -> list[str]:
+    return [net.conv("input", 4, (1, 3), padding=(0, 1, 0, 1))]
+
+
+def _tokens(net: Net) -> list[str]:
+    return [net.table(_linear(net, "input", 21))]
+
+
+def _vector(net: Net) -> list[str]:
+    return [_linear(net, _linear(net, "input", 9), 13)]
+
+
+CASES = (
+    (_kernel_beyond_the_image, (2, 3, 2)),
+    (_nothing_but_padding_around_one_pixel, (5, 1, 1)),
+    (_stride_past_the_edge, (3, 7, 6)),
+    (_stride_that_skips_pixels, (3, 8, 9)),
+    (_dilation, (5, 6, 7)),
+    (_depthwise, (11, 7, 8)),
+    (_depthwise_with_a_multiplier, (5, 5, 4)),
+    (_groups, (6, 4, 4)),
+    (_more_channels_than_the_array, (23, 3, 3)),
+    (_residual_in_the_convolution, (3, 9, 8)),
+    (_residual_of_itself, (7, 3, 3)),
+    (_pool_in_the_convolution, (3, 9, 8)),
+    (_table_then_pool, (3, 8, 8)),
+    (_whole_image_pools, (5, 7, 9)),
+    (_a_row_longer_than_the_accumulators, (3, 2, 300)),
+    (_tokens, (9, 5)),
+    (_vector, (30,)),
+)
+
+
+@every_config
+@pytest.mark.parametrize(("build", "shape"), CASES, ids=[build.__name__.strip("_") for build, _ in CASES])
+def test_odd_layers(cfg: AcceleratorConfig, devices: Devices, build: Case, shape: tuple[int, ...]) -> None:
+    net = Net(shape)
+    graph = net.graph(*build(net))
+    for rounding in cfg.post.roundings:
+        check(devices, net, graph, cfg, rounding)
+
+
+def test_tensors_larger_than_the_chip_stream(devices: Devices) -> None:
+    """Neither the input nor the weights fit as a whole: bands and tiles come, go, and come again."""
+    net = Net((12, 12, 12))
+    graph = canonicalize(net.graph(net.conv("input", 10, (3, 3))))
+    program = compile_graph(graph, TINY)
+    (step,) = program.steps
+    assert isinstance(step, RunStep)
+    loaded = {Memory.ACTIVATION: 0, Memory.WEIGHT: 0}
+    for instruction in step.instructions:
+        if isinstance(instruction, Load) and instruction.memory in loaded:
+            loaded[Memory(instruction.memory)] += instruction.words * instruction.rows
+    image, weights = 2 * 12 * 12, 3 * 2 * 9 * 6
+    assert loaded[Memory.ACTIVATION] > image > TINY.activation_words
+    assert loaded[Memory.WEIGHT] > weights > TINY.weight_words
+    agree(devices, graph, program, np.stack([net.image(), net.image()]))
