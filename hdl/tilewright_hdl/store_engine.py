@@ -114,6 +114,13 @@ class StoreEngine(wiring.Component):
         with m.If(stop):
             m.d.sync += stopped.eq(1)
 
+        self._drive_bus(m, front, sender, responses)
+        return m
+
+    def _drive_bus(
+        self, m: Module, front: TransferFront, sender: StoreSender, responses: StoreResponses
+    ) -> None:
+        axi = self.axi
         m.d.comb += [
             axi.awsize.eq(exact_log2(self.config.bus.data_bytes)),
             axi.awburst.eq(BURST_INCR),
@@ -131,4 +138,3 @@ class StoreEngine(wiring.Component):
             responses.response.valid.eq(axi.bvalid),
             axi.bready.eq(responses.response.ready),
         ]
-        return m

@@ -222,9 +222,12 @@ def _longest(config: AcceleratorConfig, code: bytes) -> int:
 
 
 def _check_writable(path: Path) -> None:
+    new = not path.exists()
     try:
-        with path.open("wb"):
+        with path.open("ab"):
             pass
+        if new:
+            path.unlink()
     except OSError as error:
         raise SimulationError(f"The waveform {path} must be a file that can be written: {error.strerror}") from error
 
