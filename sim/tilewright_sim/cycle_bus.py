@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times of the read channel, which ``FETCH`` and ``LOAD`` share, and of the ``LOAD`` engine.
+"""Times of the read channel, which ``FETCH`` and ``LOAD`` share.
 
 The rules and delays are those of :mod:`tilewright_hdl.bus_timing`, for engines that are not alone: a burst's beats
 come after those of all bursts asked for before it, whoever asked. When the last beat of a word for the activation
@@ -12,14 +12,14 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
 
-from tilewright_hdl.bus_timing import ADDRESS_DELAY, DONE_DELAY, REUSE_DELAY, memory_sizes, transfer_runs
+from tilewright_hdl.bus_timing import DONE_DELAY
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import Load, Memory, Segment
+from tilewright_hdl.isa import Load
 
-from .cycle_ports import PortUses, bank_masks, first_free
+from .cycle_ports import PortUses, first_free
 from .cycle_runs import NEVER, CycleRuns
 
-__all__ = ["Loading", "MemoryTiming", "ReadBus"]
+__all__ = ["LoadPlan", "MemoryTiming", "ReadBus"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class MemoryTiming:
 
 
 @dataclass
-class _Plan:
+class LoadPlan:
     """A ``LOAD`` under way.
 
     Members
@@ -78,7 +78,7 @@ class _Writer:
         Bank and cycle of the last write to the activation scratchpad; no beat is taken before it.
     since : int
         Cycle from which that write was wanted.
-    final : _Plan, or None
+    final : LoadPlan, or None
         The instruction that ended with that write.
     """
 
@@ -87,7 +87,7 @@ class _Writer:
     bank: int = 0
     written: int = -1
     since: int = -1
-    final: _Plan | None = None
+    final: LoadPlan | None = None
 
 
 @dataclass
@@ -98,13 +98,13 @@ class _Burst:
     -------
     earliest : int
         Cycle in which its first beat may be offered.
-    plan : _Plan, or None
+    plan : LoadPlan, or None
         Whose; None is ``FETCH``.
     """
 
     earliest: int
     beats: int
-    plan: _Plan | None
+    plan: LoadPlan | None
     arrive: Callable[[int, int, int], None] | None = None
 
 
@@ -145,19 +145,19 @@ class ReadBus:
         self.ended: deque[int] = deque()
         """Last beats of the bursts of ``LOAD`` that have passed; the reader removes them."""
 
-    def request(self, cycle: int, beats: int, to: "_Plan | Callable[[int, int, int], None]") -> None:
+    def request(self, cycle: int, beats: int, to: "LoadPlan | Callable[[int, int, int], None]") -> None:
         """Ask for a burst; ``to`` is who gets the beats: a ``LOAD``, or what takes first cycle, beats and period."""
         self.last_address = cycle
         earliest = cycle + self._memory.latency
-        if isinstance(to, _Plan) and not (to.mask or self._queue) and self._writer.written <= cycle:
+        if isinstance(to, LoadPlan) and not (to.mask or self._queue) and self._writer.written <= cycle:
             self._certain(to, max(earliest, self._free), beats)
             return
-        burst = _Burst(earliest, beats, to) if isinstance(to, _Plan) else _Burst(earliest, beats, None, to)
+        burst = _Burst(earliest, beats, to) if isinstance(to, LoadPlan) else _Burst(earliest, beats, None, to)
         self._queue.append(burst)
         if self._passing is None:
             self._pass(cycle)
 
-    def _certain(self, plan: _Plan, first: int, beats: int) -> None:
+    def _certain(self, plan: LoadPlan, first: int, beats: int) -> None:
         """Let a burst pass that nobody can come in the way of."""
         period = self._memory.beat_period
         last = first + (beats - 1) * period
@@ -178,7 +178,7 @@ class ReadBus:
         return (not self._queue and self._writer.written <= cycle and self._free == free
                 and cycle + self._memory.latency <= free)
 
-    def request_run(self, cycle: int, beats: int, count: int, plan: _Plan) -> None:
+    def request_run(self, cycle: int, beats: int, count: int, plan: LoadPlan) -> None:
         """Ask for ``count`` bursts, the last one in a cycle, all of which come without a gap, and none the last."""
         self.last_address = cycle
         period = self._memory.beat_period
@@ -282,7 +282,7 @@ class ReadBus:
                 self._write(writer)
         passing.free = free
 
-    def _take(self, writer: _Writer, plan: _Plan, beats: int, last: int) -> bool:
+    def _take(self, writer: _Writer, plan: LoadPlan, beats: int, last: int) -> bool:
         """Put beats together to words, without a gap and the last one in a cycle; gives whether a word is complete."""
         words, part = divmod(writer.part + beats, plan.word_beats)
         writer.word += words
@@ -293,144 +293,3 @@ class ReadBus:
             writer.since = writer.written = last - part * self._memory.beat_period + DONE_DELAY
             writer.final = None
         return words > 0
-
-
-class Loading:
-    """The ``LOAD`` engine: which bursts it asks for, and when.
-
-    Parameters
-    ----------
-    config : AcceleratorConfig
-    bus : ReadBus
-    bases : dict of Segment to int
-    """
-
-    def __init__(self, config: AcceleratorConfig, bus: ReadBus, bases: dict[Segment, int]):
-        self._config = config
-        self._bus = bus
-        self._bases = bases
-        self._word_beats = {memory: config.beats(size) for memory, (_, size) in memory_sizes(config).items()}
-        self._outstanding = config.bus.outstanding
-        self._ends: deque[int] = deque([-NEVER] * self._outstanding, self._outstanding)
-        self._under_way = 0
-        self._accepted = -1
-        self._plans: deque[_Plan] = deque()
-        self._plan: _Plan | None = None
-        self._runs: deque[tuple[int, int]] = deque()
-        self._length = 0
-        self._count = 0
-        self._earliest = 0
-        self._next: tuple[_Plan, deque[tuple[int, int]], int] | None = None
-        self.address_at = NEVER
-        """Cycle in which the next burst's address goes out if ``FETCH`` leaves the bus to it."""
-        self.ready_at: int | None = 0
-        """Cycle from which the next instruction can be taken, if that is known."""
-
-    @property
-    def done(self) -> list[int]:
-        """Cycles of ``done`` of the instructions under way, as far as they are known now."""
-        return [plan.done for plan in self._plans if plan.done != NEVER]
-
-    @property
-    def oldest_start(self) -> int | None:
-        """Start of the oldest instruction under way."""
-        return self._plans[0].start if self._plans else None
-
-    def start(self, ins: Load, cycle: int) -> None:
-        """Take an instruction; its bursts wait for :meth:`advance`."""
-        runs = deque(transfer_runs(self._config, ins, self._bases[Segment(ins.segment)]))
-        memory = Memory(ins.memory)
-        mask = bank_masks(self._config, ins)[1] if memory is Memory.ACTIVATION else 0
-        plan = _Plan(ins, cycle, mask, sum(count for _, count in runs), self._word_beats[memory])
-        self._plans.append(plan)
-        self.ready_at = None
-        if self._plan is None:
-            self._begin(plan, runs, cycle + ADDRESS_DELAY)
-        else:
-            # The last address of the instruction before is still on its way.
-            self._next = (plan, runs, cycle + ADDRESS_DELAY)
-
-    def finish(self) -> None:
-        """The oldest instruction is done."""
-        self._plans.popleft()
-
-    def _begin(self, plan: _Plan, runs: deque[tuple[int, int]], earliest: int) -> None:
-        self._plan, self._runs = plan, runs
-        self._next_run()
-        self._offer(earliest)
-
-    def _next_run(self) -> None:
-        self._length, self._count = self._runs.popleft()
-
-    def _offer(self, earliest: int) -> None:
-        """Find when the next burst is offered, if the end of the one whose place it takes is known."""
-        self._earliest = earliest
-        self.address_at = NEVER
-        if self._under_way < self._outstanding:
-            self.address_at = max(earliest, self._accepted + 1, self._ends[self._under_way] + REUSE_DELAY)
-            if self._count == 1 and not self._runs:
-                self.ready_at = self.address_at
-
-    def follow(self) -> None:
-        """Take notice of bursts that have passed."""
-        self._take_ends()
-        if self.address_at == NEVER and self._plan is not None:
-            self._offer(self._earliest)
-
-    def _take_ends(self) -> None:
-        ended = self._bus.ended
-        while ended:
-            self._ends.append(ended.popleft())
-            self._under_way -= 1
-
-    def advance(self, until: int) -> None:
-        """Ask for bursts up to a cycle."""
-        bus = self._bus
-        while self.address_at <= until and bus.settles_at > self.address_at:
-            if self.address_at <= bus.last_address:
-                self.address_at = bus.last_address + 1
-                continue
-            assert self._plan is not None
-            if self._count > 1 and not self._plan.mask and self._stride(until):
-                continue
-            self._under_way += 1
-            self._count -= 1
-            self._accepted = self.address_at
-            bus.request(self._accepted, self._length, self._plan)
-            self._take_ends()
-            if not self._count and self._runs:
-                self._next_run()
-            if self._count:
-                self._offer(self._accepted + 1)
-                continue
-            self._plan = None
-            self.address_at = NEVER
-            if self._next is not None:
-                self._begin(*self._next)
-                self._next = None
-
-    def _stride(self, until: int) -> bool:
-        """Ask for bursts of a run at once, if their beats come without a gap, up to a cycle and never for the last one.
-
-        Then each burst takes the place of one that ended ``outstanding`` bursts before, and its beats are ready when
-        those of the burst before it have passed. One burst later, everything is the same.
-        """
-        ends, address = self._ends, self.address_at
-        time = self._bus.busy_for(self._length)
-        if (
-            self._under_way
-            or ends[0] + REUSE_DELAY != address
-            or ends[-1] - ends[0] != (self._outstanding - 1) * time
-            or not self._bus.is_ahead(address, ends[-1])
-        ):
-            return False
-        count = min(self._count - 1, (until - address) // time)
-        if count <= 0:
-            return False
-        assert self._plan is not None
-        self._bus.request_run(address + (count - 1) * time, self._length, count, self._plan)
-        self._count -= count
-        self._accepted = address + (count - 1) * time
-        self._ends = deque((end + count * time for end in ends), self._outstanding)
-        self._offer(self._accepted + 1)
-        return True

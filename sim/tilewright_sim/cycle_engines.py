@@ -7,7 +7,8 @@ from tilewright_hdl.isa import Engine, Exec, Instruction, Load, Post, Segment, S
 from tilewright_hdl.timing import post_cycles
 
 from .cycle_array import Computing
-from .cycle_bus import Loading, MemoryTiming, ReadBus
+from .cycle_bus import MemoryTiming, ReadBus
+from .cycle_load import Loading
 from .cycle_ports import PortUses, bank_masks, post_reads, post_writes
 from .cycle_store import Storing
 

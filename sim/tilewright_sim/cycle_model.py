@@ -23,7 +23,7 @@ from tilewright_hdl.timing import DEADLOCK_CYCLES, IN_FLIGHT
 from .cycle_bus import MemoryTiming
 from .cycle_engines import Engines
 from .cycle_fetch import Fetching
-from .cycle_runs import NEVER
+from .cycle_runs import NEVER, Level
 from .machine import ProfileRecord
 
 __all__ = ["Deadlock", "MemoryTiming", "Timing", "estimate", "simulate"]
@@ -126,39 +126,10 @@ class _EngineState:
         self.stuck = False
         """The oldest cannot retire because a semaphore is full."""
         self.wait = 0
-        self.busy = _Level()
+        self.busy = Level()
         """An instruction has not retired."""
-        self.working = _Level()
+        self.working = Level()
         """The engine has not finished an instruction."""
-
-
-class _Level:
-    """A level that rises in the cycle after an event and falls in the cycle after another; its high cycles, counted."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._risen = 0
-        self._fallen = -1
-        self._high = 0
-
-    def up(self, cycle: int) -> None:
-        """One more reason to be high."""
-        if not self._high:
-            self._risen = cycle
-        self._high += 1
-
-    def down(self, cycle: int) -> None:
-        """One reason less."""
-        self._high -= 1
-        if not self._high:
-            self._count += cycle - self._risen
-            self._fallen = cycle
-
-    def before(self, cycle: int) -> int:
-        """High cycles before ``cycle``, which is not before the last event."""
-        if self._high:
-            return self._count + max(0, cycle - 1 - self._risen)
-        return self._count - (self._fallen == cycle)
 
 
 class _Run:

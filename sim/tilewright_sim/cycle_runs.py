@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets of cycles, as runs that repeat."""
+"""Sets of cycles, as runs that repeat, and levels."""
 
 from collections import deque
 
-__all__ = ["NEVER", "CycleRuns"]
+__all__ = ["NEVER", "CycleRuns", "Level"]
 
 NEVER = 1 << 62
 """Later than any cycle."""
@@ -51,3 +51,32 @@ class CycleRuns:
             whole = min(count - 1, (cycle - first) // period) if count > 1 else 0
             total += whole * length + min(length, cycle - first - whole * period)
         return total
+
+
+class Level:
+    """A level that rises in the cycle after an event and falls in the cycle after another; its high cycles, counted."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._risen = 0
+        self._fallen = -1
+        self._high = 0
+
+    def up(self, cycle: int) -> None:
+        """One more reason to be high."""
+        if not self._high:
+            self._risen = cycle
+        self._high += 1
+
+    def down(self, cycle: int) -> None:
+        """One reason less."""
+        self._high -= 1
+        if not self._high:
+            self._count += cycle - self._risen
+            self._fallen = cycle
+
+    def before(self, cycle: int) -> int:
+        """High cycles before ``cycle``, which is not before the last event."""
+        if self._high:
+            return self._count + max(0, cycle - 1 - self._risen)
+        return self._count - (self._fallen == cycle)

@@ -90,6 +90,8 @@ def _transfer(
     reach = (rows - 1) * stride + words
     address = _region(rng, config, bank, reach) if memory == Memory.ACTIVATION else rng.randrange(total - reach + 1)
     beat = config.bus.data_bytes
+    if rows * words * (config.beats(word_bytes) + 16) * beat > min(CONSTANT_BYTES, ARENA_BYTES):
+        return _transfer(rng, config, memory, bank, size)
     row_bytes = words * config.beats(word_bytes) * beat
     dram_stride = row_bytes + beat * rng.choice([0, 3, 16])
     dram_reach = (rows - 1) * dram_stride + row_bytes

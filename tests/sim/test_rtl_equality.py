@@ -3,14 +3,16 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from tests.sim.random_programs import ARENA_BYTES, CONSTANT_BYTES, random_program
 from tilewright_hdl.config import PRESETS
-from tilewright_hdl.isa import Instruction, Load, Memory, Segment, Store, encode_program
+from tilewright_hdl.isa import Combine, Exec, Instruction, Load, Memory, Post, Segment, Source, Store, encode_program
+from tilewright_hdl.registers import ErrorCode
 from tilewright_sim.iss import IssMachine
-from tilewright_sim.machine import Job, RunResult
+from tilewright_sim.machine import Job, Machine, MachineStopped, RunResult
 from tilewright_sim.rtl import RtlMachine
 
 CONFIG = PRESETS["nano4"]
@@ -36,12 +38,14 @@ def machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
         machine.close()
 
 
+def run(machine: Machine, code: bytes, address: int = 0, length: int | None = None) -> RunResult:
+    machine.write(address, code)
+    return machine.run(Job(program_address=address, program_bytes=len(code) if length is None else length,
+                           constant_base=CONSTANT_BASE, arena_base=ARENA_BASE))
+
+
 def on_both(machines: Machines, instructions: list[Instruction], address: int = 0) -> tuple[RunResult, RunResult]:
-    code = encode_program(instructions)
-    job = Job(program_address=address, program_bytes=len(code), constant_base=CONSTANT_BASE, arena_base=ARENA_BASE)
-    for machine in machines:
-        machine.write(address, code)
-    rtl, iss = (machine.run(job) for machine in machines)
+    rtl, iss = (run(machine, encode_program(instructions), address) for machine in machines)
     return rtl, iss
 
 
@@ -79,7 +83,7 @@ def test_sound_programs_give_the_same_bytes_and_cycles(machines: Machines, banks
     assert_same_memory(machines)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("banks", BANKS)
 def test_racing_programs_take_the_same_cycles(machines: Machines, banks: str, seed: int) -> None:
     """Without regard to races, engines overlap and get in each other's way as much as they can."""
@@ -100,3 +104,73 @@ def test_long_instructions_take_the_same_cycles(machines: Machines, banks: str, 
     assert rtl.profile == iss.profile
     assert rtl.cycles == iss.cycles
     assert {**rtl.counters, "SATURATIONS": 0} == {**iss.counters, "SATURATIONS": 0}
+
+
+LOAD = Load(segment=Segment.CONSTANT, memory=Memory.ACTIVATION, dram_address=0, address=0, words=1)
+STORE = Store(segment=Segment.ARENA, dram_address=0, address=0, words=1)
+EXEC = Exec(bank=0, input_address=0, weight_address=0, output_height=1, output_width=1, input_height=1, input_width=1)
+POST = Post(source=Source.ACCUMULATOR, source_address=0, source_height=1, source_width=1, output_height=1,
+            output_width=1, output_address=0, groups=1)
+ENTRIES = CONFIG.memory.accumulator_entries
+LAST = CONFIG.activation_words - 1
+GROUPS = CONFIG.memory.parameter_groups
+
+WRONG = {
+    "load activation": replace(LOAD, address=LAST, words=2),
+    "load rows": replace(LOAD, rows=3, stride=CONFIG.activation_words // 2),
+    "load far rows": replace(LOAD, rows=3, stride=(1 << 20) - 1),
+    "load weight": replace(LOAD, memory=Memory.WEIGHT, address=CONFIG.weight_words),
+    "load parameter": replace(LOAD, memory=Memory.PARAMETER, address=GROUPS - 1, words=2),
+    "load table": replace(LOAD, memory=Memory.TABLE, address=CONFIG.table_words),
+    "store": replace(STORE, address=LAST, words=2),
+    "exec input": replace(EXEC, input_address=LAST, channel_tiles=2),
+    "exec input before": replace(EXEC, input_address=(1 << 20) - 1),
+    "exec weight": replace(EXEC, weight_address=CONFIG.weight_words - 3),
+    "exec entries": replace(EXEC, accumulator_address=ENTRIES - 1, output_width=2, input_width=2, output_x_step=1),
+    "exec tiles": replace(EXEC, accumulator_address=ENTRIES - 1, column_tiles=2),
+    "post entry": replace(POST, source_address=ENTRIES),
+    "post tile": replace(POST, source_tile_step=ENTRIES, groups=3),
+    "post source": replace(POST, source=Source.ACTIVATION, source_address=LAST + 1),
+    "post parameter": replace(POST, parameter_address=GROUPS - 1, groups=2),
+    "post output": replace(POST, output_address=LAST, groups=3),
+    "post residual": replace(POST, combine=Combine.ADD, residual_address=LAST + 1),
+    "read": replace(LOAD, dram_address=MEMORY_BYTES - CONSTANT_BASE - 4, words=2),
+    "read far": replace(LOAD, dram_address=(1 << 32) - 4 - CONSTANT_BASE),
+    "write": replace(STORE, rows=2, dram_stride=MEMORY_BYTES - ARENA_BASE),
+    "odd address": replace(LOAD, dram_address=2),
+    "odd stride": replace(STORE, dram_stride=1),
+    "no such table": replace(POST, use_table=1, table_index=CONFIG.post.tables),
+    "clamp": replace(POST, low=1, high=0),
+    "second clamp": replace(POST, low_out=1, high_out=0),
+    "waits in vain": replace(POST, wait=0b0010),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_errors_have_the_same_code_and_index(machines: Machines, name: str) -> None:
+    """The wrong instruction comes third; what follows it is not executed."""
+    program = [STORE, EXEC, WRONG[name], STORE, LOAD]
+    found = []
+    for machine in machines:
+        with pytest.raises(MachineStopped) as caught:
+            run(machine, encode_program(program))
+        found.append((caught.value.code, caught.value.index))
+    assert found[0] == found[1]
+    assert found[0][1] == 2
+
+
+def test_programs_that_are_no_programs_give_the_same_errors(machines: Machines) -> None:
+    code = encode_program([STORE, EXEC, STORE])
+    damaged = [code[:-4], code[:32] + bytes(4) + code[36:], code[:32] + code[:32], code[:95] + b"\x80" + code[96:]]
+    found = []
+    for machine in machines:
+        errors = []
+        for each in damaged:
+            with pytest.raises(MachineStopped) as caught:
+                run(machine, each)
+            errors.append((caught.value.code, caught.value.index))
+        with pytest.raises(MachineStopped) as caught:
+            run(machine, code[:64], address=MEMORY_BYTES - 64, length=len(code))
+        found.append([*errors, (caught.value.code, caught.value.index)])
+    assert found[0] == found[1]
+    assert {code for code, _ in found[0]} == {ErrorCode.OPCODE, ErrorCode.INDEX, ErrorCode.FIELD, ErrorCode.FETCH}

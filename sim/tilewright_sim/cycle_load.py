@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times of the ``LOAD`` engine: which bursts it asks for, and when."""
+
+from collections import deque
+
+from tilewright_hdl.bus_timing import ADDRESS_DELAY, REUSE_DELAY, memory_sizes, transfer_runs
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.isa import Load, Memory, Segment
+
+from .cycle_bus import LoadPlan, ReadBus
+from .cycle_ports import bank_masks
+from .cycle_runs import NEVER
+
+__all__ = ["Loading"]
+
+
+class Loading:
+    """The ``LOAD`` engine.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    bus : ReadBus
+    bases : dict of Segment to int
+    """
+
+    def __init__(self, config: AcceleratorConfig, bus: ReadBus, bases: dict[Segment, int]):
+        self._config = config
+        self._bus = bus
+        self._bases = bases
+        self._word_beats = {memory: config.beats(size) for memory, (_, size) in memory_sizes(config).items()}
+        self._outstanding = config.bus.outstanding
+        self._ends: deque[int] = deque([-NEVER] * self._outstanding, self._outstanding)
+        self._under_way = 0
+        self._accepted = -1
+        self._plans: deque[LoadPlan] = deque()
+        self._plan: LoadPlan | None = None
+        self._runs: deque[tuple[int, int]] = deque()
+        self._length = 0
+        self._count = 0
+        self._earliest = 0
+        self._next: tuple[LoadPlan, deque[tuple[int, int]], int] | None = None
+        self.address_at = NEVER
+        """Cycle in which the next burst's address goes out if ``FETCH`` leaves the bus to it."""
+        self.ready_at: int | None = 0
+        """Cycle from which the next instruction can be taken, if that is known."""
+
+    @property
+    def done(self) -> list[int]:
+        """Cycles of ``done`` of the instructions under way, as far as they are known now."""
+        return [plan.done for plan in self._plans if plan.done != NEVER]
+
+    @property
+    def oldest_start(self) -> int | None:
+        """Start of the oldest instruction under way."""
+        return self._plans[0].start if self._plans else None
+
+    def start(self, ins: Load, cycle: int) -> None:
+        """Take an instruction; its bursts wait for :meth:`advance`."""
+        runs = deque(transfer_runs(self._config, ins, self._bases[Segment(ins.segment)]))
+        memory = Memory(ins.memory)
+        mask = bank_masks(self._config, ins)[1] if memory is Memory.ACTIVATION else 0
+        plan = LoadPlan(ins, cycle, mask, sum(count for _, count in runs), self._word_beats[memory])
+        self._plans.append(plan)
+        self.ready_at = None
+        if self._plan is None:
+            self._begin(plan, runs, cycle + ADDRESS_DELAY)
+        else:
+            # The last address of the instruction before is still on its way.
+            self._next = (plan, runs, cycle + ADDRESS_DELAY)
+
+    def finish(self) -> None:
+        """The oldest instruction is done."""
+        self._plans.popleft()
+
+    def _begin(self, plan: LoadPlan, runs: deque[tuple[int, int]], earliest: int) -> None:
+        self._plan, self._runs = plan, runs
+        self._next_run()
+        self._offer(earliest)
+
+    def _next_run(self) -> None:
+        self._length, self._count = self._runs.popleft()
+
+    def _offer(self, earliest: int) -> None:
+        """Find when the next burst is offered, if the end of the one whose place it takes is known."""
+        self._earliest = earliest
+        self.address_at = NEVER
+        if self._under_way < self._outstanding:
+            self.address_at = max(earliest, self._accepted + 1, self._ends[self._under_way] + REUSE_DELAY)
+            if self._count == 1 and not self._runs:
+                self.ready_at = self.address_at
+
+    def follow(self) -> None:
+        """Take notice of bursts that have passed."""
+        self._take_ends()
+        if self.address_at == NEVER and self._plan is not None:
+            self._offer(self._earliest)
+
+    def _take_ends(self) -> None:
+        ended = self._bus.ended
+        while ended:
+            self._ends.append(ended.popleft())
+            self._under_way -= 1
+
+    def advance(self, until: int) -> None:
+        """Ask for bursts up to a cycle."""
+        bus = self._bus
+        while self.address_at <= until and bus.settles_at > self.address_at:
+            if self.address_at <= bus.last_address:
+                self.address_at = bus.last_address + 1
+                continue
+            assert self._plan is not None
+            if self._count > 1 and not self._plan.mask and self._stride(until):
+                continue
+            self._under_way += 1
+            self._count -= 1
+            self._accepted = self.address_at
+            bus.request(self._accepted, self._length, self._plan)
+            self._take_ends()
+            if not self._count and self._runs:
+                self._next_run()
+            if self._count:
+                self._offer(self._accepted + 1)
+                continue
+            self._plan = None
+            self.address_at = NEVER
+            if self._next is not None:
+                self._begin(*self._next)
+                self._next = None
+
+    def _stride(self, until: int) -> bool:
+        """Ask for bursts of a run at once, if their beats come without a gap, up to a cycle and never for the last one.
+
+        Then each burst takes the place of one that ended ``outstanding`` bursts before, and its beats are ready when
+        those of the burst before it have passed. One burst later, everything is the same.
+        """
+        ends, address = self._ends, self.address_at
+        time = self._bus.busy_for(self._length)
+        if (
+            self._under_way
+            or ends[0] + REUSE_DELAY != address
+            or ends[-1] - ends[0] != (self._outstanding - 1) * time
+            or not self._bus.is_ahead(address, ends[-1])
+        ):
+            return False
+        count = min(self._count - 1, (until - address) // time)
+        if count <= 0:
+            return False
+        assert self._plan is not None
+        self._bus.request_run(address + (count - 1) * time, self._length, count, self._plan)
+        self._count -= count
+        self._accepted = address + (count - 1) * time
+        self._ends = deque((end + count * time for end in ends), self._outstanding)
+        self._offer(self._accepted + 1)
+        return True
