@@ -77,6 +77,6 @@ class Level:
 
     def before(self, cycle: int) -> int:
         """High cycles before ``cycle``, which is not before the last event."""
-        if self._high:
-            return self._count + max(0, cycle - 1 - self._risen)
+        if self._high and cycle > self._risen:
+            return self._count + cycle - 1 - self._risen
         return self._count - (self._fallen == cycle)
