@@ -15,6 +15,7 @@ never race: the hardware keeps their accesses in order.
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ProgramError
@@ -29,6 +30,9 @@ __all__ = ["check_program", "find_problems"]
 
 _SHOWN = 5
 """Problems that an error names."""
+
+_COUNTED = 100
+"""Problems that are looked for; a program without semaphores has thousands."""
 
 _UNITS = {Space.CONSTANT: "bytes", Space.ARENA: "bytes"}
 
@@ -55,17 +59,15 @@ def check_program(
     ProgramError
         With the first problems, each with the instructions that it is about.
     """
-    problems: list[str] = []
-    more = 0
-    for problem in find_problems(config, instructions, constant_bytes=constant_bytes, arena_bytes=arena_bytes):
-        if len(problems) < _SHOWN:
-            problems.append(problem)
-        else:
-            more += 1
+    found = find_problems(config, instructions, constant_bytes=constant_bytes, arena_bytes=arena_bytes)
+    problems = list(islice(found, _COUNTED + 1))
     if problems:
-        rest = [f"and {more} more"] if more else []
-        raise ProgramError("The program is not safe to run on "
-                           f"{config.name!r}; it must be compiled again:\n" + "\n".join(problems + rest))
+        more = len(problems) - _SHOWN
+        rest = f"and {more} more" if len(problems) <= _COUNTED else f"and more than {_COUNTED - _SHOWN} others"
+        raise ProgramError("\n".join([
+            f"The program is not safe to run on {config.name!r}; it must be compiled again:",
+            *problems[:_SHOWN], *([rest] if more > 0 else []),
+        ]))
 
 
 def find_problems(

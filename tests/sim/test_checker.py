@@ -251,6 +251,11 @@ def test_error_shows_the_first_problems_and_counts_the_others():
     assert text.startswith("The program is not safe to run on 'nano4'; it must be compiled again:")
     assert all(problem in text for problem in found[:5]) and found[5] not in text
     assert text.endswith(f"and {len(found) - 5} more")
+    many = [dataclasses.replace(ins, wait=0, signal=0) for ins in program(tiles=100)]
+    begin = time.process_time()
+    with pytest.raises(ProgramError, match="and more than 95 others"):
+        check_program(NANO, many)
+    assert time.process_time() - begin < 2
 
 
 def test_sound_programs_do_not_deadlock_in_the_cycle_model():
