@@ -2,8 +2,8 @@
 """The activation scratchpad.
 
 Words of ``rows`` bytes lie in banks, each with one read and one write port; the high address bits choose the bank, so
-that a tensor that is read and one that is written rarely share one. Where two ports want the same bank in the same cycle,
-a fixed order decides:
+that a tensor that is read and one that is written rarely share one. Where two ports want the same bank in the same
+cycle, a fixed order decides:
 
 - reads:  POST, then STORE, then EXEC;
 - writes: POST, then LOAD.

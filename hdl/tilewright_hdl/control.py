@@ -45,8 +45,8 @@ class JobLayout(data.StructLayout):
 class Control(wiring.Component):
     """Registers on AXI4-Lite, as in :mod:`~.registers`, and the machine's states.
 
-    Addresses in registers are rounded down to whole bus beats. While a program runs, writes to the registers that describe
-    it are ignored. A register that does not exist reads as 0.
+    Addresses in registers are rounded down to whole bus beats. While a program runs, writes to the registers that
+    describe it are ignored. A register that does not exist reads as 0.
 
     Parameters
     ----------

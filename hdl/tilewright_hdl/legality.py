@@ -43,7 +43,7 @@ def rules(config: AcceleratorConfig, cls: type[Instruction]) -> tuple[Rule, ...]
 
 @cache
 def _rules(config: AcceleratorConfig, opcode: int) -> tuple[Rule, ...]:
-    (cls,) = (c for c in INSTRUCTIONS if c.OPCODE == opcode)
+    (cls,) = (c for c in INSTRUCTIONS if opcode == c.OPCODE)
     found = [*_ranges(cls), *_engine_bits(cls)]
     if cls in (Load, Store):
         found += _transfer(config, cls)

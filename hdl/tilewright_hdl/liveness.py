@@ -52,7 +52,7 @@ def _causes(cell: Cell, pin: str, place: int) -> Iterator[Bit]:
             stride = len(cell.outputs.get("Y") or cell.outputs["Q"]) if cell.type == "$pmux" else len(bits)
             # An operand that is too short is extended by its last bit or by zeros.
             yield from (bits[start + min(place, stride - 1)] for start in range(0, len(bits), stride))
-        elif cell.type in _UP_TO_OWN and name != "B" or cell.type in _UP_TO_OWN - {"$shl"}:
+        elif (cell.type in _UP_TO_OWN and name != "B") or cell.type in _UP_TO_OWN - {"$shl"}:
             yield from bits[: place + 1]
         else:
             yield from bits

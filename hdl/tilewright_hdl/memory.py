@@ -16,7 +16,8 @@ __all__ = ["Memory"]
 class Memory(wiring.Component):
     """Words with a read and a write port that are always ready.
 
-    In Verilog it is a module of its own, which a user may replace by the memory of a process. A read granted in the cycle of a write to the same word sees the old contents. Contents survive a reset.
+    In Verilog it is a module of its own, which a user may replace by the memory of a process. A read granted in the
+    cycle of a write to the same word sees the old contents. Contents survive a reset.
 
     Parameters
     ----------

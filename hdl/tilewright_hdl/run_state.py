@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The states of the machine: idle, running, stopping."""
 
-from amaranth import Module, Signal
+from amaranth import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -69,10 +69,9 @@ class RunState(wiring.Component):
         m.d.sync += [self.start.eq(0), self.ended.eq(0)]
         with m.FSM() as fsm:
             m.d.comb += self.active.eq(~fsm.ongoing("IDLE"))
-            with m.State("IDLE"):
-                with m.If(self.request):
-                    m.d.sync += [self.done.eq(0), self.error.eq(0), self.error_code.eq(0), self.error_index.eq(0)]
-                    m.next = "CLEAR"
+            with m.State("IDLE"), m.If(self.request):
+                m.d.sync += [self.done.eq(0), self.error.eq(0), self.error_code.eq(0), self.error_index.eq(0)]
+                m.next = "CLEAR"
             with m.State("CLEAR"):
                 m.d.comb += self.clear.eq(1)
                 m.d.sync += [self.start.eq(1), self.halt.eq(0), self.now.eq(0)]

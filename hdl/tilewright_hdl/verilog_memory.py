@@ -76,7 +76,8 @@ def memory_text(
     else:
         index = names.fresh("i")
         declarations.append(f"integer {index};")
-        body.append(f"initial for ({index} = 0; {index} < {size}; {index} = {index} + 1) {memory}[{index}] = {width}'h0;")
+        loop = f"for ({index} = 0; {index} < {size}; {index} = {index} + 1)"
+        body.append(f"initial {loop} {memory}[{index}] = {width}'h0;")
     for port in range(cell.number("WR_PORTS")):
         clock = names.expression([cell.inputs["WR_CLK"][port]])
         enable = cell.inputs["WR_EN"][port * width : (port + 1) * width]

@@ -10,7 +10,7 @@ from .netlist import Bit, Netlist
 __all__ = ["Names", "extend", "runs"]
 
 # Of SystemVerilog (IEEE 1800-2017), which most tools assume today, and of C++, into which Verilator translates.
-_KEYWORDS = frozenset((
+_RESERVED = (
     "accept_on alias always always_comb always_ff always_latch and assert assign assume automatic before "
     "begin bind bins binsof bit break buf bufif0 bufif1 byte case casex casez cell chandle checker class "
     "clocking cmos config const constraint context continue cover covergroup coverpoint cross deassign "
@@ -35,7 +35,8 @@ _KEYWORDS = frozenset((
     "dynamic_cast explicit false float friend goto inline long mutable namespace noexcept nullptr operator "
     "private public register reinterpret_cast short sizeof static_assert static_cast switch template "
     "thread_local throw true try typeid typename using volatile wchar_t"
-).split())
+)
+_KEYWORDS = frozenset(_RESERVED.split())
 
 
 def extend(bits: Sequence[Bit], width: int, signed: bool) -> list[Bit]:

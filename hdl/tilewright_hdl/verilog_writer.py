@@ -137,7 +137,8 @@ class _Module:
             value = cell.inputs["D"][first : last + 1]
             to = list(reversed(cell.parameters.get("SRST_VALUE", "")))[first : last + 1]
             group.append((name, self._names.expression(value), self._names.expression(to) if to else ""))
-            start = [self._netlist.initial.get(bit, "x") if isinstance(bit, int) else "x" for bit in cell.outputs["Q"][first : last + 1]]
+            held = cell.outputs["Q"][first : last + 1]
+            start = [self._netlist.initial.get(bit, "x") if isinstance(bit, int) else "x" for bit in held]
             if set(start) != {"x"}:
                 self._initial.append(f"{name} = {self._names.expression(start)};")
 

@@ -44,7 +44,7 @@ def layer_cycles(records: Sequence[ProfileRecord], layer_of: Sequence[int], tota
 
 
 def layer_stalls(records: Sequence[ProfileRecord], layer_of: Sequence[int]) -> dict[int, dict[str, int]]:
-    """Cycles in which a layer's instructions waited, by cause; engines overlap, so they may add up to more than the run."""
+    """Cycles in which a layer's instructions waited, by cause; engines overlap, so they may exceed those of the run."""
     stalls: dict[int, dict[str, int]] = {}
     for record in records:
         causes = stalls.setdefault(layer_of[record.index], dict.fromkeys(("semaphore", *STALL_CAUSES.values()), 0))

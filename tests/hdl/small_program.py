@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small network written by hand: its program, its data, and what comes out of it.
 
-A 3 x 3 convolution with padding, in two halves of its output rows that use the two accumulator banks in turn, requantized
-with a fused ReLU; then the input of the network is added; then a 2 x 2 maximum is stored. Everything is in NHWC, and the
-expected result comes from plain numpy.
+A 3 x 3 convolution with padding, in two halves of its output rows that use the two accumulator banks in turn,
+requantized with a fused ReLU; then the input of the network is added; then a 2 x 2 maximum is stored. Everything is in
+NHWC, and the expected result comes from plain numpy.
 """
 
 from dataclasses import dataclass
@@ -96,16 +96,18 @@ def _instructions(
         Load(dram_address=0, segment=Segment.CONSTANT, memory=Memory.WEIGHT, address=8, words=weight_words,
              signal=TO_EXEC),
     ]
-    for part in range(2):
-        program.append(Exec(
+    program += [
+        Exec(
             input_address=(inner + (part * half - 1) * line - tiles) % (1 << 20), bank=part, weight_address=8,
             column_tiles=tiles, kernel_height=3, kernel_width=3, channel_tiles=tiles, output_height=half,
             output_width=SIZE, input_height=SIZE, input_width=SIZE, first_y=part * half - 1, first_x=-1,
             output_y_step=line, output_x_step=tiles, kernel_y_step=line, kernel_x_step=tiles, accumulator_address=2,
             wait=0 if part else TO_LOAD, signal=TO_POST,
-        ))
-    for part in range(2):
-        program.append(Post(
+        )
+        for part in range(2)
+    ]
+    program += [
+        Post(
             source=Source.ACCUMULATOR, bank=part, combine=Combine.ADD, rounding=rounding, source_address=2,
             low=requantize.low, high=requantize.high, zero_point=requantize.zero_point, source_tile_step=half * SIZE,
             source_y_step=SIZE, source_x_step=1, source_height=half, source_width=SIZE, output_height=half,
@@ -115,7 +117,9 @@ def _instructions(
             multiplier_b=add.multiplier_b, shift_b=add.shift_b, multiplier_out=add.multiplier_out,
             shift_out=add.shift_out, zero_point_a=add.zero_point_a, zero_point_b=add.zero_point_b,
             zero_point_out=add.zero_point_out, wait=TO_EXEC,
-        ))
+        )
+        for part in range(2)
+    ]
     program.append(Post(
         source=Source.ACTIVATION, combine=Combine.MAX, source_address=sums, source_tile_step=1, source_y_step=2 * line,
         source_x_step=2 * tiles, window_y_step=line, window_x_step=tiles, source_height=SIZE, source_width=SIZE,
@@ -133,7 +137,7 @@ def _instructions(
 def _convolve(image: npt.NDArray[np.int8], kernel: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
     padded = np.pad(image.astype(np.int64), ((1, 1), (1, 1), (0, 0)))
     return sum(
-        (padded[ky : ky + SIZE, kx : kx + SIZE] @ kernel[ky, kx].astype(np.int64) for ky in range(3) for kx in range(3)),
+        (padded[ky : ky + SIZE, kx : kx + SIZE] @ kernel[ky, kx].astype(np.int64) for ky, kx in np.ndindex(3, 3)),
         start=np.zeros((SIZE, SIZE, kernel.shape[-1]), np.int64),
     )
 

@@ -124,7 +124,8 @@ def test_digest_covers_every_number_but_the_name() -> None:
     assert len(EDGE16.digest) == 64
     changes: list[AcceleratorConfig] = [
         replace(EDGE16, queue_instructions=8), replace(EDGE16, semaphore_bits=5), replace(EDGE16, profile_records=64),
-        replace(EDGE16, array=ArrayConfig(rows=32, columns=16)), replace(EDGE16, array=ArrayConfig(rows=16, columns=32)),
+        replace(EDGE16, array=ArrayConfig(rows=32, columns=16)),
+        replace(EDGE16, array=ArrayConfig(rows=16, columns=32)),
     ]
     for part, other in {
         "memory": {"activation_bytes": 1 << 16, "weight_bytes": 1 << 16, "accumulator_entries": 512,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Queues, decoders, front ends and semaphores together, with stand-in engines of any latency.
 
-What must come out follows from the meaning of tokens alone: each engine gets its instructions in order and complete, and the
-n-th instruction that takes a token from an engine starts after the n-th that gives one to it has retired.
+What must come out follows from the meaning of tokens alone: each engine gets its instructions in order and complete, and
+the n-th instruction that takes a token from an engine starts after the n-th that gives one to it has retired.
 """
 
 import random
@@ -144,7 +144,7 @@ def test_random_programs(slow: float) -> None:
     result = run(encode_program(program), slow=slow)
     assert result["fault"] == 0
     for engine in ENGINES:
-        mine = [i for i in program if i.ENGINE == engine]
+        mine = [i for i in program if engine == i.ENGINE]
         layout = instruction_layout(INSTRUCTIONS[engine])
         assert result["transfers"][engine] == [layout.const(plain(i)).as_bits() for i in mine]
     records = records_of(result)
@@ -157,8 +157,8 @@ def test_random_programs(slow: float) -> None:
 def assert_tokens(program: list[Instruction], record: dict[int, dict[str, int]]) -> None:
     for giver in ENGINES:
         for taker in ENGINES:
-            given = [i for i in program if i.ENGINE == giver and i.signal >> taker & 1]
-            taken = [i for i in program if i.ENGINE == taker and i.wait >> giver & 1]
+            given = [i for i in program if giver == i.ENGINE and i.signal >> taker & 1]
+            taken = [i for i in program if taker == i.ENGINE and i.wait >> giver & 1]
             for first, second in zip(given, taken, strict=False):
                 assert record[first.index]["end"] < record[second.index]["start"]
 
@@ -178,9 +178,9 @@ def test_illegal_field_stops_and_names_the_instruction() -> None:
 def test_deadlock_is_found_and_not_too_early(slow: float) -> None:
     program = random_program(30, seed=9)
     place = next(i.index for i in program[15:] if i.ENGINE == 1)
-    stuck = program[:place] + [type(program[place])(**plain(program[place]) | {"wait": 0b1101})]
-    for _ in range(80):  # More tokens than can have been left over.
-        stuck.append(type(program[place])(**plain(program[place]) | {"wait": 0b1101, "signal": 0}))
+    stuck = [*program[:place], type(program[place])(**(plain(program[place]) | {"wait": 13}))]
+    hungry = type(program[place])(**plain(program[place]) | {"wait": 0b1101, "signal": 0})
+    stuck += [hungry] * 80  # More tokens than can have been left over.
     result = run(encode_program(stuck), slow=slow)
     fault = FaultLayout().from_bits(result["fault"])
     assert fault.code == ErrorCode.DEADLOCK

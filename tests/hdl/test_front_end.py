@@ -128,7 +128,9 @@ class Model:
             self.retired += 1
 
 
-@pytest.mark.parametrize(("busy", "tokens", "room"), [(0.0, 1.0, 1.0), (0.5, 0.8, 0.8), (0.2, 0.5, 0.4), (0.9, 0.9, 1.0)])
+@pytest.mark.parametrize(
+    ("busy", "tokens", "room"), [(0.0, 1.0, 1.0), (0.5, 0.8, 0.8), (0.2, 0.5, 0.4), (0.9, 0.9, 1.0)]
+)
 def test_against_the_model(busy: float, tokens: float, room: float) -> None:
     parameters = {"busy": busy, "tokens": tokens, "room": room, "cycles": 1500}
     log = run_bench(FrontEnd(Store), __name__, "bench_random", parameters=parameters)

@@ -156,7 +156,8 @@ def test_program_round_trip() -> None:
                                             "3 (post), 4 (store), not 0"),
     (encode_program([LOAD, EXEC])[:-1], "Instruction 1 at byte 0x20: exec must have 64 bytes, only 63 are left"),
     (encode_program([LOAD]) + LOAD.encode(), "Instruction 1 at byte 0x20: index must be 1, not 0"),
-    (encode_raw(LOAD, {"words": 0}), "Instruction 0 at byte 0x0: load.words (words in a row) must be 1 to 65535, not 0"),
+    (encode_raw(LOAD, {"words": 0}),
+     "Instruction 0 at byte 0x0: load.words (words in a row) must be 1 to 65535, not 0"),
 ])
 def test_damaged_program_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(IsaError) as error:

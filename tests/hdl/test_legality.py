@@ -91,4 +91,5 @@ EXEC = Exec(input_address=0, bank=1, weight_address=0, output_height=2, output_w
 
 def test_every_field_of_post_that_the_configuration_limits_is_covered() -> None:
     """A new setting of the post-processor must be thought of here."""
-    assert {f.name for f in dataclasses.fields(PostConfig)} == {"lanes", "multiplier_bits", "roundings", "add", "tables"}
+    settings = {f.name for f in dataclasses.fields(PostConfig)}
+    assert settings == {"lanes", "multiplier_bits", "roundings", "add", "tables"}

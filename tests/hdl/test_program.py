@@ -2,7 +2,11 @@
 """Program files: what is written is read back, and what was damaged is refused."""
 
 import dataclasses
+import hashlib
+import json
 import random
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +51,9 @@ def sample(**changes: Any) -> Program:
     return Program(**parts | changes)
 
 
+X, Y = sample().tensors["x"], sample().tensors["y"]
+
+
 def test_round_trip(tmp_path: Path) -> None:
     program = sample()
     program.save(tmp_path / "p")
@@ -81,9 +88,6 @@ def test_every_flipped_bit_and_every_length_is_refused(tmp_path: Path) -> None:
 
 def test_a_sound_digest_over_nonsense_is_refused(tmp_path: Path) -> None:
     """A file made by a stranger who knows the format: every mutation of the header gives a ProgramError, or loads."""
-    import hashlib
-    import struct
-
     path = tmp_path / "p"
     sample().save(path)
     body = path.read_bytes()[len(MAGIC) + 32 :]
@@ -100,6 +104,78 @@ def test_a_sound_digest_over_nonsense_is_refused(tmp_path: Path) -> None:
         except ProgramError:
             refused += 1
     assert refused > 300
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Write the sample with another header, under a sound digest."""
+    sample().save(path)
+    body = path.read_bytes()[len(MAGIC) + 32 :]
+    (length,) = struct.unpack_from("<I", body)
+    header = json.loads(body[4 : 4 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    body = struct.pack("<I", len(text)) + text + body[4 + length :]
+    path.write_bytes(MAGIC + hashlib.sha256(body).digest() + body)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda h: h.update(name=5), "Program.name must be of type <class 'str'>, not 5"),
+    (lambda h: h.update(arena_bytes=1e3), "Program.arena_bytes must be of type <class 'int'>, not 1000.0"),
+    (lambda h: h.update(inputs="x"), "Program.inputs must be of type"),
+    (lambda h: h["layers"][0].update(name=["a"]), "Layer.name must be of type"),
+    (lambda h: h["layers"][0].update(macs=float("nan")), "Layer.macs must be of type"),
+    (lambda h: h["tensors"][0].update(shape=[3, 2.0, 2]), "TensorInfo.shape must be of type"),
+    (lambda h: h["tensors"][0].update(scale=float("nan")), "must be int8 with a positive scale"),
+    (lambda h: h["tensors"][0].update(scale=1e-300), "must be int8 with a positive scale"),
+    (lambda h: h["tensors"][0].update(zero_point=1.5), "TensorInfo.zero_point must be of type"),
+    (lambda h: h["tensors"][0].update(arena_offset=False), "TensorInfo.arena_offset must be of type"),
+    (lambda h: h["steps"][0]["run"].update(layer_of=[True]), "RunStep.layer_of must be of type"),
+    (lambda h: h["steps"][1]["host"].update(layer=1.0), "HostStep.layer must be of type"),
+    (lambda h: h["steps"][1]["host"].update(magic=1), "unexpected keyword argument 'magic'"),
+    (lambda h: h["steps"][0]["run"].update(code=h["constants"]), "Step 0: Instruction 0"),
+    (lambda h: h.update(constants=h["constants"] | {"shape": [40], "offset": 0}), "must share no bytes"),
+])
+def test_a_sound_digest_over_wrong_types_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    rewritten(tmp_path / "p", change)
+    with pytest.raises(ProgramError, match=message):
+        Program.load(tmp_path / "p")
+
+
+def test_a_header_without_a_bottom_is_refused(tmp_path: Path) -> None:
+    text = b"[" * 200_000
+    body = struct.pack("<I", len(text)) + text
+    (tmp_path / "p").write_bytes(MAGIC + hashlib.sha256(body).digest() + body)
+    with pytest.raises(ProgramError, match="is malformed: RecursionError"):
+        Program.load(tmp_path / "p")
+
+
+def test_a_device_without_an_end_is_no_program() -> None:
+    with pytest.raises(ProgramError, match="must begin with"):
+        Program.load("/dev/zero")
+
+
+def conversion(kind: str, source: TensorInfo, target: TensorInfo, **changes: Any) -> dict[str, Any]:
+    """Changes that make a program of one host step."""
+    step = HostStep(kind=kind, layer=0, inputs=("x",), outputs=("y",), **changes)
+    named = {"x": dataclasses.replace(source, name="x"), "y": dataclasses.replace(target, name="y")}
+    return {"steps": (step,), "tensors": named}
+
+
+@pytest.mark.parametrize("changes", [
+    conversion("quantize", Y, Y), conversion("quantize", X, X), conversion("dequantize", Y, X),
+    conversion("quantize", Y, X, low=3, high=2), conversion("quantize", Y, X, low=-1000),
+    conversion("reshape", X, Y), conversion("reshape", X, dataclasses.replace(X, shape=(3, 2))),
+])
+def test_conversions_that_do_not_fit(changes: dict[str, Any]) -> None:
+    with pytest.raises(ProgramError, match="must have tensors of matching types and sizes"):
+        sample(**changes)
+
+
+def test_conversions_that_fit() -> None:
+    for kind, source, target in (("quantize", Y, X), ("dequantize", X, Y), ("reshape", X, X), ("reshape", Y, Y)):
+        sample(**conversion(kind, source, target))
 
 
 def test_a_file_that_cannot_be_read_or_written(tmp_path: Path) -> None:
@@ -125,9 +201,6 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == [path]
 
 
-X = sample().tensors["x"]
-
-
 @pytest.mark.parametrize(("changes", "message"), [
     ({"arena_bytes": -1}, "Arena and constants must each have 0 to"),
     ({"arena_bytes": 8}, "must lie in whole beats inside of the arena of 8 bytes, not at 0 to 16"),
@@ -145,7 +218,7 @@ X = sample().tensors["x"]
      "a layer for each of its 1 instructions, not 2"),
     ({"steps": (RunStep(code=b"\0" * 32, layer_of=(0,), inputs=(), outputs=()),), "outputs": ()},
      "Instruction 0 at byte 0x0: opcode must be one of"),
-    ({"steps": (HostStep(kind="magic", layer=1, inputs=(), outputs=("y",)),)}, "one of op, quantize"),
+    ({"steps": (HostStep(kind="magic", layer=1, inputs=(), outputs=("y",)),)}, "one of op, integer, quantize"),
     ({"config": dataclasses.replace(CONFIG, post=dataclasses.replace(CONFIG.post, roundings=("tflite_double",)))},
      "needs rounding 'single', which configuration 'nano4' lacks; it has tflite_double"),
 ])

@@ -37,7 +37,8 @@ def test_every_engine_has_its_counters() -> None:
     for engine in ENGINES:
         for what in ("BUSY", "WAIT", "STALL"):
             assert counter_name(engine, what) in REGISTERS
-    assert [n for n in REGISTERS if n.startswith("CONFIG_DIGEST_")] == [f"CONFIG_DIGEST_{i}" for i in range(DIGEST_WORDS)]
+    digest = [name for name in REGISTERS if name.startswith("CONFIG_DIGEST_")]
+    assert digest == [f"CONFIG_DIGEST_{i}" for i in range(DIGEST_WORDS)]
 
 
 def test_codes_fit_their_fields() -> None:

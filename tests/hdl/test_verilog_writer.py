@@ -42,7 +42,8 @@ class Operators(wiring.Component):
             "shl": (u << v)[:12], "shl_signed": a << v, "shr": wide >> u[:4], "sra": a >> v, "sra_low": (a >> v)[:2],
             "mux": Mux(c, a, b), "mux_part": Mux(c, wide, u)[5:9], "select": wide.bit_select(u[:5], 6),
             "word": wide.word_select(v, 5), "rotate": u.rotate_left(3), "repeat_": c.replicate(9),
-            "array_": Array([a, b, u, v, wide])[v], "const_": a + 77, "minus_one": u - 1, "concat": Cat(b, c, wide[3:17]),
+            "array_": Array([a, b, u, v, wide])[v], "const_": a + 77, "minus_one": u - 1,
+            "concat": Cat(b, c, wide[3:17]),
             "swap": Cat(u[::-1]), "same": a, "zero": (u & 0) | 0,
         }
 
