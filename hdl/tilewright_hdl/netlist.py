@@ -24,17 +24,24 @@ __all__ = ["Bit", "Cell", "Netlist", "Port", "elaborate", "module_ports"]
 Bit = int | str
 """A net's number, or the constant ``"0"``, ``"1"`` or ``"x"``."""
 
+# Names that stand for the same bits go first, since every pass looks at them. One round is enough: what is left over
+# costs a few gates in a simulator, and nothing in synthesis.
 _PASSES = """
 proc
 flatten
+opt_clean -purge
 memory_collect
-opt -undriven
-wreduce
+opt_expr -undriven
+opt_muxtree
+opt_reduce
+opt_merge
 opt_dff
-opt
+opt_clean -purge
+wreduce
 bmuxmap
 demuxmap
-opt
+opt_expr
+opt_merge
 opt_clean -purge
 write_json
 """
