@@ -160,7 +160,7 @@ class Device:
         results, jobs = [], iter(self._jobs)
         for step in program.steps:
             if isinstance(step, HostStep):
-                values.update(run_host_step(step, program.tensors, values))
+                values.update(run_host_step(step, program.tensors, values, rounding=program.rounding))
                 continue
             job = next(jobs)
             for name in step.inputs:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.errors import DeviceError
-from tilewright_hdl.numerics import dequantize, quantize
+from tilewright_hdl.numerics import Rounding, dequantize, quantize
 from tilewright_hdl.program import HostStep, TensorInfo
 
 __all__ = ["run_host_step"]
@@ -16,7 +16,9 @@ __all__ = ["run_host_step"]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-def run_host_step(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arrays) -> dict[str, npt.NDArray[Any]]:
+def run_host_step(
+    step: HostStep, tensors: Mapping[str, TensorInfo], values: Arrays, *, rounding: Rounding
+) -> dict[str, npt.NDArray[Any]]:
     """Results of a host step.
 
     Parameters
@@ -26,6 +28,8 @@ def run_host_step(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arr
         Tensors of the program.
     values : mapping of str to array
         Of at least the step's inputs, without batch.
+    rounding : Rounding
+        Of the program.
 
     Raises
     ------
@@ -33,7 +37,9 @@ def run_host_step(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arr
         If PyTorch is missing or refuses, or a result has not the shape that the program says.
     """
     if step.kind == "op":
-        results = _run_torch(step, tensors, values)
+        results = _run_operator(step, tensors, values)
+    elif step.kind == "integer":
+        results = (_run_integer(step, tensors, values, rounding),)
     else:
         source, target = tensors[step.inputs[0]], tensors[step.outputs[0]]
         value = values[source.name]
@@ -50,17 +56,32 @@ def run_host_step(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arr
     return named
 
 
-def _run_torch(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arrays) -> tuple[npt.NDArray[Any], ...]:
+def _import_torch(target: str) -> Any:
     try:
         import torch
-
-        from tilewright_sim import host_operators
     except ImportError as error:
-        raise DeviceError(f"The program runs {step.target} on the host with PyTorch, which is not installed: "
+        raise DeviceError(f"The program runs {target} on the host with PyTorch, which is not installed: "
                           f"pip install 'tilewright[torch]'") from error
+    return torch
 
-    def batched(name: str) -> "torch.Tensor":
-        tensor = torch.from_numpy(np.ascontiguousarray(values[name]))
+
+def _run_integer(
+    step: HostStep, tensors: Mapping[str, TensorInfo], values: Arrays, rounding: Rounding
+) -> npt.NDArray[Any]:
+    torch = _import_torch(step.target)
+    from tilewright_sim import integer_operators
+
+    # Copies: what comes from main memory may be read-only, of which PyTorch warns.
+    inputs = [torch.from_numpy(np.array(values[name])).unsqueeze(0) for name in step.inputs]
+    return np.asarray(integer_operators.run(step, tensors, inputs, rounding)[0])
+
+
+def _run_operator(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arrays) -> tuple[npt.NDArray[Any], ...]:
+    torch = _import_torch(step.target)
+    from tilewright_sim import host_operators
+
+    def batched(name: str) -> Any:
+        tensor = torch.from_numpy(np.array(values[name]))
         return tensor.unsqueeze(0) if tensors[name].batched else tensor
 
     try:

@@ -73,10 +73,12 @@ def quantize(
     ValueError
         If a value is not a number.
     """
-    real = np.asarray(values, np.float32)
-    if np.isnan(real).any():
-        raise ValueError(f"Input values must be numbers, but {int(np.isnan(real).sum())} of {real.size} are NaN")
-    quantized: Int8Array = np.clip(np.rint(real * np.float32(1.0 / scale)) + zero_point, low, high).astype(np.int8)
+    with np.errstate(over="ignore"):  # What float32 cannot hold is infinite, and saturates.
+        real = np.asarray(values, np.float32)
+        if np.isnan(real).any():
+            raise ValueError(f"Input values must be numbers, but {int(np.isnan(real).sum())} of {real.size} are NaN")
+        steps = np.rint(real * np.float32(1.0 / scale))
+    quantized: Int8Array = np.clip(steps + zero_point, low, high).astype(np.int8)
     return quantized
 
 

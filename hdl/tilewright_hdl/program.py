@@ -12,6 +12,7 @@ before anything is read, every number of the header after.
 """
 
 import hashlib
+import math
 import os
 import struct
 import tempfile
@@ -26,6 +27,7 @@ from .activation_layout import packed_bytes
 from .config import AcceleratorConfig
 from .errors import IsaError, ProgramError, TilewrightError
 from .numerics import INT8_MAX, INT8_MIN, Rounding
+from .program_integer import check_integer_step
 from .program_parts import DTYPES, HostStep, Layer, RunStep, Step, TensorInfo
 
 __all__ = ["HostStep", "Layer", "Program", "RunStep", "TensorInfo"]
@@ -33,6 +35,9 @@ __all__ = ["HostStep", "Layer", "Program", "RunStep", "TensorInfo"]
 MAGIC = b"TILEWRT\x01"
 MAX_MEMORY = 1 << 32
 """Bytes that the constants or the arena may take: what a 32-bit address reaches."""
+
+SMALLEST_SCALE = 2.0**-126
+"""The smallest normal number of float32; the host divides by scales."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,21 +133,23 @@ class Program:
         """
         path = Path(path)
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                # Not all of it yet: a device may never end.
+                magic, digest = file.read(len(MAGIC)), file.read(hashlib.sha256().digest_size)
+                body = file.read() if magic == MAGIC else b""
         except OSError as error:
             raise ProgramError(f"Program file {path} cannot be read: {error.strerror or error}") from error
-        if data[: len(MAGIC)] != MAGIC:
+        if magic != MAGIC:
             raise ProgramError(f"{path} is not a Tilewright program of this version: it must begin with {MAGIC!r}, "
-                               f"not {data[: len(MAGIC)]!r}; compile the model again with `tilewright compile`")
-        digest, body = data[len(MAGIC) : len(MAGIC) + 32], data[len(MAGIC) + 32 :]
+                               f"not {magic!r}; compile the model again with `tilewright compile`")
         if hashlib.sha256(body).digest() != digest:
             raise ProgramError(f"Program file {path} is damaged: its contents do not match its SHA-256 digest; "
                                f"copy it again or compile the model again")
         try:
-            return cls(**program_codec.decode(body))
+            return program_codec.typed(cls, program_codec.decode(body))
         except TilewrightError as error:
             raise ProgramError(f"Program file {path}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError, struct.error, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, struct.error, OverflowError, RecursionError) as error:
             raise ProgramError(f"Program file {path} is malformed: {type(error).__name__}: {error}") from error
 
 
@@ -176,8 +183,9 @@ def _check_tensor(program: Program, name: str, info: TensorInfo) -> None:
                            f"{', '.join(DTYPES)}, not {info}")
     if info.is_quantized:
         scale, zero_point = info.quantization
-        if not (0 < scale < float("inf")) or not INT8_MIN <= zero_point <= INT8_MAX or info.dtype != "int8":
-            raise ProgramError(f"Tensor {name!r} must be int8 with a positive scale and an int8 zero point, not {info}")
+        if not (SMALLEST_SCALE <= scale <= 1 / SMALLEST_SCALE) or not INT8_MIN <= zero_point <= INT8_MAX or info.dtype != "int8":
+            raise ProgramError(f"Tensor {name!r} must be int8 with a positive scale (at least {SMALLEST_SCALE:g}) and "
+                               f"an int8 zero point, not {info}")
     if info.arena_offset is not None:
         end = info.arena_offset + packed_bytes(program.config, info.shape)
         if info.arena_offset < 0 or info.arena_offset % program.config.bus.data_bytes or end > program.arena_bytes:
@@ -199,6 +207,10 @@ def _check_step(program: Program, number: int, step: Step, known: set[str]) -> N
         if step.kind not in HostStep.KINDS or not step.outputs:
             raise ProgramError(f"Step {number} must have outputs and be one of {', '.join(HostStep.KINDS)}, "
                                f"not {step.kind!r}")
+        try:
+            _check_host_step(step, program.tensors)
+        except ProgramError as error:
+            raise ProgramError(f"Step {number}: {error}") from error
         return
     try:
         count = len(step.instructions)
@@ -211,3 +223,21 @@ def _check_step(program: Program, number: int, step: Step, known: set[str]) -> N
         if program.tensors[name].arena_offset is None:
             raise ProgramError(f"Step {number} runs on the accelerator, but its tensor {name!r} has no place in the "
                                f"arena")
+
+
+def _check_host_step(step: HostStep, tensors: Mapping[str, TensorInfo]) -> None:
+    if step.kind == "integer":
+        check_integer_step(step, tensors)
+    if step.kind in ("op", "integer"):
+        return
+    if len(step.inputs) != 1 or len(step.outputs) != 1:
+        raise ProgramError(f"a {step.kind} must have one input and one output, not {step}")
+    source, target = tensors[step.inputs[0]], tensors[step.outputs[0]]
+    fits = math.prod(source.shape) == math.prod(target.shape) and {
+        "quantize": source.dtype == "float32" and target.is_quantized,
+        "dequantize": source.is_quantized and target.dtype == "float32",
+        "reshape": source.dtype == target.dtype,
+    }[step.kind]
+    if not fits or not INT8_MIN <= step.low <= step.high <= INT8_MAX:
+        raise ProgramError(f"a {step.kind} must have tensors of matching types and sizes, and a clamp within int8, not "
+                           f"{source} and {target}, {step.low} to {step.high}")

@@ -8,7 +8,9 @@ offset, dtype and shape.
 import dataclasses
 import json
 import struct
-from typing import TYPE_CHECKING, Any
+import types
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +23,9 @@ from .program_parts import DTYPES, HostStep, Layer, RunStep, Step, TensorInfo
 if TYPE_CHECKING:
     from .program import Program
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "typed"]
+
+T = TypeVar("T")
 
 
 class _Parts:
@@ -29,6 +33,7 @@ class _Parts:
 
     def __init__(self, data: bytes = b""):
         self.data = bytearray(data)
+        self._taken = 0
 
     def put(self, array: npt.NDArray[Any]) -> dict[str, Any]:
         if array.dtype.name not in DTYPES:
@@ -42,14 +47,18 @@ class _Parts:
 
     def get(self, entry: dict[str, Any]) -> npt.NDArray[Any]:
         offset, shape = entry["offset"], tuple(entry["shape"])
-        if entry["dtype"] not in DTYPES or any(not isinstance(n, int) or n < 0 for n in (offset, *shape)):
+        if entry["dtype"] not in DTYPES or any(type(n) is not int or n < 0 for n in (offset, *shape)):
             raise ProgramError(f"A binary part must have a known dtype and sizes that are not negative, not {entry}")
         dtype = np.dtype(entry["dtype"])
         count = 1
         for size in shape:
             count *= size
+        self._taken += count * dtype.itemsize
         if offset + count * dtype.itemsize > len(self.data):
             raise ProgramError(f"A binary part must lie inside of the file's {len(self.data)} bytes, not {entry}")
+        if self._taken > len(self.data):
+            raise ProgramError(f"The binary parts must share no bytes, but take more than the {len(self.data)} that "
+                               "there are")
         return np.frombuffer(self.data, dtype, count, offset).reshape(shape).copy()
 
     def get_bytes(self, entry: dict[str, Any]) -> bytes:
@@ -94,27 +103,56 @@ def decode(body: bytes) -> dict[str, Any]:
     if header.pop("config_digest") != config.digest:
         raise ProgramError("The configuration must have the digest that the program was compiled for; compile the "
                            "model again")
-    tensors = [TensorInfo(**_tuples(t)) for t in header.pop("tensors")]
+    tensors = [typed(TensorInfo, _tuples(t)) for t in header.pop("tensors")]
     return {
         **header,
         "config": config,
         "rounding": Rounding(header["rounding"]),
         "constants": parts.get_bytes(header["constants"]),
         "tensors": {t.name: t for t in tensors},
-        "inputs": tuple(header["inputs"]),
-        "outputs": tuple(header["outputs"]),
+        "inputs": _tuples(header["inputs"]),
+        "outputs": _tuples(header["outputs"]),
         "steps": tuple(_decode_step(step, parts) for step in header["steps"]),
-        "layers": tuple(Layer(**layer) for layer in header["layers"]),
+        "layers": tuple(typed(Layer, layer) for layer in header["layers"]),
     }
 
 
 def _decode_step(data: dict[str, Any], parts: _Parts) -> Step:
     if "run" in data:
         run = _tuples(data["run"])
-        return RunStep(**run | {"code": parts.get_bytes(data["run"]["code"])})
+        return typed(RunStep, run | {"code": parts.get_bytes(data["run"]["code"])})
     host = _tuples(data["host"])
     constants = {key: parts.get(entry) for key, entry in data["host"]["constants"].items()}
-    return HostStep(**host | {"constants": constants})
+    return typed(HostStep, host | {"constants": constants})
+
+
+def typed(cls: type[T], values: Mapping[str, Any]) -> T:
+    """An instance of a dataclass, whose fields must have the types that it declares.
+
+    Raises
+    ------
+    ProgramError
+        If one has not. A field that does not exist or is missing is a ``TypeError``, as ever.
+    """
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise ProgramError(f"{cls.__name__}.{name} must be of type {hints[name]}, not {value!r}")
+    return cls(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; a bool is no int here, and an int will do for a float."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping)
+    return type(value) is hint or (hint is float and type(value) is int)
 
 
 def _tuples(value: Any) -> Any:

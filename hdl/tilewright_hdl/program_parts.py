@@ -115,20 +115,21 @@ class HostStep:
     Parameters
     ----------
     kind : str
-        ``"op"`` (PyTorch runs ``target``), ``"quantize"``, ``"dequantize"`` or ``"reshape"``.
+        ``"op"`` (PyTorch runs ``target``), ``"integer"`` (``program_integer`` tells what its fields hold),
+        ``"quantize"``, ``"dequantize"`` or ``"reshape"``.
     layer : int
         Number in ``Program.layers``.
     inputs, outputs : tuple of str
     target : str
-        Of ``"op"``: name of an ATen overload.
+        Of ``"op"``: name of an ATen overload; of ``"integer"``: name of an operator.
     args, kwargs
         Of ``"op"``: plain data in which ``{"tensor": name}`` and ``{"constant": key}`` stand for values.
     constants : mapping of str to array
     low, high : int
-        Clamp of ``"quantize"``.
+        Clamp of ``"quantize"`` and ``"integer"``.
     """
 
-    KINDS: ClassVar[tuple[str, ...]] = ("op", "quantize", "dequantize", "reshape")
+    KINDS: ClassVar[tuple[str, ...]] = ("op", "integer", "quantize", "dequantize", "reshape")
 
     kind: str
     layer: int

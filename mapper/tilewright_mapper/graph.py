@@ -20,9 +20,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tilewright_hdl.activation_layout import image_shape
+from tilewright_hdl.program_integer import spatial_shape
+
 from .nodes import (
     Add,
     AvgPool2d,
+    Clamped,
     Conv2d,
     Dequantize,
     HostOp,
@@ -44,6 +48,7 @@ from .nodes import (
 __all__ = [
     "Add",
     "AvgPool2d",
+    "Clamped",
     "Conv2d",
     "Dequantize",
     "Graph",
@@ -114,18 +119,6 @@ class Graph:
         return {name: tuple(nodes) for name, nodes in readers.items()}
 
 
-def image_shape(shape: Shape) -> tuple[int, int, int]:
-    """``(channels, height, width)`` by which an int8 tensor of rank 1 to 3 is read."""
-    match shape:
-        case (c,):
-            return c, 1, 1
-        case (tokens, features):
-            return features, 1, tokens
-        case (c, h, w):
-            return c, h, w
-    raise ValueError(f"An int8 tensor must have rank 1 to 3 without its batch, not shape {shape}")
-
-
 def is_layout_free(before: Shape, after: Shape) -> bool:
     """Whether a reshape leaves every byte of the channel-packed layout where it is.
 
@@ -135,14 +128,6 @@ def is_layout_free(before: Shape, after: Shape) -> bool:
     (c, h, w), (c2, h2, w2) = image_shape(before), image_shape(after)
     same_order = c == 1 or h * w == 1 or (len(before) == 2) == (len(after) == 2)
     return (c, h * w) == (c2, h2 * w2) and same_order
-
-
-def spatial_shape(size: Pair, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)) -> Pair:
-    """Height and width of a convolution's or a pool's result (floor rule); below 1 where the kernel does not fit."""
-    top, left, bottom, right = padding
-    padded = size[0] + top + bottom, size[1] + left + right
-    height, width = ((padded[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
-    return height, width
 
 
 def tensor_refs(value: Any) -> Iterator[str]:

@@ -22,15 +22,12 @@ from .graph import (
     MaxPool2d,
     Node,
     Quantize,
-    Requantize,
     Reshape,
     Table,
     image_shape,
 )
 
 __all__ = ["Phase", "check_placeable", "host_reason", "partition", "trim_ends"]
-
-ON_DEVICE = (Conv2d, Add, MaxPool2d, AvgPool2d, Table, Requantize, Reshape)
 
 
 @dataclass(frozen=True)
@@ -76,19 +73,19 @@ def trim_ends(graph: Graph) -> Graph:
     return replace(graph, nodes=nodes, tensors=tensors, inputs=tuple(inputs), outputs=tuple(outputs))
 
 
-def host_reason(node: Node) -> str:
-    """Why a node runs on the host, and what would bring it to the accelerator."""
+def host_reason(graph: Graph, node: Node, config: AcceleratorConfig) -> str:
+    """Why a node runs on the host, and what would bring it to the accelerator; empty if the accelerator runs it."""
     if isinstance(node, HostOp):
         return (f"no engine computes {node.target}; it would run on the accelerator if it were replaced by operators "
                 "that have integer forms (convolution, linear, addition, pooling, unary functions), quantized on both "
                 "sides")
-    if isinstance(node, Reshape):
-        return "it only connects tensors of the host"
-    return "it converts between the accelerator's int8 and the float numbers of an operator on the host"
+    if isinstance(node, Quantize | Dequantize):
+        return "it converts between the accelerator's int8 and the float numbers of an operator on the host"
+    return "; ".join(_obstacles(graph, node, config))
 
 
 def check_placeable(graph: Graph, config: AcceleratorConfig, *, strict: bool, rounding: Rounding) -> None:
-    """Refuse a graph that the accelerator cannot serve, with all reasons at once.
+    """Refuse a rounding rule that the accelerator lacks and, if ``strict``, all that would run on the host, at once.
 
     Raises
     ------
@@ -98,50 +95,48 @@ def check_placeable(graph: Graph, config: AcceleratorConfig, *, strict: bool, ro
     if rounding not in config.post.roundings:
         problems.append(f"rounding must be one that configuration {config.name!r} has "
                         f"({', '.join(config.post.roundings)}), not {rounding.value!r}: add it to post.roundings")
-    for node in graph:
-        if isinstance(node, ON_DEVICE):
-            problems += [f"{node.op} {node.name!r}: {what}" for what in _obstacles(graph, node, config)]
-        elif strict:
-            problems.append(f"{node.op} {node.name!r} runs on the host, which strict=True forbids: {host_reason(node)}")
+    if strict:
+        problems += [
+            f"{node.op} {node.name!r} runs on the host, which strict=True forbids: {reason}"
+            for node in graph if (reason := host_reason(graph, node, config))
+        ]
     if problems:
         listed = "\n".join(f"  - {p}" for p in problems)
         raise ModelError(f"The network cannot run on configuration {config.name!r}:\n{listed}")
 
 
 def _obstacles(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]:
-    """What a configuration lacks for a node, and numbers that no instruction can hold."""
+    """What a configuration lacks for an integer node, and numbers that no instruction can hold."""
     problems = []
     if isinstance(node, Add) and not config.post.add:
-        problems.append("the configuration has no residual adder; set post.add = true")
+        problems.append(f"configuration {config.name!r} has no residual adder; set post.add = true")
     if isinstance(node, Table) and not config.post.tables:
-        problems.append("the configuration has no tables; set post.tables to at least 1")
-    if isinstance(node, Conv2d):
-        limits = {s.name: s.high for s in field_specs(Exec)}
-        kernel_limit, size_limit, stride_limit = limits["kernel_height"], limits["input_height"], limits["stride_y"]
-    else:
-        limits = {s.name: s.high for s in field_specs(Post)}
-        kernel_limit, size_limit, stride_limit = limits["window_height"], limits["source_height"], limits["stride_y"]
+        problems.append(f"configuration {config.name!r} has no tables; set post.tables to at least 1")
+    spec = Exec if isinstance(node, Conv2d) else Post
+    limits = {s.name: s.high for s in field_specs(spec)}
+    kernel, size = ("kernel_height", "input_height") if spec is Exec else ("window_height", "source_height")
     if isinstance(node, Conv2d | MaxPool2d | AvgPool2d):
         dilation = (1, 1) if isinstance(node, AvgPool2d) else node.dilation
-        first_limit = limits["first_y"]
         for what, value, limit in (
-            ("kernel", max(node.kernel), kernel_limit),
-            ("stride", max(node.stride), stride_limit),
-            ("dilation", max(dilation), stride_limit),
-            ("padding", max(node.padding), first_limit),
+            ("kernel", max(node.kernel), limits[kernel]),
+            ("stride", max(node.stride), limits["stride_y"]),
+            ("dilation", max(dilation), limits["stride_y"]),
+            ("padding", max(node.padding), limits["first_y"]),
         ):
             if value > limit:
-                problems.append(f"its {what} must be at most {limit}, not {value}")
+                problems.append(f"its {what} must be at most {limit} for the accelerator, but is {value}")
+    # Positions of windows are signed numbers of as many bits as sizes have.
+    limit = limits[size] // 2
     for name in (*node.inputs, *node.outputs):
-        size = max(image_shape(graph.tensor(name).shape)[1:])
-        # Positions of windows are signed numbers of 16 bits.
-        if size > size_limit // 2:
-            problems.append(f"height and width of {name!r} must be at most {size_limit // 2}, not {size}")
+        most = max(image_shape(graph.tensor(name).shape)[1:])
+        if most > limit:
+            problems.append(f"height and width of {name!r} must be at most {limit} for the accelerator, but are {most}")
     return problems
 
 
-def partition(graph: Graph) -> tuple[Phase, ...]:
+def partition(graph: Graph, config: AcceleratorConfig) -> tuple[Phase, ...]:
     """Order the nodes into phases on the accelerator and on the host."""
+    hosted = {node.name for node in graph if host_reason(graph, node, config)}
     known = set(graph.inputs)
     waiting = list(graph.nodes)
     phases: list[Phase] = []
@@ -149,7 +144,7 @@ def partition(graph: Graph) -> tuple[Phase, ...]:
     while waiting:
         taken = []
         for node in waiting:
-            if isinstance(node, ON_DEVICE) == on_device and known.issuperset(node.inputs):
+            if (node.name not in hosted) == on_device and known.issuperset(node.inputs):
                 taken.append(node)
                 known.update(node.outputs)
         if taken:

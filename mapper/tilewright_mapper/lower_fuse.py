@@ -93,12 +93,6 @@ class _Builder:
 
     def alone(self, node: Node) -> DeviceLayer:
         """A layer of one node."""
-        try:
-            return self._alone(node)
-        except ValueError as error:
-            raise self._not_expressible(node, error) from error
-
-    def _alone(self, node: Node) -> DeviceLayer:
         source = self._operand(node.inputs[0])
         base = DeviceLayer(
             name=node.name, op=node.op, nodes=(), source=source, output=self._operand(node.output), middle=source,
@@ -118,16 +112,8 @@ class _Builder:
             return None
         if isinstance(node, MaxPool2d | AvgPool2d) and not self._may_pool(layer, node):
             return None
-        try:
-            joined = self._with(layer, node, name)
-        except ValueError as error:
-            raise self._not_expressible(node, error) from error
+        joined = self._with(layer, node, name)
         return replace(joined, op=f"{layer.op}+{node.op}", output=self._operand(node.output))
-
-    def _not_expressible(self, node: Node, error: ValueError) -> ModelError:
-        scales = ", ".join(f"{n} {self._graph.tensor(n).scale:g}" for n in (*node.inputs, *node.outputs))
-        return ModelError(f"{node.op} {node.name!r} cannot be rescaled on the accelerator: {error}. Its scales are "
-                          f"{scales}; quantize the model again, with calibration data like the real inputs")
 
     def _may_pool(self, layer: DeviceLayer, node: MaxPool2d | AvgPool2d) -> bool:
         """Whether a pool on the way out of the accumulators computes nothing twice, and finds its windows there."""

@@ -14,6 +14,7 @@ from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
 __all__ = [
     "Add",
     "AvgPool2d",
+    "Clamped",
     "Constant",
     "Conv2d",
     "Dequantize",
@@ -170,7 +171,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Clamped(Node):
+class Clamped(Node):
     """A node whose integer result is clamped to ``low .. high``, which is where a ReLU goes."""
 
     low: int = INT8_MIN
@@ -178,7 +179,7 @@ class _Clamped(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Conv2d(_Clamped):
+class Conv2d(Clamped):
     """Convolution of an image; padding has the value of the input's zero point.
 
     ``acc[o] = bias[o] + sum(weight[o] * (x - zero_point_x))`` in int32, rescaled by
@@ -209,7 +210,7 @@ class Conv2d(_Clamped):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Linear(_Clamped):
+class Linear(Clamped):
     """Matrix product over the last axis of a rank 1 or rank 2 tensor; else as :class:`Conv2d`.
 
     Parameters
@@ -225,7 +226,7 @@ class Linear(_Clamped):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Add(_Clamped):
+class Add(Clamped):
     """Sum of two tensors of the same shape (``tilewright_hdl.numerics.AddParameters``)."""
 
     arity: ClassVar[int | None] = 2
@@ -246,7 +247,7 @@ class MaxPool2d(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AvgPool2d(_Clamped):
+class AvgPool2d(Clamped):
     """``sum(x - zero_point_x)`` of each window, rescaled by ``scale_x / (divisor * scale_y)``.
 
     Padding contributes nothing to the sum. The input may have rank 2 (an average over tokens).
@@ -277,7 +278,7 @@ class Table(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Requantize(_Clamped):
+class Requantize(Clamped):
     """``x - zero_point_x`` rescaled by ``scale_x / scale_y``; also a clamp alone, where the scales are equal."""
 
 
@@ -290,7 +291,7 @@ class Reshape(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Quantize(_Clamped):
+class Quantize(Clamped):
     """float32 to int8 on the host: ``clamp(rint(x * float32(1 / scale)) + zero_point, low, high)``."""
 
 

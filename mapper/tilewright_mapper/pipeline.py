@@ -5,8 +5,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Instruction, encode_program
 from tilewright_hdl.numerics import Rounding
@@ -17,7 +15,8 @@ from tilewright_sim.layer_cycles import layer_cycles
 
 from .allocate_run import Arena, RunPlan, plan_run
 from .emit import Constants, Emitted, Emitter
-from .graph import Dequantize, Graph, HostOp, Node, Quantize, Reshape, image_shape
+from .graph import Graph, HostOp, Node, image_shape
+from .host_steps import host_step
 from .lower import Phase, check_placeable, host_reason, partition, trim_ends
 from .lower_fuse import alias_roots, lower_phase
 from .lower_layers import DeviceLayer, Operand
@@ -54,7 +53,7 @@ def compile_graph(
     """
     graph = trim_ends(graph)
     check_placeable(graph, config, strict=strict, rounding=rounding)
-    phases = partition(graph)
+    phases = partition(graph, config)
     build = _Build(graph, config, rounding, phases)
     for number, phase in enumerate(phases):
         if phase.on_device:
@@ -139,8 +138,9 @@ class _Build:
 
     def add_host(self, phase: Phase) -> None:
         for node in phase.nodes:
-            reason = host_reason(node)
-            self.steps.append(_host_step(node, len(self.layers)))
+            reason = host_reason(self.graph, node, self.config) or "it only connects tensors of the host"
+            self.steps.append(host_step(self.graph, node, len(self.layers), rounding=self.rounding,
+                                        bits=self.config.post.multiplier_bits))
             self.reports.append(host_report(len(self.layers), reason))
             self.layers.append(Layer(name=node.name, op=_host_op_name(node), on="host", reason=reason))
 
@@ -164,17 +164,3 @@ class _Build:
 
 def _host_op_name(node: Node) -> str:
     return node.target if isinstance(node, HostOp) else node.op
-
-
-def _host_step(node: Node, layer: int) -> HostStep:
-    if isinstance(node, HostOp):
-        constants = {key: value for key, value in node.constants.items() if isinstance(value, np.ndarray)}
-        assert len(constants) == len(node.constants), "canonicalize leaves plain arrays"
-        return HostStep(kind="op", layer=layer, inputs=node.inputs, outputs=node.outputs, target=node.target,
-                        args=node.args, kwargs=node.kwargs, constants=constants)
-    if isinstance(node, Quantize):
-        return HostStep(kind="quantize", layer=layer, inputs=node.inputs, outputs=node.outputs, low=node.low,
-                        high=node.high)
-    assert isinstance(node, Dequantize | Reshape), node
-    kind = "dequantize" if isinstance(node, Dequantize) else "reshape"
-    return HostStep(kind=kind, layer=layer, inputs=node.inputs, outputs=node.outputs)

@@ -10,6 +10,7 @@ import torch
 
 from tilewright_hdl.numerics import MULTIPLIER_BITS, Rounding
 from tilewright_sim import tensor_reference as reference
+from tilewright_sim.integer_operators import as_image, in_shape
 
 from .aten import evaluate
 from .graph import (
@@ -27,7 +28,6 @@ from .graph import (
     Reshape,
     Table,
     Tensor,
-    image_shape,
 )
 from .rescale import Rescaled, add_parameters, requantizer
 
@@ -126,9 +126,9 @@ class _Run:
                 return reference.add(x, self.values[node.inputs[1]], parameters)
             case MaxPool2d():
                 pooled = reference.max_pool2d(
-                    _image(x), kernel=node.kernel, stride=node.stride, padding=node.padding, dilation=node.dilation
+                    as_image(x), kernel=node.kernel, stride=node.stride, padding=node.padding, dilation=node.dilation
                 )
-                return _shaped(pooled, target)
+                return in_shape(pooled, target.shape)
             case Table():
                 return reference.table(x, torch.from_numpy(node.table))
             case Reshape():
@@ -148,19 +148,19 @@ class _Run:
             return reference.requantize(x, zero_point=zero_point, requantizer=rule)
         if isinstance(node, AvgPool2d):
             pooled = reference.avg_pool2d(
-                _image(x),
+                as_image(x),
                 kernel=node.kernel,
                 stride=node.stride,
                 padding=node.padding,
                 zero_point=zero_point,
                 requantizer=rule,
             )
-            return _shaped(pooled, target)
+            return in_shape(pooled, target.shape)
         weight, bias = torch.from_numpy(node.weight), torch.from_numpy(node.bias)
         if isinstance(node, Linear):
             return reference.linear(x, weight, bias, zero_point=zero_point, requantizer=rule)
         result = reference.conv2d(
-            _image(x),
+            as_image(x),
             weight,
             bias,
             zero_point=zero_point,
@@ -170,7 +170,7 @@ class _Run:
             dilation=node.dilation,
             groups=node.groups,
         )
-        return _shaped(result, target)
+        return in_shape(result, target.shape)
 
     def _host(self, node: HostOp) -> tuple[torch.Tensor, ...]:
         """Run a host operator image by image, as the driver does."""
@@ -186,17 +186,3 @@ class _Run:
             torch.cat(parts) if self.graph.tensor(name).batched else torch.stack(parts)
             for name, parts in zip(node.outputs, zip(*images, strict=True), strict=True)
         )
-
-
-def _image(x: torch.Tensor) -> torch.Tensor:
-    """``x`` (N, C), (N, T, D) or (N, C, H, W) as (N, C, H, W)."""
-    if x.ndim == 3:
-        return x.transpose(1, 2).unsqueeze(2)
-    return x.reshape(len(x), *image_shape(tuple(x.shape[1:])))
-
-
-def _shaped(image: torch.Tensor, target: Tensor) -> torch.Tensor:
-    """An image (N, C, H, W) in the shape of ``target``, the inverse of :func:`_image`."""
-    if len(target.shape) == 2:
-        return image.squeeze(2).transpose(1, 2).contiguous()
-    return image.reshape(len(image), *target.shape)

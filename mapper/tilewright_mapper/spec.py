@@ -13,6 +13,7 @@ from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
 from .graph import (
     Add,
     AvgPool2d,
+    Clamped,
     Conv2d,
     Dequantize,
     Graph,
@@ -92,7 +93,6 @@ def _structure(graph: Graph) -> list[str]:
 
 
 INTEGER = (Conv2d, Linear, Add, MaxPool2d, AvgPool2d, Table, Requantize, Reshape)
-CLAMPED = (Conv2d, Linear, Add, AvgPool2d, Requantize, Quantize)
 WEIGHTED = (Conv2d, Linear)
 WINDOWED = (Conv2d, MaxPool2d, AvgPool2d)
 
@@ -160,7 +160,7 @@ ANY: tuple[Rule, ...] = (
         "have int8 tensors of rank 1 to 3 with a positive scale and a zero point of -128 to 127 at both ends",
         _integer_ends,
     ),
-    Rule(CLAMPED, "have -128 <= low <= high <= 127", lambda g, n: INT8_MIN <= n.low <= n.high <= INT8_MAX),
+    Rule(Clamped, "have -128 <= low <= high <= 127", lambda g, n: INT8_MIN <= n.low <= n.high <= INT8_MAX),
     Rule(WEIGHTED, "have int8 weights, an int32 bias and a positive scale for each output channel", _weights),
     Rule(Conv2d, "have weights (O, I / groups, kh, kw) that match its channels", _channels),
     Rule(WINDOWED, "have an output of the shape that its window makes", _window),

@@ -9,6 +9,7 @@ import pytest
 
 from tilewright_driver.host import run_host_step
 from tilewright_hdl.errors import DeviceError, TilewrightError
+from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.program import HostStep, TensorInfo
 
 TENSORS = {
@@ -24,7 +25,7 @@ VALUES = {"q": Q, "f": F, "flat": Q.reshape(6)}
 
 def run(kind: str, source: str, result: str, **more: Any) -> npt.NDArray[Any]:
     step = HostStep(kind=kind, layer=0, inputs=(source,), outputs=(result,), **more)
-    return run_host_step(step, TENSORS, VALUES)[result]
+    return run_host_step(step, TENSORS, VALUES, rounding=Rounding.SINGLE)[result]
 
 
 def test_conversions() -> None:
@@ -58,4 +59,4 @@ def test_too_few_results() -> None:
     step = HostStep(kind="op", layer=0, inputs=("f",), outputs=("f", "row"), target="aten.neg.default",
                     args=({"tensor": "f"},))
     with pytest.raises(DeviceError, match="must have 2 results, but has 1"):
-        run_host_step(step, TENSORS, VALUES)
+        run_host_step(step, TENSORS, VALUES, rounding=Rounding.SINGLE)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from tilewright_driver.host import run_host_step
 from tilewright_hdl.activation_layout import pack, packed_bytes, unpack
 from tilewright_hdl.config import AcceleratorConfig, ArrayConfig, BusConfig, MemoryConfig, PostConfig
 from tilewright_hdl.program import HostStep, Program, RunStep
@@ -28,7 +28,6 @@ from tilewright_mapper.graph import (
     image_shape,
     spatial_shape,
 )
-from tilewright_sim import host_operators, tensor_reference
 from tilewright_sim.iss import IssMachine
 from tilewright_sim.machine import Job, RunResult
 
@@ -228,18 +227,7 @@ class _Runner:
         return unpack(self.program.config, data, info.shape)
 
     def _host_step(self, step: HostStep) -> None:
-        values = {name: torch.from_numpy(np.array(self._get(name)))[None] for name in step.inputs}
-        out = self.program.tensors[step.outputs[0]]
-        if step.kind == "op":
-            results = host_operators.run(step.target, step.args, step.kwargs, values, {})
-        elif step.kind == "quantize":
-            scale, zero = out.quantization
-            results = (tensor_reference.quantize(values[step.inputs[0]], scale=scale, zero_point=zero, low=step.low,
-                                                 high=step.high),)
-        elif step.kind == "dequantize":
-            scale, zero = self.program.tensors[step.inputs[0]].quantization
-            results = (tensor_reference.dequantize(values[step.inputs[0]], scale=scale, zero_point=zero),)
-        else:
-            results = (values[step.inputs[0]].reshape(1, *out.shape),)
-        for name, value in zip(step.outputs, results, strict=True):
-            self._set(name, value[0].numpy())
+        values = {name: self._get(name) for name in step.inputs}
+        results = run_host_step(step, self.program.tensors, values, rounding=self.program.rounding)
+        for name, value in results.items():
+            self._set(name, value)

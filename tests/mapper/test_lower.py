@@ -12,7 +12,7 @@ from tilewright_hdl.errors import ModelError
 from tilewright_hdl.isa import Combine
 from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.graph import Conv2d, Dequantize, Graph, Quantize, Tensor
-from tilewright_mapper.lower import check_placeable, partition, trim_ends
+from tilewright_mapper.lower import check_placeable, host_reason, partition, trim_ends
 from tilewright_mapper.lower_fuse import alias_roots, lower_phase
 from tilewright_mapper.lower_layers import DeviceLayer, Window
 from tilewright_mapper.rescale import add_parameters
@@ -68,7 +68,7 @@ def test_phases_change_places_as_seldom_as_they_can() -> None:
     left = net.host(net.conv("input", 4), "aten.sin.default")
     right = net.host(net.conv("input", 4), "aten.cos.default")
     y = net.add(net.conv(left, 4), right)
-    phases = partition(trim_ends(net.graph(y)))
+    phases = partition(trim_ends(net.graph(y)), CONFIG)
     assert [(p.on_device, [n.op for n in p.nodes]) for p in phases] == [
         (True, ["Conv2d", "Conv2d"]),
         (False, ["Dequantize", "HostOp", "Quantize"] * 2),
@@ -79,7 +79,7 @@ def test_phases_change_places_as_seldom_as_they_can() -> None:
 def test_reshapes_among_host_operators_stay_on_the_host() -> None:
     net = Net((4, 1, 1))
     y = net.reshape("input", (4,))
-    (phase,) = partition(trim_ends(net.graph(y)))
+    (phase,) = partition(trim_ends(net.graph(y)), CONFIG)
     assert not phase.on_device
 
 
@@ -102,22 +102,35 @@ def test_strict_names_every_host_operator_and_what_would_help() -> None:
 def test_all_that_a_configuration_lacks_is_named_at_once() -> None:
     cfg = replace(CONFIG, post=replace(CONFIG.post, add=False, tables=0, roundings=(Rounding.SINGLE,)))
     net = Net((4,))
-    y = net.table(net.add("input", net.conv("input", 4)))
+    y = net.host(net.table(net.add("input", net.conv("input", 4))), "aten.sin.default")
+    graph = trim_ends(net.graph(y))
+    check_placeable(graph, cfg, strict=False, rounding=Rounding.SINGLE)
     with pytest.raises(ModelError) as caught:
-        check_placeable(net.graph(y), cfg, strict=False, rounding=Rounding.TFLITE_DOUBLE)
+        check_placeable(graph, cfg, strict=True, rounding=Rounding.TFLITE_DOUBLE)
     message = str(caught.value)
-    for part in ("set post.add = true", "set post.tables to at least 1", "'tflite_double'", "post.roundings"):
+    for part in ("set post.add = true", "set post.tables to at least 1", "'tflite_double'", "post.roundings",
+                 "aten.sin.default"):
         assert part in message
 
 
-def test_numbers_that_no_instruction_can_hold_are_refused() -> None:
+def test_a_rounding_that_the_configuration_lacks_is_refused_strict_or_not() -> None:
+    cfg = replace(CONFIG, post=replace(CONFIG.post, roundings=(Rounding.SINGLE,)))
+    net = Net((4,))
+    with pytest.raises(ModelError, match=r"rounding must be one that .* has \(single\), not 'tflite_double'"):
+        check_placeable(net.graph(net.conv("input", 4)), cfg, strict=False, rounding=Rounding.TFLITE_DOUBLE)
+
+
+def test_numbers_that_no_instruction_can_hold_keep_a_node_on_the_host() -> None:
     net = Net((1, 300, 2))
     y = net.max_pool("input", (256, 1), (1, 1))
-    with pytest.raises(ModelError, match="MaxPool2d 'max1': its kernel must be at most 255, not 256"):
-        check_placeable(net.graph(y), CONFIG, strict=False, rounding=Rounding.SINGLE)
+    assert host_reason(net.graph(y), net.nodes[-1], CONFIG) == (
+        "its kernel must be at most 255 for the accelerator, but is 256")
     net = Net((40000, 4))
-    with pytest.raises(ModelError, match="height and width of 'input' must be at most 32767, not 40000"):
-        check_placeable(net.graph(net.conv("input", 4)), CONFIG, strict=False, rounding=Rounding.SINGLE)
+    graph = net.graph(net.conv("input", 4))
+    reason = "height and width of 'input' must be at most 32767 for the accelerator, but are 40000"
+    assert host_reason(graph, net.nodes[-1], CONFIG).startswith(reason)
+    with pytest.raises(ModelError, match=reason):
+        check_placeable(graph, CONFIG, strict=True, rounding=Rounding.SINGLE)
 
 
 def test_a_bias_that_leaves_int32_with_the_zero_point_is_refused() -> None:
@@ -135,7 +148,7 @@ def test_scales_that_no_multiplier_can_express_are_refused() -> None:
     net = Net((4,))
     y = net.requantize("input")
     net.tensors["input"] = replace(net.tensors["input"], scale=1e12)
-    with pytest.raises(ModelError, match=r"Requantize 'requantize1' cannot be rescaled .* must be below 2\*\*30 .*"
+    with pytest.raises(ModelError, match=r"Requantize 'requantize1' cannot be rescaled: .* must be below 2\*\*30 .*"
                                          r"input 1e\+12"):
         layers(net, y)
 

@@ -320,5 +320,5 @@ def test_scales_without_a_multiplier_are_refused() -> None:
         [int8("x", 1, 2, 2, scale=1e9), int8("y", 1, 2, 2, scale=1e-3)], [conv("c", "x", "y", weights(1, 1, 1, 1))]
     )
     assert isinstance(g["c"], Conv2d)
-    with pytest.raises(ModelError, match="Scales of Conv2d 'c' cannot be served"):
+    with pytest.raises(ModelError, match="Conv2d 'c' cannot be rescaled"):
         prove_accumulators(g)

@@ -7,11 +7,9 @@ from dataclasses import replace
 
 from ..aten import argument, operator_name
 from ..edit import Editor
-from ..graph import Add, AvgPool2d, Conv2d, Graph, HostOp, Linear, Quantize, Requantize
+from ..graph import Clamped, Graph, HostOp, Requantize
 
 __all__ = ["clamp_bounds", "fold_clamps"]
-
-Clamped = Conv2d | Linear | Add | AvgPool2d | Requantize | Quantize
 
 
 def clamp_bounds(node: HostOp) -> tuple[float, float] | None:
