@@ -6,6 +6,7 @@ requantized with a fused ReLU; then the input of the network is added; then a 2 
 NHWC, and the expected result comes from plain numpy.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,11 +52,10 @@ class SmallProgram:
 
 
 def small_program(config: AcceleratorConfig, rounding: Rounding = Rounding.SINGLE, seed: int = 1) -> SmallProgram:
-    """The network for a configuration; twice as many channels as the array has rows and columns."""
+    """The network for a configuration; at least twice as many channels as the array has rows."""
     chance = np.random.default_rng(seed)
     rows, columns = config.array.rows, config.array.columns
-    tiles = 2
-    channels = tiles * rows
+    channels = math.lcm(2 * rows, columns)
     image = chance.integers(-128, 128, (SIZE, SIZE, channels), np.int8)
     kernel = chance.integers(-127, 128, (3, 3, channels, channels), np.int8)
     bias = chance.integers(-5000, 5000, channels)
@@ -65,8 +65,6 @@ def small_program(config: AcceleratorConfig, rounding: Rounding = Rounding.SINGL
     add = AddParameters.from_scales(
         0.05, 0.03, 0.06, zero_point_a=ZERO_POINT, zero_point_b=5, zero_point_out=7, rounding=rounding
     )
-    assert columns == rows, "the words written by POST have the array's rows"
-
     bus = config.bus.data_bytes
     weights = _weights(kernel, config)
     parameters = _parameters(bias, requantize, config)
@@ -75,19 +73,20 @@ def small_program(config: AcceleratorConfig, rounding: Rounding = Rounding.SINGL
     pooled = summed.reshape(SIZE // 2, 2, SIZE // 2, 2, channels).max(axis=(1, 3))
     expected = _words(pooled.reshape(-1, rows), bus)
     output = -(-len(arena) // 64) * 64
-    instructions = _instructions(config, len(weights) // bus, requantize, add, output, RoundingCode[rounding.name])
+    instructions = _instructions(config, channels, requantize, add, output, RoundingCode[rounding.name])
     return SmallProgram(instructions, weights + parameters, arena, output, expected)
 
 
 def _instructions(
-    config: AcceleratorConfig, weight_words: int, requantize: Requantizer, add: AddParameters, output: int,
+    config: AcceleratorConfig, channels: int, requantize: Requantizer, add: AddParameters, output: int,
     rounding: RoundingCode,
 ) -> list[Instruction]:
-    tiles, half = 2, SIZE // 2
+    tiles, half = channels // config.array.rows, SIZE // 2
     bus = config.bus.data_bytes
+    weight_words = 9 * channels * channels // config.array.columns
     weight_bytes = weight_words * config.beats(config.array.columns) * bus
     words = SIZE * SIZE * tiles
-    groups = tiles * config.row_groups
+    groups = channels // config.post.lanes
     line = SIZE * tiles
     inner, sums, small = 0, config.activation_bank_words, 2 * config.activation_bank_words
     program: list[Instruction] = [
@@ -99,7 +98,7 @@ def _instructions(
     program += [
         Exec(
             input_address=(inner + (part * half - 1) * line - tiles) % (1 << 20), bank=part, weight_address=8,
-            column_tiles=tiles, kernel_height=3, kernel_width=3, channel_tiles=tiles, output_height=half,
+            column_tiles=channels // config.array.columns, kernel_height=3, kernel_width=3, channel_tiles=tiles, output_height=half,
             output_width=SIZE, input_height=SIZE, input_width=SIZE, first_y=part * half - 1, first_x=-1,
             output_y_step=line, output_x_step=tiles, kernel_y_step=line, kernel_x_step=tiles, accumulator_address=2,
             wait=0 if part else TO_LOAD, signal=TO_POST,
@@ -143,10 +142,10 @@ def _convolve(image: npt.NDArray[np.int8], kernel: npt.NDArray[np.int8]) -> npt.
 
 
 def _weights(kernel: npt.NDArray[np.int8], config: AcceleratorConfig) -> bytes:
-    rows, columns = config.array.rows, config.array.columns
+    columns, channels = config.array.columns, kernel.shape[-1]
     words = [
-        kernel[ky, kx, t * rows + r, n * columns : (n + 1) * columns]
-        for n in range(2) for ky in range(3) for kx in range(3) for t in range(2) for r in range(rows)
+        kernel[ky, kx, c, first : first + columns]
+        for first in range(0, channels, columns) for ky in range(3) for kx in range(3) for c in range(channels)
     ]
     return _words(np.array(words), config.bus.data_bytes)
 

@@ -3,11 +3,12 @@
 """Whole programs on the whole accelerator: results, errors, and that the next program runs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from tilewright_hdl.accelerator import Accelerator
-from tilewright_hdl.config import PRESETS
+from tilewright_hdl.config import PRESETS, ArrayConfig, BusConfig, PostConfig
 from tilewright_hdl.isa import ENGINES, Exec, Instruction, Load, Memory, Post, Segment, Store, encode_program
 from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.registers import (
@@ -70,6 +71,21 @@ def test_programs_back_to_back(pause: float) -> None:
         digest = b"".join(registers[f"CONFIG_DIGEST_{i}"].to_bytes(4, "big") for i in range(4))
         assert NANO.digest.startswith(digest.hex())
         assert registers["ERROR_INDEX"] == 0
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+def test_another_shape(rounding: Rounding) -> None:
+    """Rows, columns and lanes that all differ, words of several beats, two banks, and a bus with one burst at a time."""
+    config = replace(
+        NANO,
+        array=ArrayConfig(rows=8, columns=4),
+        memory=replace(NANO.memory, activation_bytes=8 << 9, weight_bytes=4 << 11, activation_banks=4),
+        post=PostConfig(lanes=1, roundings=(rounding,), tables=0),
+        bus=BusConfig(data_bits=32, burst_beats=8, outstanding=1),
+    )
+    program = small_program(config, rounding)
+    (outcome,) = run_jobs(config, [program.job()])
+    assert_good(program, outcome)
 
 
 def test_same_program_takes_the_same_time_again() -> None:
