@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Queues, decoders, front ends and semaphores together, with stand-in engines of any latency.
 
-What must come out follows from the meaning of tokens alone: each engine gets its instructions in order and complete, and
-the n-th instruction that takes a token from an engine starts after the n-th that gives one to it has retired.
+What must come out follows from the meaning of tokens alone: each engine gets its instructions in order and complete,
+and the n-th instruction that takes a token from an engine starts after the n-th that gives one to it has retired.
 """
 
 import random
