@@ -2,8 +2,8 @@
 """From an Amaranth design to a flat netlist of word-level cells, by Yosys.
 
 Amaranth's own Verilog back end keeps every intermediate name of the design, used or not, and the widths of
-Python's arithmetic, so that any lint drowns in warnings. We take its RTLIL instead, let Yosys clean it up, and write the
-Verilog ourselves (:mod:`~.verilog_writer`).
+Python's arithmetic, so that any lint drowns in warnings. We take its RTLIL instead, let Yosys clean it up, and write
+the Verilog ourselves (:mod:`~.verilog_writer`).
 """
 
 import json
@@ -124,7 +124,8 @@ def elaborate(fragment: Fragment, name: str, ports: dict[str, Any], modules: Map
     )
     if result.returncode != 0:
         raise TilewrightError(f"Yosys must accept the design {name!r}, but it ended with {result.returncode}: "
-                              f"{result.stderr.strip()}; install it with: python3 -m pip install 'amaranth[builtin-yosys]'")
+                              f"{result.stderr.strip()}; install it with: "
+                              f"python3 -m pip install 'amaranth[builtin-yosys]'")
     return _parse(json.loads(result.stdout)["modules"][name])
 
 
@@ -154,7 +155,7 @@ def _parse(module: dict[str, Any]) -> Netlist:
         if not net["hide_name"]:
             names[name] = tuple(net["bits"])
         values = net["attributes"].get("init", "")
-        initial |= {bit: value for bit, value in zip(net["bits"], reversed(values)) if value in "01"}
+        initial |= {bit: value for bit, value in zip(net["bits"], reversed(values), strict=False) if value in "01"}
     ports = tuple(
         Port(name, port["direction"] == "input", tuple(port["bits"])) for name, port in module["ports"].items()
     )

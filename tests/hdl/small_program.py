@@ -98,8 +98,9 @@ def _instructions(
     program += [
         Exec(
             input_address=(inner + (part * half - 1) * line - tiles) % (1 << 20), bank=part, weight_address=8,
-            column_tiles=channels // config.array.columns, kernel_height=3, kernel_width=3, channel_tiles=tiles, output_height=half,
-            output_width=SIZE, input_height=SIZE, input_width=SIZE, first_y=part * half - 1, first_x=-1,
+            column_tiles=channels // config.array.columns, kernel_height=3, kernel_width=3, channel_tiles=tiles,
+            output_height=half, output_width=SIZE, input_height=SIZE, input_width=SIZE,
+            first_y=part * half - 1, first_x=-1,
             output_y_step=line, output_x_step=tiles, kernel_y_step=line, kernel_x_step=tiles, accumulator_address=2,
             wait=0 if part else TO_LOAD, signal=TO_POST,
         )

@@ -75,7 +75,7 @@ def test_programs_back_to_back(pause: float) -> None:
 
 @pytest.mark.parametrize("rounding", Rounding)
 def test_another_shape(rounding: Rounding) -> None:
-    """Rows, columns and lanes that all differ, words of several beats, two banks, and a bus with one burst at a time."""
+    """Rows, columns and lanes that all differ, words of several beats, and a bus with one burst at a time."""
     config = replace(
         NANO,
         array=ArrayConfig(rows=8, columns=4),
