@@ -2,6 +2,7 @@
 """Times of the ``LOAD`` engine: which bursts it asks for, and when."""
 
 from collections import deque
+from itertools import pairwise
 
 from tilewright_hdl.bus_timing import ADDRESS_DELAY, REUSE_DELAY, memory_sizes, transfer_runs
 from tilewright_hdl.config import AcceleratorConfig
@@ -139,7 +140,7 @@ class Loading:
         if (
             self._under_way
             or ends[0] + REUSE_DELAY != address
-            or ends[-1] - ends[0] != (self._outstanding - 1) * time
+            or any(b - a != time for a, b in pairwise(ends))
             or not self._bus.is_ahead(address, ends[-1])
         ):
             return False
