@@ -2,25 +2,36 @@
 """Golden reference, instruction-set simulator and generated hardware side by side."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tests.mapper.bench import config
 from tilewright_driver.device import ALIGNMENT, Device
 from tilewright_driver.open_device import open_device
 from tilewright_driver.profile import Profile
 from tilewright_hdl.activation_layout import packed_bytes, unpack
-from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.config import PRESETS, AcceleratorConfig
+from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.program import Program, RunStep
 from tilewright_mapper.graph import Graph
 from tilewright_mapper.reference_run import reference_run
 from tilewright_sim.machine import ProfileRecord
 
-__all__ = ["Agreement", "Devices", "agree"]
+__all__ = ["CONFIGS", "NANO4", "TINY", "WIDE", "Agreement", "Devices", "agree"]
 
 Array = npt.NDArray[Any]
+
+NANO4 = PRESETS["nano4"]
+# Rows, columns and lanes all differ, a word does not fill its beats, and next to nothing fits on chip.
+TINY = config(6, 4, 2, bus=32, activation_words=256, weight_words=64, entries=16, groups=16)
+WIDE = config(8, 4, 4, bus=128, activation_words=512, weight_words=128, entries=32, groups=8, banks=2)
+NARROW = config(4, 8, 4, activation_words=512, entries=32, multiplier_bits=17)
+NARROW = replace(NARROW, post=replace(NARROW.post, roundings=(Rounding.SINGLE,)))
+CONFIGS = {"nano4": NANO4, "tiny": TINY, "wide": WIDE, "narrow": NARROW}
+"""Small accelerators; a simulator is built once for each."""
 
 
 class Devices:

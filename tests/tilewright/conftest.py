@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small quantized network that the tests of the face share."""
+"""A small quantized network and open devices, which the tests of the face share."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 import tilewright as tw
+from tests.tilewright.agreement import Devices
 
 
 class Small(nn.Module):
@@ -61,3 +63,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Files:
 def with_host(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """A network whose softmax runs on the host."""
     return _files(tmp_path_factory.mktemp("host"), softmax=True)
+
+
+@pytest.fixture(scope="session")
+def devices() -> Iterator[Devices]:
+    """Devices that stay open."""
+    opened = Devices()
+    yield opened
+    opened.close()

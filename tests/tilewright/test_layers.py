@@ -4,7 +4,7 @@
 They agree in every bit of every output that is kept, and in every cycle of every instruction.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,36 +12,21 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.mapper.bench import Net, config
-from tests.tilewright.agreement import Devices, agree
-from tilewright_hdl.config import PRESETS, AcceleratorConfig
+from tests.mapper.bench import Net
+from tests.tilewright.agreement import CONFIGS, NANO4, TINY, Devices, agree
+from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ModelError
 from tilewright_hdl.isa import Load, Memory
 from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.program import RunStep
-from tilewright_mapper.graph import Graph, Linear, image_shape, spatial_shape
+from tilewright_mapper.graph import Conv2d, Graph, Linear, image_shape, spatial_shape
 from tilewright_mapper.passes import canonicalize
 from tilewright_mapper.pipeline import compile_graph
-
-NANO4 = PRESETS["nano4"]
-# Rows, columns and lanes all differ, a word does not fill its beats, and next to nothing fits on chip.
-TINY = config(6, 4, 2, bus=32, activation_words=256, weight_words=64, entries=16, groups=16)
-WIDE = config(8, 4, 4, bus=128, activation_words=512, weight_words=128, entries=32, groups=8, banks=2)
-NARROW = config(4, 8, 4, activation_words=512, entries=32, multiplier_bits=17)
-NARROW = replace(NARROW, post=replace(NARROW.post, roundings=(Rounding.SINGLE,)))
-CONFIGS = {"nano4": NANO4, "tiny": TINY, "wide": WIDE, "narrow": NARROW}
 
 Case = Callable[[Net], list[str]]
 """Builds layers on the input of a network, and names the outputs."""
 
 every_config = pytest.mark.parametrize("cfg", CONFIGS.values(), ids=CONFIGS)
-
-
-@pytest.fixture(scope="module")
-def devices() -> Iterator[Devices]:
-    opened = Devices()
-    yield opened
-    opened.close()
 
 
 def check(devices: Devices, net: Net, graph: Graph, cfg: AcceleratorConfig, rounding: Rounding) -> None:
@@ -81,7 +66,7 @@ def windows(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, tuple[int, ...
     dilation = tuple(draw(st.integers(1, 3)) if k > 1 else 1 for k in kernel)
     padding = tuple(draw(st.integers(0, kernel[i % 2] - 1)) for i in range(4))
     window = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
-    assume(min(spatial_shape((height, width), *window.values())) >= 1)  # type: ignore[arg-type]
+    assume(min(spatial_shape((height, width), *window.values())) >= 1)
     return window
 
 
@@ -118,17 +103,17 @@ def _layer(draw: st.DrawFn, net: Net, x: str, live: list[str]) -> str:
     window = draw(windows(shape))
     kernel = window.pop("kernel")
     if kind == "max":
-        return net.max_pool(x, kernel, **window)  # type: ignore[arg-type]
+        return net.max_pool(x, kernel, **window)
     if kind == "average":
         assume(window.pop("dilation") == (1, 1))
-        return net.avg_pool(x, kernel, **window)  # type: ignore[arg-type]
+        return net.avg_pool(x, kernel, **window)
     groups = {
         "conv": 1,
         "depthwise": channels,
         "grouped": draw(st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0])),
     }[kind]
     outputs = draw(st.integers(1, 24)) if groups == 1 else groups * draw(st.integers(1, 2))
-    return net.conv(x, outputs, kernel, groups=groups, low=draw(st.sampled_from((-128, -20))), **window)  # type: ignore[arg-type]
+    return net.conv(x, outputs, kernel, groups=groups, low=draw(st.sampled_from((-128, -20))), **window)
 
 
 def _linear(net: Net, x: str, outputs: int) -> str:
@@ -136,8 +121,8 @@ def _linear(net: Net, x: str, outputs: int) -> str:
     y = net.conv(x, outputs)
     conv = net.nodes.pop()
     net.nodes.append(Linear(
-        name=conv.name, inputs=conv.inputs, outputs=conv.outputs, weight=conv.weight[:, :, 0, 0],  # type: ignore[attr-defined]
-        bias=conv.bias, weight_scale=conv.weight_scale,  # type: ignore[attr-defined]
+        name=conv.name, inputs=conv.inputs, outputs=conv.outputs, weight=conv.weight[:, :, 0, 0],
+        bias=conv.bias, weight_scale=conv.weight_scale,
     ))
     return y
 
@@ -287,3 +272,14 @@ def test_tensors_larger_than_the_chip_stream(devices: Devices) -> None:
     assert loaded[Memory.ACTIVATION] > image > TINY.activation_words
     assert loaded[Memory.WEIGHT] > weights > TINY.weight_words
     agree(devices, graph, program, np.stack([net.image(), net.image()]))
+
+
+def test_one_wrong_number_is_noticed(devices: Devices) -> None:
+    """The comparison above is one: a program with another bias of one channel does not agree."""
+    net = Net((3, 4, 4))
+    graph = canonicalize(net.graph(net.conv("input", 5)))
+    *before, conv = graph.nodes
+    assert isinstance(conv, Conv2d)
+    other = replace(graph, nodes=(*before, replace(conv, bias=conv.bias + np.array([0, 0, 0, 0, 900], np.int32))))
+    with pytest.raises(AssertionError, match="iss: output"):
+        agree(devices, graph, compile_graph(other, NANO4), net.image()[None])

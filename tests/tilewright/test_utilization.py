@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How near the hardware comes to its peak: cycles of the compute engine, as its profile records and counters tell."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -17,13 +16,6 @@ from tilewright_mapper.pipeline import compile_graph
 EDGE16 = PRESETS["edge16"]
 OVERHEAD = 120
 """Cycles that a convolution may take beyond its passes: filling the array once and draining it once."""
-
-
-@pytest.fixture(scope="module")
-def devices() -> Iterator[Devices]:
-    opened = Devices()
-    yield opened
-    opened.close()
 
 
 @dataclass(frozen=True)
