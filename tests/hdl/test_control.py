@@ -181,12 +181,12 @@ async def bench_faults(tb: Testbench) -> None:
         await tb.cycles(5)
         dut.busy.value = 1
         dut.fault.value = layout.const({"valid": 1, "code": code, "index": index}).as_bits()
+        dut.finished.value = 1  # A fault in the last cycle counts.
         await tb.settle()
         halt = [int(dut.halt.value)]
         await tb.cycles()
-        # Later faults, and an end that is none, do not matter.
+        # Later faults do not matter.
         dut.fault.value = layout.const({"valid": 1, "code": 15 - code, "index": index ^ 1}).as_bits()
-        dut.finished.value = 1
         await tb.cycles(drain)
         halt.append(int(dut.halt.value))
         busy = await host.get("STATUS")
