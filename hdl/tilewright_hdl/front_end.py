@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Between the decoder and an engine: tokens, bookkeeping of what is under way, and counters."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -155,14 +155,13 @@ class FrontEnd(wiring.Component):
             self.waiting.eq(stuck | (self.i.valid & admitted & ~tokens)),
             self.waiting_index.eq(Mux(stuck, oldest.index, head.index)),
         ]
-        with m.If(~self.halt):
-            for counter, condition in (
-                (self.counters.busy, ~in_flight.empty),
-                (self.counters.wait, can_issue & ~tokens),
-                (self.counters.stall, ~in_flight.empty & self.stall),
-            ):
-                m.d.sync += counter.eq(counter + condition)
+        self._count(m, busy=~in_flight.empty, wait=can_issue & ~tokens)
         return m
+
+    def _count(self, m: Module, *, busy: Value, wait: Value) -> None:
+        with m.If(~self.halt):
+            for name, condition in (("busy", busy), ("wait", wait), ("stall", busy & self.stall)):
+                m.d.sync += self.counters[name].eq(self.counters[name] + condition)
 
 
 class _EntryLayout(data.StructLayout):
