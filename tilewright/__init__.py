@@ -10,21 +10,27 @@
     with tw.open("rtl", config="edge8") as device:
         y = device.run(program, x)
         print(device.profile().utilization)
+
+Every name is imported when it is first used, so that ``tilewright doctor`` works where a package is missing.
 """
 
-from tilewright_hdl.config import PRESETS, AcceleratorConfig, load_config
-from tilewright_hdl.errors import (
-    ConfigError,
-    DeviceError,
-    IsaError,
-    ModelError,
-    ProgramError,
-    SimulationError,
-    TilewrightError,
-)
-from tilewright_hdl.program import Program
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from .api import compile, open, quantize, verilog
+if TYPE_CHECKING:
+    from tilewright_hdl.config import PRESETS, AcceleratorConfig, load_config
+    from tilewright_hdl.errors import (
+        ConfigError,
+        DeviceError,
+        IsaError,
+        ModelError,
+        ProgramError,
+        SimulationError,
+        TilewrightError,
+    )
+    from tilewright_hdl.program import Program
+
+    from .api import compile, open, quantize, verilog
 
 __all__ = [
     "PRESETS",
@@ -43,3 +49,17 @@ __all__ = [
     "quantize",
     "verilog",
 ]
+
+_HOMES = ("tilewright_hdl.errors", "tilewright_hdl.config", "tilewright_hdl.program", "tilewright.api")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        for home in _HOMES if name in __all__ else ():
+            module = importlib.import_module(home)
+            if name in module.__all__:
+                return getattr(module, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -1,96 +1,90 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: ``tilewright COMMAND``.
 
-Exit codes: 0 all went well; 1 it did not, with one line that says why; 2 wrong usage; 130 interrupted.
+Exit codes: 0 all went well; 1 it did not, with one line that says why; 2 wrong usage; 70 an error that we did not
+foresee; 130 interrupted.
 """
 
-import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from pathlib import Path
-
-from tilewright_hdl.config import PRESETS
-from tilewright_hdl.errors import TilewrightError
-from tilewright_hdl.numerics import Rounding
 
 __all__ = ["main"]
 
-CONFIG_HELP = f"accelerator: {', '.join(PRESETS)}, or a .toml file"
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Parser of all commands."""
-    parser = argparse.ArgumentParser(
-        prog="tilewright",
-        description="Quantized neural networks on generated, verified INT8 systolic-array hardware.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    demo = commands.add_parser("demo", help="train, quantize, compile and run a network on the simulated hardware")
-    demo.add_argument("--config", default="edge8", help=CONFIG_HELP + " (default: edge8)")
-    demo.add_argument("--rtl-images", type=int, default=64, metavar="N", help="images to run on the RTL (default: 64)")
-    demo.add_argument("--trace", type=Path, metavar="FILE", help="where to write the Chrome/Perfetto trace")
-    _add_json(demo)
-
-    compile_ = commands.add_parser("compile", help="compile a quantized model to a program file")
-    compile_.add_argument("model", type=Path, metavar="MODEL.pt2", help="model quantized with PT2E and saved with "
-                                                                     "torch.export.save")
-    compile_.add_argument("-o", "--output", type=Path, required=True, metavar="P", help="program file to write")
-    compile_.add_argument("--config", required=True, help=CONFIG_HELP)
-    compile_.add_argument("--strict", action="store_true", help="refuse a model of which anything runs on the host")
-    compile_.add_argument("--rounding", choices=[str(r) for r in Rounding], default=str(Rounding.SINGLE),
-                          help="rounding rule of the requantization (default: single)")
-    _add_json(compile_)
-
-    run = commands.add_parser("run", help="run a program on an input")
-    run.add_argument("program", type=Path, metavar="P", help="program file")
-    run.add_argument("--input", type=Path, required=True, action="append", metavar="X.npy",
-                     help="batch of inputs, float or int8; repeat it for networks with several inputs")
-    run.add_argument("--device", choices=("iss", "rtl"), default="iss", help="where to run (default: iss)")
-    run.add_argument("--config", help="accelerator of the device (default: the one the program was compiled for)")
-    run.add_argument("--output", type=Path, metavar="Y.npy", help="where to write the result")
-    run.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome/Perfetto trace of the last image")
-    run.add_argument("--memory-latency", type=int, default=32, metavar="CYCLES",
-                     help="latency of the simulated main memory (default: 32)")
-    waves = run.add_mutually_exclusive_group()
-    waves.add_argument("--vcd", type=Path, metavar="FILE", help="write waveforms (rtl only)")
-    waves.add_argument("--fst", type=Path, metavar="FILE", help="write waveforms (rtl only)")
-    _add_json(run)
-
-    disasm = commands.add_parser("disasm", help="print the instructions of a program file")
-    disasm.add_argument("program", type=Path, metavar="P", help="program file")
-
-    verilog = commands.add_parser("verilog", help="write an accelerator as standalone Verilog")
-    verilog.add_argument("--config", required=True, help=CONFIG_HELP)
-    verilog.add_argument("-o", "--output", type=Path, required=True, metavar="TOP.v", help="file to write")
-
-    doctor = commands.add_parser("doctor", help="check that the machine has all that is needed")
-    _add_json(doctor)
-    return parser
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON for machines instead")
+TRACEBACK = "TILEWRIGHT_TRACEBACK"
+"""Set in the environment, errors are shown as Python has them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the result is the exit code."""
-    options = build_parser().parse_args(arguments)
-    from . import commands
-
+    """Run a command; the result is the exit code. Whatever goes wrong is one line on the error stream."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return commands.COMMANDS[options.command](options)
+        if not sys.warnoptions:
+            # They are for those who write Python; and some come only when the interpreter ends.
+            warnings.simplefilter("ignore")
+        code = _run(arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        print("tilewright: interrupted", file=sys.stderr)
-        return 130
+        code = _complain("interrupted", 130)
     except BrokenPipeError:
-        # The reader of our output has gone; keep the interpreter from complaining when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()
         return 1
-    except (TilewrightError, ValueError, TypeError, OSError) as error:
-        print(f"tilewright: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        code = _explain(error)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    # Imports wait until here, where a Ctrl-C in the middle of them is caught.
+    from .parser import build_parser, doctor_parser
+
+    if arguments[:1] == ["doctor"]:
+        # Must work where nothing else does, so it gets by without the packages that the other commands import.
+        from .doctor import main as doctor
+
+        return doctor(as_json=doctor_parser().parse_args(arguments[1:]).json)
+    from .commands import COMMANDS
+
+    options = build_parser().parse_args(arguments)
+    return COMMANDS[options.command](options)
+
+
+def _explain(error: Exception) -> int:
+    """Say what went wrong; the result is the exit code."""
+    import errno
+    import traceback
+    from pathlib import Path
+
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        # It may be the output stream itself, which the interpreter would flush once more.
+        _abandon_output()
+    if isinstance(error, MemoryError):
+        return _complain(f"error: there is not enough memory: {text}", 1)
+    if isinstance(error, ImportError):
+        return _complain(f"error: {text}; `tilewright doctor` shows what is missing and how to install it", 1)
+    # Our own errors derive from TilewrightError, a caller's slip is a ValueError or TypeError.
+    from tilewright_hdl.errors import TilewrightError
+
+    if isinstance(error, TilewrightError | ValueError | TypeError | OSError):
+        return _complain(f"error: {text}", 1)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return _complain(f"internal error: {type(error).__name__}: {text} ({where}); this is a defect of Tilewright: "
+                     f"please report it, with what {TRACEBACK}=1 in the environment shows", 70)
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"tilewright: {text}", file=sys.stderr)
+    return code
+
+
+def _abandon_output() -> None:
+    """Keep the interpreter from complaining when it flushes an output stream that nobody takes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

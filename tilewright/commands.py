@@ -10,13 +10,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilewright_driver.device import Device
-from tilewright_driver.open_device import open_device
+from tilewright_driver.device import Device, required_memory
+from tilewright_driver.open_device import DEFAULT_MEMORY, open_device
 from tilewright_hdl.isa_text import disassemble
 from tilewright_hdl.program import HostStep, Program
 
 from . import api
-from .output import console, host_notes, layer_table, print_json, progress_bar, status, write_bytes, write_text
+from .output import (
+    check_target,
+    console,
+    host_notes,
+    layer_table,
+    print_json,
+    progress_bar,
+    say,
+    status,
+    write_files,
+    write_text,
+)
 from .trace import write_trace
 
 __all__ = ["COMMANDS"]
@@ -31,6 +42,7 @@ def demo(options: argparse.Namespace) -> int:
 
 def compile_(options: argparse.Namespace) -> int:
     """``tilewright compile``."""
+    check_target(options.output)
     with status(f"Compiling {options.model.name}", quiet=options.json) as step:
         program = api.compile(
             options.model, config=options.config, strict=options.strict, rounding=options.rounding,
@@ -47,8 +59,8 @@ def compile_(options: argparse.Namespace) -> int:
         return 0
     cycles = program.predicted_cycles
     utilization = program.macs / program.config.array.pes / cycles if cycles else 0.0
-    console.print(f"{options.output}: {len(program.layers)} layers for {program.config.name}, {program.macs:,} MACs, "
-                  f"{cycles:,} cycles predicted ({utilization:.1%} of the array)")
+    say(f"{options.output}: {len(program.layers)} layers for {program.config.name}, {program.macs:,} MACs, "
+        f"{cycles:,} cycles predicted ({utilization:.1%} of the array)")
     host_notes(host)
     return 0
 
@@ -57,12 +69,15 @@ def run(options: argparse.Namespace) -> int:
     """``tilewright run``."""
     program = Program.load(options.program)
     inputs = [_load_array(path) for path in options.input]
+    targets = _result_files(options.output, program)
+    for path in (*targets, *filter(None, (options.trace,))):
+        check_target(path)
     with _open(options, program) as device:
         with progress_bar(f"Running on {options.device}", len(inputs[0]), quiet=options.json) as done:
             result = device.run(program, *inputs, progress=done)
         profile = device.profile()
-    if options.output is not None:
-        _save_arrays(options.output, result)
+    results = result if isinstance(result, tuple) else (result,)
+    write_files({path: _npy(array) for path, array in zip(targets, results, strict=False)})
     if options.trace is not None:
         write_trace(options.trace, profile)
     if options.json:
@@ -71,10 +86,10 @@ def run(options: argparse.Namespace) -> int:
     images = f"{profile.images} image{'s' if profile.images > 1 else ''}"
     console.print(layer_table(profile, f"{program.name} on {profile.device} ({profile.config}), {images}, per image"))
     host_notes(profile.layers)
-    if options.output is not None:
-        console.print(f"Result: {options.output}")
+    if targets:
+        say(f"Result: {', '.join(map(str, targets))}")
     if options.trace is not None:
-        console.print(f"Trace: {options.trace} (open it in ui.perfetto.dev or chrome://tracing)")
+        say(f"Trace: {options.trace} (open it in ui.perfetto.dev or chrome://tracing)")
     return 0
 
 
@@ -82,7 +97,7 @@ def _open(options: argparse.Namespace, program: Program) -> Device:
     with status(f"Preparing the device {options.device}", quiet=options.json):
         return open_device(
             options.device, config=options.config or program.config, memory_latency=options.memory_latency,
-            vcd=options.vcd, fst=options.fst,
+            memory_bytes=max(DEFAULT_MEMORY, required_memory(program)), vcd=options.vcd, fst=options.fst,
         )
 
 
@@ -98,14 +113,18 @@ def _load_array(path: Path) -> npt.NDArray[Any]:
     return array
 
 
-def _save_arrays(path: Path, result: Any) -> None:
-    """One array as .npy; several outputs beside each other in numbered files."""
-    results = result if isinstance(result, tuple) else (result,)
-    for number, array in enumerate(results):
-        target = path if len(results) == 1 else path.with_stem(f"{path.stem}_{number}")
-        buffer = io.BytesIO()
-        np.save(buffer, array)
-        write_bytes(target, buffer.getvalue())
+def _result_files(path: Path | None, program: Program) -> list[Path]:
+    """Files for the outputs of a program: the path itself, or numbered ones beside it if there are several."""
+    if path is None:
+        return []
+    count = len(program.outputs)
+    return [path] if count == 1 else [path.with_stem(f"{path.stem}_{number}") for number in range(count)]
+
+
+def _npy(array: npt.NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
 
 
 def disasm(options: argparse.Namespace) -> int:
@@ -127,18 +146,12 @@ def disasm(options: argparse.Namespace) -> int:
 
 def verilog(options: argparse.Namespace) -> int:
     """``tilewright verilog``."""
+    check_target(options.output)
     with status("Generating Verilog"):
         text = api.verilog(options.config)
     write_text(options.output, text)
-    console.print(f"{options.output}: {text.count(chr(10)):,} lines, top module accelerator")
+    say(f"{options.output}: {text.count(chr(10)):,} lines, top module accelerator")
     return 0
-
-
-def doctor(options: argparse.Namespace) -> int:
-    """``tilewright doctor``."""
-    from .doctor import main
-
-    return main(json=options.json)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -147,5 +160,4 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": run,
     "disasm": disasm,
     "verilog": verilog,
-    "doctor": doctor,
 }

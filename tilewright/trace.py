@@ -12,7 +12,7 @@ from .output import write_text
 __all__ = ["write_trace"]
 
 
-def write_trace(path: str | Path, profile: Profile) -> None:
+def write_trace(path: Path, profile: Profile) -> None:
     """Write the last image's instructions; one microsecond in the viewer is one cycle."""
     events = []
     for step in profile.steps:

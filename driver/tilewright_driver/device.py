@@ -22,7 +22,7 @@ from tilewright_sim.machine import Job, Machine, RunResult
 from .host import run_host_step
 from .profile import Profile, profile_of
 
-__all__ = ["Device"]
+__all__ = ["Device", "required_memory"]
 
 ALIGNMENT = 4096
 """Bytes between the places of constants, arena and code in main memory: where bursts must break anyway."""
@@ -85,8 +85,7 @@ class Device:
                 f"model again with config={config.name!r}, or open the device with config={program.config.name!r}"
             )
         self._loaded = None
-        image, jobs = _place(program)
-        end = max(address + size for address, size in image["extents"])
+        contents, jobs, end = _place(program)
         if end > self._machine.memory_bytes:
             raise DeviceError(f"Main memory must have {end} bytes for program {program.name!r}, but has only "
                               f"{self._machine.memory_bytes}; open the device with memory_bytes={end}")
@@ -94,7 +93,7 @@ class Device:
             check_program(
                 config, step.instructions, constant_bytes=len(program.constants), arena_bytes=program.arena_bytes
             )
-        for address, data in image["contents"]:
+        for address, data in contents:
             self._machine.write(address, data)
         self._jobs = jobs
         self._loaded = program
@@ -185,8 +184,13 @@ def _run_steps(program: Program) -> list[RunStep]:
     return [step for step in program.steps if isinstance(step, RunStep)]
 
 
-def _place(program: Program) -> tuple[dict[str, Any], list[Job]]:
-    """Places in main memory: contents to write, extents taken, and the job of each accelerator step."""
+def required_memory(program: Program) -> int:
+    """Bytes of main memory that a program takes, a multiple of 4096."""
+    return _place(program)[2]
+
+
+def _place(program: Program) -> tuple[list[tuple[int, bytes]], list[Job], int]:
+    """What to write to main memory and where, the job of each accelerator step, and the end of it all."""
 
     def aligned(address: int) -> int:
         return -(-address // ALIGNMENT) * ALIGNMENT
@@ -194,15 +198,13 @@ def _place(program: Program) -> tuple[dict[str, Any], list[Job]]:
     arena_base = aligned(len(program.constants))
     address = arena_base + aligned(program.arena_bytes)
     contents, jobs = [(0, program.constants)], []
-    extents = [(0, len(program.constants)), (arena_base, program.arena_bytes)]
     for step in _run_steps(program):
         jobs.append(Job(
             program_address=address, program_bytes=len(step.code), constant_base=0, arena_base=arena_base
         ))
         contents.append((address, step.code))
-        extents.append((address, len(step.code)))
         address = aligned(address + len(step.code))
-    return {"contents": contents, "extents": extents}, jobs
+    return contents, jobs, address
 
 
 def _as_arrays(inputs: tuple[Any, ...], expected: int) -> tuple[list[npt.NDArray[Any]], bool]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilewright_hdl.errors import DeviceError
+from tilewright_hdl.errors import DeviceError, TilewrightError
 from tilewright_hdl.numerics import Rounding, dequantize, quantize
 from tilewright_hdl.program import HostStep, TensorInfo
 
@@ -47,12 +47,13 @@ def run_host_step(
             value = quantize(value, *target.quantization, step.low, step.high)
         elif step.kind == "dequantize":
             value = dequantize(value, *source.quantization)
-        results = (value.reshape(target.shape) if value.size == np.prod(target.shape) else value,)
+        results = (value.reshape(target.shape),)
     named = dict(zip(step.outputs, results, strict=True))
     for name, value in named.items():
-        if value.shape != tensors[name].shape:
-            raise DeviceError(f"Host step {step.target or step.kind} must make {name!r} of shape "
-                              f"{tensors[name].shape}, but made {value.shape}; compile the model again")
+        wanted, found = (tensors[name].shape, tensors[name].dtype), (value.shape, value.dtype.name)
+        if wanted != found:
+            raise DeviceError(f"Host step {step.target or step.kind} must make {name!r} of shape {wanted[0]} and dtype "
+                              f"{wanted[1]}, but made {found[0]} and {found[1]}; compile the model again")
     return named
 
 
@@ -92,11 +93,17 @@ def _run_operator(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arr
             {name: batched(name) for name in step.inputs},
             {key: torch.from_numpy(np.array(value)) for key, value in step.constants.items()},
         )
-    except (RuntimeError, TypeError, IndexError, KeyError) as error:
+        arrays = [result.detach().numpy() for result in results]
+    except TilewrightError:
+        raise
+    except Exception as error:
+        # What an operator of PyTorch may raise is documented nowhere.
         raise DeviceError(f"PyTorch cannot run {step.target} on the host: {error}") from error
-    if len(results) < len(step.outputs):
-        raise DeviceError(f"Host step {step.target} must have {len(step.outputs)} results, but has {len(results)}")
+    if len(arrays) < len(step.outputs):
+        raise DeviceError(f"Host step {step.target} must have {len(step.outputs)} results, but has {len(arrays)}")
+    for name, array in zip(step.outputs, arrays, strict=False):
+        if tensors[name].batched and array.shape[:1] != (1,):
+            raise DeviceError(f"Host step {step.target} must make {name!r} with a batch of one, but made {array.shape}")
     return tuple(
-        (result[0] if tensors[name].batched else result).detach().numpy()
-        for name, result in zip(step.outputs, results, strict=False)
+        array[0] if tensors[name].batched else array for name, array in zip(step.outputs, arrays, strict=False)
     )

@@ -13,9 +13,7 @@ before anything is read, every number of the header after.
 
 import hashlib
 import math
-import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +24,7 @@ from . import program_codec
 from .activation_layout import packed_bytes
 from .config import AcceleratorConfig
 from .errors import IsaError, ProgramError, TilewrightError
+from .files import write_whole
 from .numerics import INT8_MAX, INT8_MIN, Rounding
 from .program_integer import check_integer_step
 from .program_parts import DTYPES, HostStep, Layer, RunStep, Step, TensorInfo
@@ -107,20 +106,11 @@ class Program:
         ProgramError
             If it cannot be written.
         """
-        path = Path(path)
         body = program_codec.encode(self)
-        temporary = ""
         try:
-            descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(MAGIC + hashlib.sha256(body).digest() + body)
-            Path(temporary).replace(path)
-        except BaseException as error:
-            if temporary:
-                Path(temporary).unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise ProgramError(f"Program file {path} cannot be written: {error.strerror or error}") from error
-            raise
+            write_whole({Path(path): MAGIC + hashlib.sha256(body).digest() + body})
+        except OSError as error:
+            raise ProgramError(f"Program file {path} cannot be written: {error.strerror or error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -183,7 +173,8 @@ def _check_tensor(program: Program, name: str, info: TensorInfo) -> None:
                            f"{', '.join(DTYPES)}, not {info}")
     if info.is_quantized:
         scale, zero_point = info.quantization
-        if not (SMALLEST_SCALE <= scale <= 1 / SMALLEST_SCALE) or not INT8_MIN <= zero_point <= INT8_MAX or info.dtype != "int8":
+        sound = SMALLEST_SCALE <= scale <= 1 / SMALLEST_SCALE and INT8_MIN <= zero_point <= INT8_MAX
+        if not sound or info.dtype != "int8":
             raise ProgramError(f"Tensor {name!r} must be int8 with a positive scale (at least {SMALLEST_SCALE:g}) and "
                                f"an int8 zero point, not {info}")
     if info.arena_offset is not None:

@@ -18,6 +18,7 @@ import torch.ao.quantization.fx._decomposed
 from torch import fx
 
 from tilewright_hdl.errors import ModelError
+from tilewright_sim import host_operators
 
 from .graph import Dequantize, Graph, HostOp, Node, Provenance, Quantize, QuantizedConstant, Tensor, tensor_refs
 from .program_source import Loaded, load
@@ -201,6 +202,7 @@ class _Translator:
         )
 
     def _host_op(self, node: fx.Node, target: str) -> Any:
+        host_operators.resolve(target)
         encoder = _Encoder(self._env, self._loaded.values)
         args = tuple(encoder.encode(a) for a in node.args)
         kwargs = {key: encoder.encode(a) for key, a in node.kwargs.items()}

@@ -59,7 +59,7 @@ def writable() -> None:
     CacheError
         The folder cannot be created or written.
     """
-    with _clear_errors():
+    with _clear_errors(every=True):
         cache_root().mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=cache_root()) as probe:
             probe.write(b"tilewright")
@@ -85,7 +85,7 @@ def cached(kind: str, key: str, build: Callable[[Path], None]) -> Path:
     """
     parent = cache_root() / kind
     entry = parent / key
-    with _clear_errors():
+    with _clear_errors(every=True):
         parent.mkdir(parents=True, exist_ok=True)
     with _lock(parent / f"{key}.lock"):
         if not _intact(entry):
@@ -136,7 +136,7 @@ def _intact(entry: Path) -> bool:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Hold ``path`` exclusively. The file stays, since removing it would let two waiters hold two files."""
-    with _clear_errors():
+    with _clear_errors(every=True):
         file = path.open("w")
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -144,12 +144,15 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Say in one line what is wrong with the cache folder, and what to do."""
+def _clear_errors(*, every: bool = False) -> Iterator[None]:
+    """Say in one line what is wrong with the cache folder, and what to do.
+
+    A build may fail for reasons of its own, so there only some errors are the folder's; else ``every`` one is.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in _UNWRITABLE:
+        if not every and error.errno not in _UNWRITABLE:
             raise
         raise CacheError(
             f"the cache folder must be writable, but {error.filename or cache_root()} is not: {error.strerror}. "

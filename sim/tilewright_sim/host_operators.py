@@ -4,10 +4,11 @@
 A program names the operators that stay on the host by their ATen overload, with arguments as JSON can hold them.
 The mapper's reference and the driver both run them here. A program may come from a stranger, so an operator must be
 a pure function of tensors: operators that write to an argument, or that take no tensor (files, generators of
-data), are refused.
+data), are refused, and so are PyTorch's private ones that are not part of Core ATen, which need not check what they
+are given. The shapes of the results are worked out first, so that none can fill the memory.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,11 @@ from tilewright_hdl.errors import ProgramError
 __all__ = ["resolve", "run"]
 
 NAMESPACES = ("aten", "quantized_decomposed")
+PRIVATE = ("_unsafe_view",)
+"""Private operators beside those of Core ATen that are served."""
+
+MOST_ELEMENTS = 1 << 28
+"""Elements that an operator's results may have together."""
 
 
 def resolve(target: str) -> Any:
@@ -36,6 +42,8 @@ def resolve(target: str) -> Any:
     schema = operator._schema
     if schema.is_mutable or not any("Tensor" in str(a.type) for a in schema.arguments):
         raise ProgramError(f"A host operator must be a function of tensors without side effects, not {target!r}")
+    if name.startswith("_") and name not in PRIVATE and torch.Tag.core not in operator.tags:
+        raise ProgramError(f"A host operator must be public or part of Core ATen, not {target!r}")
     return operator
 
 
@@ -59,32 +67,57 @@ def run(
         What the names stand for.
     """
     operator = resolve(target)
+    places = {"tensor": tensors, "constant": constants}
+    meta = {kind: {name: tensor.to("meta") for name, tensor in held.items()} for kind, held in places.items()}
+    with torch.no_grad():
+        _check_size(target, lambda: _call(operator, args, kwargs, meta, "meta"))
+        results = _call(operator, args, kwargs, places, "cpu")
+    if not all(isinstance(r, torch.Tensor) for r in results):
+        raise ProgramError(f"A host operator must return tensors, but {target} returned {results!r}")
+    return results
+
+
+def _check_size(target: str, shapes: Callable[[], tuple[Any, ...]]) -> None:
+    """Refuse an operator by the results that it has on PyTorch's device ``meta``, which holds shapes alone."""
+    try:
+        size = sum(result.numel() for result in shapes() if isinstance(result, torch.Tensor))
+    except NotImplementedError:
+        raise ProgramError(f"A host operator must have results whose shapes follow from those of its arguments, which "
+                           f"{target} has not") from None
+    except (RuntimeError, TypeError, IndexError, ValueError):
+        return  # It needs values, or fails; in earnest it says why.
+    if size > MOST_ELEMENTS:
+        raise ProgramError(f"A host operator must make at most {MOST_ELEMENTS} elements, but {target} makes {size}")
+
+
+def _call(
+    operator: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    places: Mapping[str, Mapping[str, torch.Tensor]],
+    device: str,
+) -> tuple[Any, ...]:
+    """Results of an operator whose arguments are plain data, on a device."""
 
     def decode(value: Any) -> Any:
         if isinstance(value, list | tuple):
             return [decode(item) for item in value]
         if not isinstance(value, Mapping):
             return value
-        ((kind, name),) = value.items()
+        kind, name = next(iter(value.items())) if len(value) == 1 else ("", "")
         match kind:
-            case "tensor":
-                return tensors[name]
-            case "constant":
-                return constants[name]
+            case "tensor" | "constant":
+                return places[kind][name]
             case "float":
                 return float(name)
             case "device":
-                return torch.device("cpu")
+                return torch.device(device)
             case "dtype" | "layout" | "memory_format":
                 return _enumeration(kind, name)
-        raise ProgramError(f"An argument of {target} must be a plain value or a reference, not {value!r}")
+        raise ProgramError(f"An argument of {operator} must be a plain value or a reference, not {value!r}")
 
-    with torch.no_grad():
-        result = operator(*decode(args), **{key: decode(value) for key, value in kwargs.items()})
-    results = tuple(result) if isinstance(result, tuple | list) else (result,)
-    if not all(isinstance(r, torch.Tensor) for r in results):
-        raise ProgramError(f"A host operator must return tensors, but {target} returned {result!r}")
-    return results
+    result = operator(*decode(args), **{key: decode(value) for key, value in kwargs.items()})
+    return tuple(result) if isinstance(result, tuple | list) else (result,)
 
 
 def _enumeration(kind: str, name: str) -> Any:

@@ -157,8 +157,7 @@ class RtlMachine:
 
     def _check_error(self) -> None:
         if message := self._library.machine_error(self._open()):
-            raise SimulationError(f"The simulated accelerator must keep to the rules of its buses, but "
-                                  f"{message.decode()}")
+            raise SimulationError(f"The simulation cannot go on: {message.decode()}")
 
     def _run_to_end(self, max_cycles: int | None, patience: int) -> None:
         handle, library = self._open(), self._library

@@ -8,11 +8,14 @@
 // A cycle is: inputs of the cycle, clock low, outputs settle; transfers are looked at; clock high, registers change.
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "Vtop.h"
@@ -44,6 +47,35 @@ struct Answer {
     uint64_t ready;
 };
 
+#if VM_TRACE_VCD
+// Where Verilator's own file would end the whole process on a full disk, this one goes away and says why.
+class WaveFile : public VerilatedVcdFile {
+public:
+    explicit WaveFile(std::string& error) : error_(error) {}
+
+    bool open(const std::string& name) override {
+        name_ = name;
+        return VerilatedVcdFile::open(name);
+    }
+
+    ssize_t write(const char* data, ssize_t length) override {
+        if (broken_) return length;
+        const ssize_t written = VerilatedVcdFile::write(data, length);
+        if (written >= 0 || errno == EAGAIN || errno == EINTR) return written;
+        broken_ = true;
+        error_ = std::string("the waveform cannot be written: ") + std::strerror(errno);
+        std::error_code ignored;
+        if (std::filesystem::is_regular_file(name_, ignored)) std::filesystem::remove(name_, ignored);
+        return length;
+    }
+
+private:
+    std::string& error_;
+    std::string name_;
+    bool broken_ = false;
+};
+#endif
+
 class Machine {
 public:
     Machine(uint8_t* memory, uint64_t memory_bytes, uint64_t latency, uint64_t period, const char* trace_file)
@@ -54,10 +86,14 @@ public:
 #endif
         top_ = std::make_unique<Vtop>(context_.get());
 #if VM_TRACE
+#if VM_TRACE_VCD
+        trace_ = std::make_unique<Trace>(&wave_file_);
+#else
         trace_ = std::make_unique<Trace>();
+#endif
         top_->trace(trace_.get(), 99);
         trace_->open(trace_file);
-        if (!trace_->isOpen()) error_ = "the waveform file cannot be written";
+        if (!trace_->isOpen()) error_ = "the waveform cannot be written";
 #else
         (void)trace_file;
 #endif
@@ -89,7 +125,12 @@ public:
         const uint64_t end = cycle_ + cycles;
         while (cycle_ < end && error_.empty()) {
             const bool over = top_->irq;
-            if (read_records() == 0 && over) return true;
+            if (read_records() == 0 && over) {
+#if VM_TRACE
+                trace_->flush();
+#endif
+                return true;
+            }
             for (uint64_t n = 0; n < PROFILE_INTERVAL && !top_->irq; n++) tick();
         }
         return false;
@@ -268,6 +309,10 @@ private:
     uint64_t memory_bytes_, latency_, period_;
     std::unique_ptr<VerilatedContext> context_;
     std::unique_ptr<Vtop> top_;
+    std::string error_;
+#if VM_TRACE_VCD
+    WaveFile wave_file_{error_};
+#endif
 #if VM_TRACE
     std::unique_ptr<Trace> trace_;
 #endif
@@ -279,7 +324,6 @@ private:
     bool offering_ = false;
     uint8_t response_ = OKAY;
     std::vector<uint32_t> profile_;
-    std::string error_;
 };
 
 }  // namespace

@@ -30,6 +30,10 @@ PREFIX = "Vtop"
 _PRECOMPILED = "runtime.h"
 _RUNTIME = "libruntime.a"
 # A model whose C++ is smaller than this compiles faster as one file than as several.
+_SPARE_BYTES = 1 << 20
+_FULL = ("the cache folder must have room for a build, but its disk is full. "
+         "Free some space, or set TILEWRIGHT_CACHE to another folder.")
+
 _ONE_FILE_BYTES = 400_000
 
 
@@ -214,6 +218,9 @@ def _verilate(
                "--top-module", top, "-Wno-fatal", "--threads", "1", *trace, *recipe.verilator,
                *_write(work, files)]
     _check(run_all([command], cwd=work, env=tools.env), f"turn the Verilog of {top!r} into C++")
+    if shutil.disk_usage(work).free < _SPARE_BYTES:
+        # Verilator does not notice when it cannot write.
+        raise CacheError(_FULL)
     return dict(json.loads((work / f"{PREFIX}.json").read_text())["sources"])
 
 
@@ -275,10 +282,7 @@ def _check(results: Sequence[Finished], purpose: str) -> None:
         if result.returncode == 0:
             continue
         if "No space left on device" in result.output:
-            raise CacheError(
-                "the cache folder must have room for a build, but its disk is full. "
-                "Free some space, or set TILEWRIGHT_CACHE to another folder."
-            )
+            raise CacheError(_FULL)
         raise SimulationBuildError(
             f"could not {purpose}: {Path(result.command[0]).name} ended with code {result.returncode}:\n"
             f"{result.output.strip()}"

@@ -45,7 +45,12 @@ def test_operators_see_a_batch_of_one() -> None:
 
 @pytest.mark.parametrize(("target", "args", "message"), [
     ("aten.softmax.int", ({"tensor": "f"}, 9), "PyTorch cannot run aten.softmax.int on the host"),
-    ("aten.sum.dim_IntList", ({"tensor": "f"}, [2], True), r"must make 'f' of shape \(2, 3\), but made \(2, 1\)"),
+    ("aten.sum.dim_IntList", ({"tensor": "f"}, [2], True),
+     r"must make 'f' of shape \(2, 3\) and dtype float32, but made \(2, 1\) and float32"),
+    ("aten.to.dtype", ({"tensor": "f"}, {"dtype": "float64"}), "and dtype float32, but made .* and float64"),
+    ("aten.to.dtype", ({"tensor": "f"}, {"dtype": "bfloat16"}), "PyTorch cannot run aten.to.dtype"),
+    ("aten.repeat.default", ({"tensor": "f"}, (10**4, 10**4, 10**4)), "must make at most"),
+    ("aten.squeeze.default", ({"tensor": "f"},), r"must make 'f' with a batch of one, but made \(2, 3\)"),
     ("aten.neg.default", ({"tensor": "missing"},), "PyTorch cannot run aten.neg.default"),
     ("aten.zero_.default", ({"tensor": "f"},), "without side effects"),
     ("os.system.default", ("true",), "must be an overload of aten"),

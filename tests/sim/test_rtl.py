@@ -226,6 +226,14 @@ def test_waveform_that_cannot_be_written(tmp_path: Path) -> None:
         RtlMachine(CONFIG, memory_bytes=MEMORY_BYTES, vcd=tmp_path / "a", fst=tmp_path / "b")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_waveform_on_a_full_disk() -> None:
+    """Verilator would end the process."""
+    with pytest.raises(SimulationError, match="the waveform cannot be written: No space left on device"):
+        run(RtlMachine(CONFIG, memory_bytes=MEMORY_BYTES, vcd="/dev/full"), [_LOAD])
+    assert Path("/dev/full").is_char_device()
+
+
 def test_wrong_arguments(machine: RtlMachine) -> None:
     with pytest.raises(ValueError, match="memory_bytes must be a multiple of 4096"):
         RtlMachine(CONFIG, memory_bytes=1000)

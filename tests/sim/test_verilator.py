@@ -128,6 +128,12 @@ def test_full_disk_in_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         build_shared_library(COUNTER, "counter", SHIM + "// full disk\n")
 
 
+def test_full_disk_that_verilator_does_not_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verilator, "_SPARE_BYTES", 1 << 62)
+    with pytest.raises(CacheError, match=r"its disk is full\. Free some space, or set TILEWRIGHT_CACHE"):
+        build_shared_library(COUNTER, "counter", SHIM + "// full disk, unnoticed\n")
+
+
 def test_lint() -> None:
     assert lint(COUNTER, "counter") == []
     warnings = lint(COUNTER.replace("{8'h00, step}", "step"), "counter")

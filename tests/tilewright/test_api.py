@@ -16,9 +16,11 @@ from .conftest import Files
 
 
 def test_public_names() -> None:
-    assert sorted(tw.__all__) == tw.__all__ or set(tw.__all__) == set(dir(tw)) & set(tw.__all__)
+    assert set(tw.__all__) <= set(dir(tw))
     for name in tw.__all__:
         assert getattr(tw, name).__doc__ or name == "PRESETS"
+    with pytest.raises(AttributeError, match="module 'tilewright' has no attribute 'compiel'"):
+        tw.compiel  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_the_import_is_light() -> None:

@@ -19,6 +19,30 @@ from tilewright.cli import main
 
 from .conftest import Files, Small
 
+CLI = (sys.executable, "-m", "tilewright.cli")
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+MINE = """
+name = "mine"
+
+[array]
+rows = 4
+columns = 6
+
+[memory]
+activation_bytes = 4096
+weight_bytes = 6144
+accumulator_entries = 64
+parameter_groups = 32
+
+[post]
+lanes = 2
+tables = 1
+add = false
+
+[bus]
+data_bits = 64
+"""
+
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     """The one line on the error stream of a command that must fail."""
@@ -146,31 +170,169 @@ def test_waveforms_need_the_rtl(small: Files, tmp_path: Path, capsys: pytest.Cap
 def test_results_that_cannot_be_written(small: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ("run", small.program, "--input", small.x)
     missing = tmp_path / "missing" / "y.npy"
-    assert "cannot be written: No such file" in failed(capsys, *run, "--output", missing)
-    assert "cannot be written: No such file" in failed(capsys, *run, "--trace", missing)
-    if Path("/dev/full").exists() and os.geteuid() == 0:
-        assert "cannot be written" in failed(capsys, *run, "--output", "/proc/y.npy")
+    assert "cannot be written: there is no folder" in failed(capsys, *run, "--output", missing)
+    assert "cannot be written: there is no folder" in failed(capsys, *run, "--trace", missing)
+    assert "cannot be written: it is a folder" in failed(capsys, *run, "--output", tmp_path)
+    compile_ = ("compile", small.model, "--config", "nano4", "-o")
+    assert "cannot be written: there is no folder" in failed(capsys, *compile_, missing)
+    assert "cannot be written: there is no folder" in failed(capsys, "verilog", "--config", "nano4", "-o", missing)
+    assert "cannot be written: there is no folder" in failed(capsys, "demo", "--trace", missing)
 
 
-def test_several_outputs_get_numbered_files(tmp_path: Path) -> None:
-    from tilewright.commands import _save_arrays
-
-    _save_arrays(tmp_path / "y.npy", (np.zeros(2), np.ones(3)))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["y_0.npy", "y_1.npy"]
+FULL = Path("/dev/full")
 
 
-def test_wrong_usage_exits_with_2() -> None:
+@pytest.mark.skipif(not FULL.exists(), reason="/dev/full is Linux's")
+def test_a_full_disk(small: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (
+        ("run", small.program, "--input", small.x, "--output", FULL),
+        ("run", small.program, "--input", small.x, "--trace", FULL),
+        ("compile", small.model, "--config", "nano4", "-o", FULL),
+        ("verilog", "--config", "nano4", "-o", FULL),
+    ):
+        assert failed(capsys, *arguments).endswith("/dev/full cannot be written: No space left on device")
+    assert FULL.is_char_device()
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="/dev/full is Linux's")
+@pytest.mark.parametrize("arguments", [("disasm",), ("run", "--json", "--input")])
+def test_a_full_disk_under_the_output_stream(small: Files, arguments: tuple[str, ...]) -> None:
+    x = [str(small.x)] if "--input" in arguments else []
+    with FULL.open("w") as full:
+        result = subprocess.run([*CLI, arguments[0], str(small.program), *arguments[1:], *x], stdout=full,
+                                stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, check=False)
+    assert (result.returncode, result.stderr) == (1, "tilewright: error: [Errno 28] No space left on device\n")
+
+
+def test_an_unwritable_cache(
+    small: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for cache in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
+        monkeypatch.setenv("TILEWRIGHT_CACHE", str(cache))
+        for command in (("run", small.program, "--input", small.x, "--device", "rtl"), ("demo",)):
+            message = failed(capsys, *command)
+            assert "the cache folder must be writable" in message
+            assert message.endswith("or set TILEWRIGHT_CACHE to another folder.")
+
+
+def test_one_s_own_configuration_with_several_inputs_and_outputs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """4 x 6, without adder: the addition runs on the host and is named, or is refused."""
+
+    class Two(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(3, 8, 1)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            v = self.b(y)
+            return torch.relu(self.a(x) + v), torch.sigmoid(v)
+
+    toml, model, program = tmp_path / "mine.toml", tmp_path / "a[" / "x].pt2", tmp_path / "a[" / "p]"
+    model.parent.mkdir()  # [/x] would be a mark of rich's.
+    toml.write_text(MINE)
+    torch.manual_seed(0)
+    inputs = torch.randn(2, 3, 5, 5), torch.randn(2, 3, 5, 5)
+    torch.export.save(tw.quantize(Two().eval(), [inputs]), model)
+    for name, values in zip("xy", inputs, strict=True):
+        np.save(tmp_path / f"{name}.npy", values.numpy())
+    compile_ = ("compile", model, "--config", toml, "-o", program)
+    assert "'mine' has no residual adder; set post.add = true" in failed(capsys, *compile_, "--strict")
+    assert not program.exists()
+    assert main([str(a) for a in compile_]) == 0
+    out = capsys.readouterr().out
+    assert str(program) in out and "on the host: add (Add): configuration 'mine' has no residual adder" in out
+    run = ["run", str(program), "--input", str(tmp_path / "x.npy")]
+    assert "takes 2 input(s), not 1" in failed(capsys, *run)
+    run += ["--input", str(tmp_path / "y.npy"), "--output", str(tmp_path / "out.npy")]
+    assert main(run) == 0
+    assert f"Result: {tmp_path / 'out_0.npy'}, {tmp_path / 'out_1.npy'}" in capsys.readouterr().out
+    with tw.open("iss", config=toml) as device:
+        for number, values in enumerate(device.run(tw.Program.load(program), *(i.numpy() for i in inputs))):
+            assert np.array_equal(np.load(tmp_path / f"out_{number}.npy"), values)
+
+
+def test_what_nobody_foresaw(
+    small: Files, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, a code of its own, and the traceback for those who ask for it."""
+    from tilewright import commands
+
+    raised: list[Exception] = [KeyError("x"), MemoryError(), ModuleNotFoundError("No module named 'torch'"),
+                               RuntimeError("two\nlines")]
+
+    def broken(options: object) -> int:
+        raise raised[0]
+
+    monkeypatch.setitem(commands.COMMANDS, "disasm", broken)
+    arguments = ["disasm", str(small.program)]
+    said = []
+    while raised:
+        code = main(arguments)
+        said.append((code, capsys.readouterr().err))
+        error = raised.pop(0)
+    assert said[0][0] == said[3][0] == 70
+    assert said[0][1].startswith("tilewright: internal error: KeyError: 'x' (test_cli.py:")
+    assert "TILEWRIGHT_TRACEBACK=1" in said[0][1]
+    assert "RuntimeError: two lines" in said[3][1]
+    assert said[1] == (1, "tilewright: error: there is not enough memory: MemoryError\n")
+    assert said[2] == (1, "tilewright: error: No module named 'torch'; `tilewright doctor` shows what is missing and "
+                          "how to install it\n")
+    assert all(text.count("\n") == 1 for _, text in said)
+    raised.append(error)
+    monkeypatch.setenv("TILEWRIGHT_TRACEBACK", "1")
+    with pytest.raises(RuntimeError, match="two"):
+        main(arguments)
+
+
+def test_doctor_works_where_every_package_is_broken(tmp_path: Path) -> None:
+    for name in ("numpy", "rich", "torch", "amaranth", "torchao", "sklearn"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('broken package')")
+    environment = ENVIRONMENT | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*CLI, *arguments], capture_output=True, text=True, env=environment, check=False)
+
+    doctor = run("doctor")
+    assert (doctor.returncode, doctor.stderr) == (1, "")
+    assert "torch: it does not import (ImportError: broken package)" in doctor.stdout
+    checks = {check["name"]: check["ok"] for check in json.loads(run("doctor", "--json").stdout)["checks"]}
+    assert not any(checks[name] for name in ("numpy", "rich", "torch", "amaranth", "torchao", "scikit-learn"))
+    assert checks["python"]
+    other = run("compile", "x", "--config", "nano4", "-o", "y")
+    assert other.returncode == 1
+    assert other.stderr.splitlines() == [
+        "tilewright: error: broken package; `tilewright doctor` shows what is missing and how to install it"]
+
+
+def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["run"], ["nonsense"], [], ["doctor", "--nonsense"], ["demo", "--rtl-images", "x"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["demo", "compile", "run", "disasm", "verilog", "doctor"])
+def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["run"])
-    assert caught.value.code == 2
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: tilewright {command}")
+
+
+def test_nothing_but_results_where_there_is_no_terminal(small: Files) -> None:
+    result = subprocess.run([*CLI, "run", str(small.program), "--input", str(small.x), "--json"], capture_output=True,
+                            text=True, env=ENVIRONMENT, check=True)
+    assert json.loads(result.stdout)["images"] == 5
+    assert result.stderr == ""
 
 
 def test_a_broken_pipe_is_quiet(small: Files) -> None:
-    command = [sys.executable, "-m", "tilewright.cli", "disasm", str(small.program)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as process:
+    command = [*CLI, "disasm", str(small.program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
@@ -181,17 +343,15 @@ def test_an_interrupt_ends_a_run_and_leaves_nothing(small: Files, tmp_path: Path
     """Ctrl-C in the middle of a long run: exit code 130, one line, no torn result, no process."""
     x, y = tmp_path / "x.npy", tmp_path / "y.npy"
     np.save(x, np.tile(small.images, (20000, 1, 1, 1)))
-    command = [sys.executable, "-m", "tilewright.cli", "run", str(small.program), "--input", str(x), "--output", str(y)]
+    command = [*CLI, "run", str(small.program), "--input", str(x), "--output", str(y)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     ) as process:
         time.sleep(4)
         assert process.poll() is None, process.communicate()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.strip().splitlines()[-1] == "tilewright: interrupted"
+    assert (process.returncode, errors) == (130, "tilewright: interrupted\n")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.npy"]
 
 

@@ -159,7 +159,7 @@ BAD = dataclasses.replace(GOOD, name="bad", found="", ok=False, fix="apt-get ins
 def test_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], checks: list[Check],
                    code: int) -> None:
     monkeypatch.setattr(doctor, "run_checks", lambda: checks)
-    assert doctor.main(json=True) == code
+    assert doctor.main(as_json=True) == code
     printed = json.loads(capsys.readouterr().out)
     assert printed["ok"] is (code == 0)
     assert [check["name"] for check in printed["checks"]] == [check.name for check in checks]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo, from training to the hardware: every logit compared with the integer reference."""
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from tilewright_mapper.reference_run import reference_run
 from tilewright_sim.build_cache import cache_root, cached, digest
 
 from .. import api
-from ..output import console, layer_table, print_json, progress_bar, status
+from ..output import check_target, console, layer_table, print_json, progress_bar, say, status
 from ..trace import write_trace
 from . import network
 from .network import Digits, ResidualNet, accuracy, load_digits, train
@@ -70,6 +71,8 @@ class DemoResult:
 def run_demo(*, config: str, rtl_images: int, trace: Path | None, as_json: bool) -> int:
     """Run it and print what came out; the result is the exit code, 0 if every logit agrees."""
     accelerator = load_config(config)
+    if trace is not None:
+        check_target(trace)
     digits = load_digits()
     if not 1 <= rtl_images <= len(digits.test_images):
         raise ValueError(f"--rtl-images must be 1 to {len(digits.test_images)}, not {rtl_images}")
@@ -117,7 +120,8 @@ def _compare(
 
 def _reference(quantized: Any, x: npt.NDArray[np.int8], program: Program) -> npt.NDArray[np.int8]:
     """Logits by PyTorch's integer arithmetic."""
-    values = reference_run(canonicalize(import_program(quantized)), x)
+    values = reference_run(canonicalize(import_program(quantized)), x, rounding=program.rounding,
+                           bits=program.config.post.multiplier_bits)
     return np.asarray(values[program.outputs[0]], np.int8)
 
 
@@ -137,7 +141,10 @@ def _trained(digits: Digits, *, quiet: bool) -> ResidualNet:
 
     def build(folder: Path) -> None:
         with progress_bar("Training on the digits", EPOCHS, quiet=quiet) as done:
-            torch.save(train(digits, epochs=EPOCHS, progress=done).state_dict(), folder / "weights.pt")
+            buffer = io.BytesIO()
+            torch.save(train(digits, epochs=EPOCHS, progress=done).state_dict(), buffer)
+        # Where the disk is full, this says so; PyTorch itself would not.
+        (folder / "weights.pt").write_bytes(buffer.getvalue())
 
     model = ResidualNet()
     model.load_state_dict(torch.load(cached("demo", key, build) / "weights.pt", weights_only=True))
@@ -147,18 +154,18 @@ def _trained(digits: Digits, *, quiet: bool) -> ResidualNet:
 def _show(result: DemoResult, trace: Path) -> None:
     rtl = result.rtl
     console.print(layer_table(rtl, f"Handwritten digits on {rtl.config}, per image, measured on the RTL"))
-    console.print(
+    say(
         f"accuracy     float {result.accuracy_float:.4f}   int8 {result.accuracy_int8:.4f}   "
         f"hardware {result.accuracy_hardware:.4f}   ({result.iss.images} test images)"
     )
     verdict = "all equal" if result.mismatches == 0 else "THEY DIFFER"
-    console.print(
+    say(
         f"logits       {result.logits_compared:,} compared with the integer PyTorch reference "
         f"({result.iss.images} images on iss, {rtl.images} on rtl): {result.mismatches} mismatches, {verdict}"
     )
     cycles, predicted = rtl.cycles // rtl.images, rtl.predicted_cycles // rtl.images
-    console.print(
+    say(
         f"cycles       {cycles:,} per image measured, {predicted:,} predicted; "
         f"the array is busy with useful products {rtl.utilization:.1%} of the time"
     )
-    console.print(f"trace        {trace}{os.linesep}             open it in ui.perfetto.dev or chrome://tracing")
+    say(f"trace        {trace}{os.linesep}             open it in ui.perfetto.dev or chrome://tracing")

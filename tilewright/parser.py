@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arguments of the command line."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+__all__ = ["build_parser", "doctor_parser"]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of all commands."""
+    from tilewright_hdl.config import PRESETS
+    from tilewright_hdl.numerics import Rounding
+
+    config_help = f"accelerator: {', '.join(PRESETS)}, or a .toml file"
+    parser = Parser(
+        prog="tilewright",
+        description="Quantized neural networks on generated, verified INT8 systolic-array hardware.",
+        epilog="Exit codes: 0 all went well; 1 it did not; 2 wrong usage; 70 an internal error; 130 interrupted.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="train, quantize, compile and run a network on the simulated hardware")
+    demo.add_argument("--config", default="edge8", help=config_help + " (default: edge8)")
+    demo.add_argument("--rtl-images", type=int, default=64, metavar="N", help="images to run on the RTL (default: 64)")
+    demo.add_argument("--trace", type=Path, metavar="FILE", help="where to write the Chrome/Perfetto trace")
+    _add_json(demo)
+
+    compile_ = commands.add_parser("compile", help="compile a quantized model to a program file")
+    compile_.add_argument("model", type=Path, metavar="MODEL.pt2", help="model quantized with PT2E and saved with "
+                                                                     "torch.export.save")
+    compile_.add_argument("-o", "--output", type=Path, required=True, metavar="P", help="program file to write")
+    compile_.add_argument("--config", required=True, help=config_help)
+    compile_.add_argument("--strict", action="store_true", help="refuse a model of which anything runs on the host")
+    compile_.add_argument("--rounding", choices=[str(r) for r in Rounding], default=str(Rounding.SINGLE),
+                          help="rounding rule of the requantization (default: single)")
+    _add_json(compile_)
+
+    run = commands.add_parser("run", help="run a program on an input")
+    run.add_argument("program", type=Path, metavar="P", help="program file")
+    run.add_argument("--input", type=Path, required=True, action="append", metavar="X.npy",
+                     help="batch of inputs, float or int8; repeat it for networks with several inputs")
+    run.add_argument("--device", choices=("iss", "rtl"), default="iss", help="where to run (default: iss)")
+    run.add_argument("--config", help="accelerator of the device (default: the one the program was compiled for)")
+    run.add_argument("--output", type=Path, metavar="Y.npy", help="where to write the result")
+    run.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome/Perfetto trace of the last image")
+    run.add_argument("--memory-latency", type=int, default=32, metavar="CYCLES",
+                     help="latency of the simulated main memory (default: 32)")
+    waves = run.add_mutually_exclusive_group()
+    waves.add_argument("--vcd", type=Path, metavar="FILE", help="write waveforms (rtl only)")
+    waves.add_argument("--fst", type=Path, metavar="FILE", help="write waveforms (rtl only)")
+    _add_json(run)
+
+    disasm = commands.add_parser("disasm", help="print the instructions of a program file")
+    disasm.add_argument("program", type=Path, metavar="P", help="program file")
+
+    verilog = commands.add_parser("verilog", help="write an accelerator as standalone Verilog")
+    verilog.add_argument("--config", required=True, help=config_help)
+    verilog.add_argument("-o", "--output", type=Path, required=True, metavar="TOP.v", help="file to write")
+
+    commands.add_parser("doctor", parents=[doctor_parser()], add_help=False,
+                        help="check that the machine has all that is needed")
+    return parser
+
+
+def doctor_parser() -> Parser:
+    """Parser of the arguments of ``tilewright doctor``, which needs nothing but Python."""
+    parser = Parser(prog="tilewright doctor", description="Check that the machine has all that is needed.")
+    _add_json(parser)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON for machines instead")
