@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documents claim: files that exist, commands that parse, a configuration that loads."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import tilewright as tw
+from tilewright.parser import build_parser
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ("README.md", "docs/architecture.md", "docs/problem-checklist.md")
+ROOMS = ("", "docs", "tilewright", "driver/tilewright_driver", "mapper/tilewright_mapper",
+         "mapper/tilewright_mapper/passes", "sim/tilewright_sim", "hdl/tilewright_hdl")
+
+
+def text(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_that_are_named_exist(document: str) -> None:
+    names = set(re.findall(r"`([\w./*-]+\.(?:py|md|cpp)|[\w./]+/)`", text(document)))
+    names |= {(Path(document).parent / link).as_posix() for link in re.findall(r"\]\(([\w./-]+)\)", text(document))}
+    assert {name for name in names if not any(list((ROOT / room).glob(name)) for room in ROOMS)} == set()
+
+
+def test_commands_parse() -> None:
+    commands = re.findall(r"^    tilewright (\w.*?)(?:  +#.*)?$", text("README.md"), re.M)
+    for command in commands:
+        build_parser().parse_args(shlex.split(command))
+    assert {command.split()[0] for command in commands} == {"demo", "compile", "run", "disasm", "verilog", "doctor"}
+
+
+def test_the_configuration_of_the_readme_loads(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text("README.md").split("```toml\n")[1].split("```")[0])
+    config = tw.load_config(path)
+    assert (config.name, config.array.rows, config.array.columns, config.post.add) == ("mine", 4, 6, False)
+
+
+def test_the_passes_of_the_architecture_are_those_that_run() -> None:
+    from tilewright_mapper.passes import STEPS
+
+    table = text("docs/architecture.md").split("| passes | what they do |")[1].split("\n\n")[0]
+    named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted({step.__name__ for step in STEPS})
+
+
+def test_the_readme_s_program_is_twelve_lines() -> None:
+    code = text("README.md").split("```python\n")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line]) <= 12
