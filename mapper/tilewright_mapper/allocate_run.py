@@ -9,6 +9,7 @@ layer writes its result over an operand that nothing else needs.
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 
+from tilewright_hdl.activation_layout import channel_tiles
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ModelError
 
@@ -19,6 +20,11 @@ from .tiling import BUFFERS, Geometry, Tiling, smallest_tiling
 from .tiling_search import ROLES, Choice, bank_wishes, search
 
 __all__ = ["Arena", "RunPlan", "plan_run"]
+
+
+def _words(config: AcceleratorConfig, operand: Operand) -> int:
+    """Words of a whole tensor."""
+    return operand.height * operand.width * channel_tiles(config, operand.channels)
 
 
 class Arena:
@@ -34,8 +40,8 @@ class Arena:
         root = operand.root
         if root not in self._offsets:
             self._offsets[root] = self.size
-            words = operand.height * operand.width * -(-operand.channels // self._config.array.rows)
-            self.size += words * self._config.beats(self._config.array.rows) * self._config.bus.data_bytes
+            word_bytes = self._config.beats(self._config.array.rows) * self._config.bus.data_bytes
+            self.size += _words(self._config, operand) * word_bytes
         return self._offsets[root]
 
     def find(self, root: str) -> int | None:
@@ -123,12 +129,10 @@ class _Planner:
                 reads[operand.root] = reads.get(operand.root, 0) + 1
         produced = {layer.output.root for layer in self._layers}
         return {
-            root: _Life(operand, self._words(operand), first[root], last[root], root in produced, reads.get(root, 0))
+            root: _Life(operand, _words(self._config, operand), first[root], last[root], root in produced,
+                        reads.get(root, 0))
             for root, operand in operands.items()
         }
-
-    def _words(self, operand: Operand) -> int:
-        return operand.height * operand.width * -(-operand.channels // self._config.array.rows)
 
     def plan(self) -> RunPlan:
         while True:
@@ -210,7 +214,7 @@ class _Planner:
             for operand in operands:
                 root = operand.root
                 if (root not in self._streamed and self._lives[root].last == number
-                        and self._lives[root].words == self._words(out)
+                        and self._lives[root].words == _words(self._config, out)
                         and (operand.channels, operand.height, operand.width)
                         == (out.channels, out.height, out.width)):
                     result[out.root] = root

@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tilewright_hdl.activation_layout import channel_tiles
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Instruction, Load, Segment, Store
 
@@ -47,7 +48,7 @@ class _Operand:
     def whole(self) -> Region:
         """Region of the tensor when all of it is on chip."""
         operand = self._operand
-        tiles = -(-operand.channels // self._config.array.rows)
+        tiles = channel_tiles(self._config, operand.channels)
         return Region(self._place.addresses[0], operand.width * tiles, tiles)
 
     def _buffer(self, piece: Piece) -> tuple[Region, bool]:

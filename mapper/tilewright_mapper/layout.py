@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tilewright_hdl.activation_layout import channel_tiles
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import ADDRESS_BITS, Load, field_specs
 from tilewright_hdl.numerics import MAX_SHIFT
@@ -116,7 +117,7 @@ def transfers(
 ) -> Iterator[Transfer]:
     """Transfers between a whole tensor in main memory, at ``dram_address``, and a piece of it in a region."""
     rect, first, count = piece
-    tiles = -(-tensor.channels // config.array.rows)
+    tiles = channel_tiles(config, tensor.channels)
     word_bytes = config.beats(config.array.rows) * config.bus.data_bytes
     row_bytes = tensor.width * tiles * word_bytes
     dram = dram_address + (rect.y * tensor.width + rect.x) * tiles * word_bytes + first * word_bytes

@@ -9,6 +9,7 @@ piece that a tile needs is brought into one of two buffers while the tile before
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from tilewright_hdl.activation_layout import channel_tiles
 from tilewright_hdl.config import AcceleratorConfig
 
 from .layout import Piece, Rect, column_pieces
@@ -73,7 +74,7 @@ class Geometry:
 
     def words(self, operand: Operand) -> int:
         """Words of a pixel."""
-        return -(-operand.channels // self.config.array.rows)
+        return channel_tiles(self.config, operand.channels)
 
     def chunks(self, channels: int) -> list[Chunk]:
         """Ranges of ``channels`` output channels, the last one shorter."""
@@ -176,15 +177,6 @@ class Geometry:
             if chunk.groups[1] > config.memory.parameter_groups:
                 return False
         return tiling.buffers * sum(self.buffer_words(tiling, streamed).values()) <= words
-
-    @property
-    def widest_reduction(self) -> int:
-        """Weight words that one column tile needs at most."""
-        conv = self.layer.conv
-        if conv is None:
-            return 0
-        passes = max(tiles for _, _, (_, tiles) in column_pieces(self.config, conv)) * conv.kernel[0] * conv.kernel[1]
-        return passes * self.config.array.rows
 
     @property
     def total_weight_words(self) -> int:
