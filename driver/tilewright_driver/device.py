@@ -220,14 +220,15 @@ def _as_arrays(inputs: tuple[Any, ...], expected: int) -> tuple[list[npt.NDArray
 
 def _check_inputs(arrays: list[npt.NDArray[Any]], tensors: list[TensorInfo]) -> bool:
     """Refuse wrong shapes and dtypes; whether the inputs are int8."""
-    for array, tensor in zip(arrays, tensors, strict=True):
+    for number, (array, tensor) in enumerate(zip(arrays, tensors, strict=True), 1):
+        which = f"Input {number} of {len(tensors)} ({tensor.name!r})"
         if array.ndim != len(tensor.shape) + 1 or array.shape[1:] != tensor.shape:
             wanted = ", ".join(map(str, ("N", *tensor.shape)))
-            raise ValueError(f"Input {tensor.name!r} must have shape ({wanted}), batch first, not {array.shape}")
+            raise ValueError(f"{which} must have shape ({wanted}), batch first, not {array.shape}")
         if array.shape[0] != arrays[0].shape[0] or array.shape[0] == 0:
             raise ValueError(f"Inputs must have the same batch of at least one, not {[a.shape[0] for a in arrays]}")
         if array.dtype != np.int8 and array.dtype.kind != "f":
-            raise TypeError(f"Input {tensor.name!r} must be floating point (it is quantized on the way in) or int8, "
+            raise TypeError(f"{which} must be floating point (it is quantized on the way in) or int8, "
                             f"not {array.dtype}")
     kinds = {array.dtype == np.int8 for array in arrays}
     if len(kinds) > 1:
