@@ -30,11 +30,11 @@ PREFIX = "Vtop"
 _PRECOMPILED = "runtime.h"
 _RUNTIME = "libruntime.a"
 # A model whose C++ is smaller than this compiles faster as one file than as several.
+_ONE_FILE_BYTES = 400_000
+# A disk with less room than this after a step may have cut what the step wrote.
 _SPARE_BYTES = 1 << 20
 _FULL = ("the cache folder must have room for a build, but its disk is full. "
          "Free some space, or set TILEWRIGHT_CACHE to another folder.")
-
-_ONE_FILE_BYTES = 400_000
 
 
 @dataclass(frozen=True, kw_only=True)
