@@ -8,6 +8,7 @@
     ├── IsaError         an instruction that cannot be encoded or decoded
     ├── ProgramError     a program file that is damaged, unsafe, or made for another accelerator
     ├── ModelError       a model that cannot be served, with what would make it run
+    │   └── ModelFileError   a model file that is damaged, or made to do harm
     ├── SimulationError  a simulator that could not be built or run
     └── DeviceError      a device that stopped with an error, or could not be reached
 
@@ -19,6 +20,7 @@ __all__ = [
     "DeviceError",
     "IsaError",
     "ModelError",
+    "ModelFileError",
     "ProgramError",
     "SimulationError",
     "TilewrightError",
@@ -43,6 +45,10 @@ class ProgramError(TilewrightError):
 
 class ModelError(TilewrightError):
     """A model that cannot be served."""
+
+
+class ModelFileError(ModelError):
+    """A model file that is cut short, damaged, or contradicts itself."""
 
 
 class SimulationError(TilewrightError):
