@@ -51,7 +51,7 @@ def compile(
     *,
     config: str | Path | AcceleratorConfig,
     strict: bool = False,
-    rounding: str | Rounding = Rounding.SINGLE,
+    rounding: str | Rounding | None = None,
     name: str = "network",
     progress: Callable[[str], None] | None = None,
 ) -> Program:
@@ -60,13 +60,15 @@ def compile(
     Parameters
     ----------
     model : torch.export.ExportedProgram, torch.fx.GraphModule, str or Path
-        A network quantized with PT2E, or a ``.pt2`` file of one.
+        A network quantized with PT2E, or a ``.pt2``, ``.tflite`` or ``.onnx`` file.
     config : str, Path or AcceleratorConfig
         Accelerator to compile for: a preset, a TOML file or a configuration.
     strict : bool
         Refuse a network of which anything would run on the host.
-    rounding : str
-        Rounding rule: ``"single"`` or ``"tflite_double"``.
+    rounding : str or None
+        Rounding rule of every rescale: ``"single"``, ``"tflite_double"``, or ``"float_half_even"``, which only the host
+        computes. ``None`` for the framework's own: ``"single"`` for PyTorch, for TFLite that of each operator in the
+        reference kernels, and ``"single"`` for ONNX.
     name : str
         For reports.
     progress : callable, or None
@@ -79,20 +81,19 @@ def compile(
     ConfigError
         If the configuration is not sound.
     """
-    from tilewright_mapper.importer import import_program
-    from tilewright_mapper.passes import canonicalize
+    from tilewright_mapper.frontend import load_model
     from tilewright_mapper.pipeline import compile_graph
 
     accelerator = load_config(config)
     try:
-        rule = Rounding(rounding)
+        rule = None if rounding is None else Rounding(rounding)
     except ValueError:
         raise ValueError(f"rounding must be one of {', '.join(Rounding)}, not {rounding!r}") from None
     announce = progress or (lambda step: None)
     announce("import")
-    graph = canonicalize(import_program(model))
+    graph = load_model(model).for_hardware(rule)
     announce("tile and schedule")
-    return compile_graph(graph, accelerator, strict=strict, rounding=rule, name=name)
+    return compile_graph(graph, accelerator, strict=strict, name=name)
 
 
 def open(device: str, *, config: str | Path | AcceleratorConfig, **options: Any) -> "Device":

@@ -105,15 +105,15 @@ class Device:
         ----------
         program : Program
         *inputs : array or torch.Tensor
-            One for each input of the network, batch first: floating point (quantized on the way in), or int8 (taken as
-            it is).
+            One for each input of the network, batch first, in the layout of the model's framework: floating point
+            (quantized on the way in), or integers (int8, or uint8 where the model has that; taken as they are).
         progress : callable, or None
             Called with the number of images done, after each.
 
         Returns
         -------
         array or torch.Tensor, or a tuple of them
-            Of the kind of the first input. Float inputs give dequantized float32 results, int8 inputs give int8 ones.
+            Of the kind of the first input. Float inputs give dequantized float32 results, integers give integers.
 
         Raises
         ------
@@ -129,7 +129,9 @@ class Device:
         images: list[list[npt.NDArray[Any]]] = []
         runs: list[list[RunResult]] = []
         for number in range(len(arrays[0])):
-            values = {t.name: _quantized(a[number], t) for t, a in zip(tensors, arrays, strict=True)}
+            values = {
+                t.name: _quantized(t.from_end(a[number]), t) for t, a in zip(tensors, arrays, strict=True)
+            }
             runs.append(self._run_image(program, values))
             images.append([_delivered(values[name], program.tensors[name], integer) for name in program.outputs])
             if progress is not None:
@@ -159,7 +161,7 @@ class Device:
         results, jobs = [], iter(self._jobs)
         for step in program.steps:
             if isinstance(step, HostStep):
-                values.update(run_host_step(step, program.tensors, values, rounding=program.rounding))
+                values.update(run_host_step(step, program.tensors, values))
                 continue
             job = next(jobs)
             for name in step.inputs:
@@ -219,20 +221,21 @@ def _as_arrays(inputs: tuple[Any, ...], expected: int) -> tuple[list[npt.NDArray
 
 
 def _check_inputs(arrays: list[npt.NDArray[Any]], tensors: list[TensorInfo]) -> bool:
-    """Refuse wrong shapes and dtypes; whether the inputs are int8."""
+    """Refuse wrong shapes and dtypes; whether the inputs are integers."""
     for number, (array, tensor) in enumerate(zip(arrays, tensors, strict=True), 1):
         which = f"Input {number} of {len(tensors)} ({tensor.name!r})"
-        if array.ndim != len(tensor.shape) + 1 or array.shape[1:] != tensor.shape:
-            wanted = ", ".join(map(str, ("N", *tensor.shape)))
+        if array.ndim != len(tensor.shape) + 1 or array.shape[1:] != tensor.end_shape:
+            wanted = ", ".join(map(str, ("N", *tensor.end_shape)))
             raise ValueError(f"{which} must have shape ({wanted}), batch first, not {array.shape}")
         if array.shape[0] != arrays[0].shape[0] or array.shape[0] == 0:
             raise ValueError(f"Inputs must have the same batch of at least one, not {[a.shape[0] for a in arrays]}")
-        if array.dtype != np.int8 and array.dtype.kind != "f":
-            raise TypeError(f"{which} must be floating point (it is quantized on the way in) or int8, "
+        whole = tensor.end_dtype if tensor.is_quantized else "int8"
+        if array.dtype.name != whole and array.dtype.kind != "f":
+            raise TypeError(f"{which} must be floating point (it is quantized on the way in) or {whole}, "
                             f"not {array.dtype}")
-    kinds = {array.dtype == np.int8 for array in arrays}
+    kinds = {array.dtype.kind != "f" for array in arrays}
     if len(kinds) > 1:
-        raise TypeError(f"Inputs must be all int8 or all floating point, not {[str(a.dtype) for a in arrays]}")
+        raise TypeError(f"Inputs must be all integers or all floating point, not {[str(a.dtype) for a in arrays]}")
     return kinds.pop()
 
 
@@ -245,6 +248,6 @@ def _quantized(value: npt.NDArray[Any], tensor: TensorInfo) -> npt.NDArray[Any]:
 
 
 def _delivered(value: npt.NDArray[Any], tensor: TensorInfo, integer: bool) -> npt.NDArray[Any]:
-    if integer or not tensor.is_quantized:
-        return value
-    return dequantize(value, *tensor.quantization)
+    if not integer and tensor.is_quantized:
+        return np.asarray(tensor.to_end(dequantize(value, *tensor.quantization)))
+    return tensor.to_end(value)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.errors import DeviceError, TilewrightError
-from tilewright_hdl.numerics import Rounding, dequantize, quantize
+from tilewright_hdl.numerics import QuantizeRule, dequantize, quantize
 from tilewright_hdl.program import HostStep, TensorInfo
 
 __all__ = ["run_host_step"]
@@ -16,9 +16,7 @@ __all__ = ["run_host_step"]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-def run_host_step(
-    step: HostStep, tensors: Mapping[str, TensorInfo], values: Arrays, *, rounding: Rounding
-) -> dict[str, npt.NDArray[Any]]:
+def run_host_step(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arrays) -> dict[str, npt.NDArray[Any]]:
     """Results of a host step.
 
     Parameters
@@ -28,8 +26,6 @@ def run_host_step(
         Tensors of the program.
     values : mapping of str to array
         Of at least the step's inputs, without batch.
-    rounding : Rounding
-        Of the program.
 
     Raises
     ------
@@ -39,12 +35,14 @@ def run_host_step(
     if step.kind == "op":
         results = _run_operator(step, tensors, values)
     elif step.kind == "integer":
-        results = (_run_integer(step, tensors, values, rounding),)
+        results = (_run_integer(step, tensors, values),)
+    elif step.kind == "constant":
+        results = (step.constants["values"],)
     else:
         source, target = tensors[step.inputs[0]], tensors[step.outputs[0]]
         value = values[source.name]
         if step.kind == "quantize":
-            value = quantize(value, *target.quantization, step.low, step.high)
+            value = quantize(value, *target.quantization, step.low, step.high, QuantizeRule(step.target))
         elif step.kind == "dequantize":
             value = dequantize(value, *source.quantization)
         results = (value.reshape(target.shape),)
@@ -66,15 +64,13 @@ def _import_torch(target: str) -> Any:
     return torch
 
 
-def _run_integer(
-    step: HostStep, tensors: Mapping[str, TensorInfo], values: Arrays, rounding: Rounding
-) -> npt.NDArray[Any]:
+def _run_integer(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arrays) -> npt.NDArray[Any]:
     torch = _import_torch(step.target)
     from tilewright_sim import integer_operators
 
     # Copies: what comes from main memory may be read-only, of which PyTorch warns.
     inputs = [torch.from_numpy(np.array(values[name])).unsqueeze(0) for name in step.inputs]
-    return np.asarray(integer_operators.run(step, tensors, inputs, rounding)[0])
+    return np.asarray(integer_operators.run(step, tensors, inputs)[0])
 
 
 def _run_operator(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arrays) -> tuple[npt.NDArray[Any], ...]:

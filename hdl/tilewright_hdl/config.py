@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from .errors import ConfigError
-from .numerics import MULTIPLIER_BITS, Rounding
+from .numerics import HARDWARE_ROUNDINGS, MULTIPLIER_BITS, Rounding
 
 __all__ = [
     "PRESETS",
@@ -124,32 +124,44 @@ class PostConfig:
     roundings : tuple of Rounding
         Rounding rules that the hardware has.
     add : bool
-        Whether the residual adder (two more multipliers a lane) is there.
+        Whether the residual adder (two more multipliers a lane) is there, which also subtracts.
+    multiply : bool
+        Whether activations can be multiplied with a residual (one multiplier of 9 x 9 bits a lane).
     tables : int
         256-entry int8 tables held at once, 0 to 16.
     """
 
     lanes: int
     multiplier_bits: int = MULTIPLIER_BITS
-    roundings: tuple[Rounding, ...] = (Rounding.SINGLE, Rounding.TFLITE_DOUBLE)
+    roundings: tuple[Rounding, ...] = HARDWARE_ROUNDINGS
     add: bool = True
+    multiply: bool = True
     tables: int = 4
 
     def __post_init__(self) -> None:
         _check_int("post", "lanes", self.lanes, 1, 64)
         _check_int("post", "multiplier_bits", self.multiplier_bits, 8, MULTIPLIER_BITS)
         _check_int("post", "tables", self.tables, 0, 16)
-        if not isinstance(self.add, bool):
-            raise ConfigError(f"post.add must be true or false, not {self.add!r}")
-        names = [str(r) for r in Rounding]
+        for name in ("add", "multiply"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"post.{name} must be true or false, not {getattr(self, name)!r}")
+        names = [str(r) for r in HARDWARE_ROUNDINGS]
         try:
             roundings = tuple(Rounding(r) for r in self.roundings)
         except (TypeError, ValueError):
             raise ConfigError(f"post.roundings must be chosen from {names}, not {self.roundings!r}") from None
+        if not set(roundings) <= set(HARDWARE_ROUNDINGS):
+            raise ConfigError(f"post.roundings must be chosen from {names}, not {self.roundings!r}: the others are "
+                              "rules of software")
         if not roundings or len(set(roundings)) != len(roundings):
             raise ConfigError(f"post.roundings must name each of {names} at most once and at least one, "
                               f"not {self.roundings!r}")
         object.__setattr__(self, "roundings", roundings)
+
+    @property
+    def binary(self) -> bool:
+        """Whether there is any operation with a residual."""
+        return self.add or self.multiply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,7 +366,8 @@ _nano4 = AcceleratorConfig(
     memory=MemoryConfig(
         activation_bytes=16 << 10, weight_bytes=16 << 10, accumulator_entries=256, parameter_groups=64
     ),
-    post=PostConfig(lanes=2, tables=1),
+    # Its networks add residuals; those that multiply tensors, with squeeze and excitation, are too large for it.
+    post=PostConfig(lanes=2, multiply=False, tables=1),
     bus=BusConfig(data_bits=32, burst_beats=16, outstanding=2),
     queue_instructions=2,
     profile_records=64,

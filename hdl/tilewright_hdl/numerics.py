@@ -10,26 +10,31 @@ is a *named* rule, :class:`Rounding`.
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
     "ADD_LEFT_SHIFT",
+    "HARDWARE_ROUNDINGS",
     "INT8_MAX",
     "INT8_MIN",
     "MAX_SHIFT",
     "MIN_SHIFT",
     "MULTIPLIER_BITS",
+    "ONE_RULE_SHIFT",
     "SHIFT_BITS",
     "AddParameters",
+    "FloatRequantizer",
+    "QuantizeRule",
     "Requantizer",
     "Rounding",
     "dequantize",
     "quantize",
     "quantize_multiplier",
     "rescale",
+    "round_half_away",
 ]
 
 INT8_MIN, INT8_MAX = -128, 127
@@ -50,23 +55,59 @@ Int8Array = npt.NDArray[np.int8]
 
 
 class Rounding(StrEnum):
-    """Rule by which a product is rescaled.
+    """Rule by which an accumulator is rescaled.
+
+    The hardware has the first two; the others are those of frameworks that compute with floating point.
 
     ``SINGLE``
         ``(x * m + (1 << (s - 1))) >> s``: round half up, once. TOSA ``SINGLE_ROUND``.
     ``TFLITE_DOUBLE``
         gemmlowp, as in the reference kernels of TFLite: round at bit 31, then round what is left
         half away from zero. Equal to ``SINGLE`` where ``s <= 31``.
+    ``FLOAT_HALF_EVEN``
+        ``rint(float32(x) * float32(M))``: onnxruntime, XNNPACK.
+    ``FLOAT64_HALF_AWAY``
+        ``round(float64(x) * M)``, half away from zero: fully connected layers of TFLite's reference kernels.
     """
 
     SINGLE = "single"
     TFLITE_DOUBLE = "tflite_double"
+    FLOAT_HALF_EVEN = "float_half_even"
+    FLOAT64_HALF_AWAY = "float64_half_away"
+
+
+ONE_RULE_SHIFT = 31
+"""Up to this shift all rules of the hardware are the same."""
+
+HARDWARE_ROUNDINGS = (Rounding.SINGLE, Rounding.TFLITE_DOUBLE)
+"""Rules that hardware can have."""
+
+
+class QuantizeRule(StrEnum):
+    """Rule by which a real number becomes an integer, in float32.
+
+    ``RECIPROCAL``
+        ``rint(x * (1 / scale))``, half to even: PyTorch.
+    ``HALF_EVEN``
+        ``rint(x / scale)``, half to even: ONNX.
+    ``HALF_AWAY``
+        ``round(x / scale)``, half away from zero: TFLite.
+    """
+
+    RECIPROCAL = "reciprocal"
+    HALF_EVEN = "half_even"
+    HALF_AWAY = "half_away"
 
 
 def quantize(
-    values: npt.ArrayLike, scale: float, zero_point: int, low: int = INT8_MIN, high: int = INT8_MAX
+    values: npt.ArrayLike,
+    scale: float,
+    zero_point: int,
+    low: int = INT8_MIN,
+    high: int = INT8_MAX,
+    rule: QuantizeRule = QuantizeRule.RECIPROCAL,
 ) -> Int8Array:
-    """Real numbers to int8, by PyTorch's rule: times ``1 / scale`` in float32, half to even.
+    """Real numbers to int8.
 
     Raises
     ------
@@ -77,9 +118,17 @@ def quantize(
         real = np.asarray(values, np.float32)
         if np.isnan(real).any():
             raise ValueError(f"Input values must be numbers, but {int(np.isnan(real).sum())} of {real.size} are NaN")
-        steps = np.rint(real * np.float32(1.0 / scale))
+        steps = real * np.float32(1.0 / scale) if rule is QuantizeRule.RECIPROCAL else real / np.float32(scale)
+        steps = round_half_away(steps) if rule is QuantizeRule.HALF_AWAY else np.rint(steps)
     quantized: Int8Array = np.clip(steps + zero_point, low, high).astype(np.int8)
     return quantized
+
+
+def round_half_away(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Nearest whole numbers in the floating-point type of ``values``, halves away from zero, as C's ``round``."""
+    whole = np.trunc(values)
+    # The fraction is exact, unlike values + 0.5.
+    return np.asarray(whole + np.where(np.abs(values - whole) >= 0.5, np.sign(values), 0), values.dtype)
 
 
 def dequantize(values: npt.NDArray[np.int8], scale: float, zero_point: int) -> npt.NDArray[np.float32]:
@@ -87,7 +136,9 @@ def dequantize(values: npt.NDArray[np.int8], scale: float, zero_point: int) -> n
     return (np.asarray(values, np.float32) - np.float32(zero_point)) * np.float32(scale)
 
 
-def quantize_multiplier(real: float, bits: int = MULTIPLIER_BITS) -> tuple[int, int]:
+def quantize_multiplier(
+    real: float, bits: int = MULTIPLIER_BITS, rounding: Rounding = Rounding.SINGLE
+) -> tuple[int, int]:
     """Integer ``(multiplier, shift)`` nearest to ``real``.
 
     Parameters
@@ -96,12 +147,15 @@ def quantize_multiplier(real: float, bits: int = MULTIPLIER_BITS) -> tuple[int, 
         Factor, finite and not negative. Must be below ``2**(bits - 2)``, so that ``shift >= 2``.
     bits : int
         Width of the multiplier, 8 to 31.
+    rounding : Rounding
+        A rule of the hardware. The frameworks differ in the last place, and for factors below ``2**-31``.
 
     Returns
     -------
     multiplier, shift : int
         ``real ~ multiplier / 2**shift`` with ``multiplier < 2**bits`` and ``2 <= shift <= 62``. A factor
-        so small that its shift would pass 62 loses multiplier bits instead and ends at zero.
+        so small that its shift would pass 62 is zero with ``TFLITE_DOUBLE`` (``QuantizeMultiplier`` of TFLite); with
+        ``SINGLE`` it loses multiplier bits instead and ends at zero.
     """
     if not 8 <= bits <= MULTIPLIER_BITS:
         raise ValueError(f"Multiplier width must be 8 to {MULTIPLIER_BITS} bits, not {bits!r}")
@@ -110,11 +164,15 @@ def quantize_multiplier(real: float, bits: int = MULTIPLIER_BITS) -> tuple[int, 
     if real == 0:
         return 0, MAX_SHIFT
     mantissa, exponent = math.frexp(real)
-    multiplier = round(mantissa * (1 << bits))
+    scaled = mantissa * (1 << bits)
+    # Python rounds a half to even, TFLite away from zero.
+    multiplier = math.floor(scaled + 0.5) if rounding is Rounding.TFLITE_DOUBLE else round(scaled)
     if multiplier == 1 << bits:
         multiplier >>= 1
         exponent += 1
     shift = bits - exponent
+    if shift > MAX_SHIFT and rounding is Rounding.TFLITE_DOUBLE:
+        return 0, MAX_SHIFT
     if shift > MAX_SHIFT:
         multiplier >>= min(bits, shift - MAX_SHIFT)
         shift = MAX_SHIFT
@@ -164,12 +222,9 @@ class Requantizer:
     rounding: Rounding = Rounding.SINGLE
 
     def __post_init__(self) -> None:
-        if not INT8_MIN <= self.low <= self.high <= INT8_MAX:
-            raise ValueError(
-                f"Clamp bounds must satisfy -128 <= low <= high <= 127, not low={self.low!r}, high={self.high!r}"
-            )
-        if not INT8_MIN <= self.zero_point <= INT8_MAX:
-            raise ValueError(f"Zero point must be -128 to 127, not {self.zero_point!r}")
+        _check_result(self.zero_point, self.low, self.high)
+        if self.rounding not in HARDWARE_ROUNDINGS:
+            raise ValueError(f"Rounding must be one of {', '.join(HARDWARE_ROUNDINGS)}, not {self.rounding!r}")
 
     @classmethod
     def from_scales(
@@ -183,7 +238,8 @@ class Requantizer:
         bits: int = MULTIPLIER_BITS,
     ) -> Self:
         """Requantizer for real factors ``s_x * s_w[c] / s_y`` (float64, one a channel)."""
-        pairs = [quantize_multiplier(float(r), bits) for r in np.atleast_1d(np.asarray(real, np.float64))]
+        factors = np.atleast_1d(np.asarray(real, np.float64)).tolist()
+        pairs = [quantize_multiplier(factor, bits, rounding) for factor in factors]
         multiplier, shift = np.array(pairs, np.int64).T
         return cls(
             multiplier=multiplier, shift=shift, zero_point=zero_point, low=low, high=high, rounding=rounding
@@ -195,12 +251,48 @@ class Requantizer:
         return np.clip(scaled + self.zero_point, self.low, self.high).astype(np.int8)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FloatRequantizer:
+    """Map of int32 accumulators to int8, per channel, by the floating-point arithmetic of a framework.
+
+    ``clamp(round(acc * factor[c]) + zero_point, low, high)``
+
+    Parameters
+    ----------
+    factor : float64 array of shape (channels,)
+        Of float32 values with ``FLOAT_HALF_EVEN``.
+    zero_point, low, high : int
+        See :class:`Requantizer`.
+    rounding : Rounding
+        ``FLOAT_HALF_EVEN`` or ``FLOAT64_HALF_AWAY``.
+    """
+
+    factor: npt.NDArray[np.float64]
+    zero_point: int
+    low: int = INT8_MIN
+    high: int = INT8_MAX
+    rounding: Rounding
+
+    def __post_init__(self) -> None:
+        _check_result(self.zero_point, self.low, self.high)
+        if self.rounding in HARDWARE_ROUNDINGS:
+            raise ValueError(f"Rounding must be a floating-point rule, not {self.rounding!r}")
+
+
+def _check_result(zero_point: int, low: int, high: int) -> None:
+    if not INT8_MIN <= low <= high <= INT8_MAX:
+        raise ValueError(f"Clamp bounds must satisfy -128 <= low <= high <= 127, not low={low!r}, high={high!r}")
+    if not INT8_MIN <= zero_point <= INT8_MAX:
+        raise ValueError(f"Zero point must be -128 to 127, not {zero_point!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class AddParameters:
-    """Addition of two int8 tensors of different scales.
+    """Addition (or subtraction) of two int8 tensors of different scales.
 
     ``a' = rescale((a - zero_point_a) << 20, multiplier_a, shift_a)``, likewise ``b'``; the result is
-    ``clamp(rescale(a' + b', multiplier_out, shift_out) + zero_point_out, low, high)``. Both inputs are brought
+    ``clamp(rescale(a' + b', multiplier_out, shift_out) + zero_point_out, low, high)``, with ``a' - b'`` for a
+    subtraction. Both inputs are brought
     to twice the larger of their scales, as in the TFLite reference kernel and in the TOSA lowering of ADD.
     """
 
@@ -234,9 +326,11 @@ class AddParameters:
     ) -> Self:
         """Parameters for three real scales."""
         common = 2.0 * max(scale_a, scale_b)
-        multiplier_a, shift_a = quantize_multiplier(scale_a / common, bits)
-        multiplier_b, shift_b = quantize_multiplier(scale_b / common, bits)
-        multiplier_out, shift_out = quantize_multiplier(common / ((1 << ADD_LEFT_SHIFT) * scale_out), bits)
+        multiplier_a, shift_a = quantize_multiplier(scale_a / common, bits, rounding)
+        multiplier_b, shift_b = quantize_multiplier(scale_b / common, bits, rounding)
+        multiplier_out, shift_out = quantize_multiplier(
+            common / ((1 << ADD_LEFT_SHIFT) * scale_out), bits, rounding
+        )
         return cls(
             multiplier_a=multiplier_a,
             shift_a=shift_a,

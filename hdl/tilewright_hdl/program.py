@@ -25,13 +25,13 @@ from .activation_layout import packed_bytes
 from .config import AcceleratorConfig
 from .errors import IsaError, ProgramError, TilewrightError
 from .files import write_whole
-from .numerics import INT8_MAX, INT8_MIN, Rounding
+from .numerics import INT8_MAX, INT8_MIN, QuantizeRule, Rounding
 from .program_integer import check_integer_step
 from .program_parts import DTYPES, HostStep, Layer, RunStep, Step, TensorInfo
 
 __all__ = ["HostStep", "Layer", "Program", "RunStep", "TensorInfo"]
 
-MAGIC = b"TILEWRT\x01"
+MAGIC = b"TILEWRT\x02"
 MAX_MEMORY = 1 << 32
 """Bytes that the constants or the arena may take: what a 32-bit address reaches."""
 
@@ -48,8 +48,8 @@ class Program:
     name : str
     config : AcceleratorConfig
         Accelerator that it was compiled for; devices of another digest refuse it.
-    rounding : Rounding
-        Rule that it needs.
+    roundings : tuple of Rounding
+        Rules that its code needs of the accelerator.
     constants : bytes
         Image of ``Segment.CONSTANT``.
     arena_bytes : int
@@ -70,7 +70,7 @@ class Program:
 
     name: str
     config: AcceleratorConfig
-    rounding: Rounding
+    roundings: tuple[Rounding, ...]
     constants: bytes
     arena_bytes: int
     tensors: Mapping[str, TensorInfo]
@@ -145,10 +145,11 @@ class Program:
 
 def _check(program: Program) -> None:
     """Refuse a program whose parts do not fit together."""
-    if program.rounding not in program.config.post.roundings:
-        have = ", ".join(program.config.post.roundings)
-        raise ProgramError(f"The program needs rounding {program.rounding.value!r}, which configuration "
-                           f"{program.config.name!r} lacks; it has {have}")
+    for rounding in program.roundings:
+        if rounding not in program.config.post.roundings:
+            have = ", ".join(program.config.post.roundings)
+            raise ProgramError(f"The program needs rounding {rounding.value!r}, which configuration "
+                               f"{program.config.name!r} lacks; it has {have}")
     if not 0 <= program.arena_bytes <= MAX_MEMORY or len(program.constants) > MAX_MEMORY:
         raise ProgramError(f"Arena and constants must each have 0 to {MAX_MEMORY} bytes, not {program.arena_bytes} "
                            f"and {len(program.constants)}")
@@ -177,6 +178,9 @@ def _check_tensor(program: Program, name: str, info: TensorInfo) -> None:
         if not sound or info.dtype != "int8":
             raise ProgramError(f"Tensor {name!r} must be int8 with a positive scale (at least {SMALLEST_SCALE:g}) and "
                                f"an int8 zero point, not {info}")
+    if (info.channels_last and len(info.shape) != 3) or (info.unsigned and not info.is_quantized):
+        raise ProgramError(f"Tensor {name!r} must have rank 3 to have its channels last, and be int8 to be seen as "
+                           f"unsigned, not {info}")
     if info.arena_offset is not None:
         end = info.arena_offset + packed_bytes(program.config, info.shape)
         if info.arena_offset < 0 or info.arena_offset % program.config.bus.data_bytes or end > program.arena_bytes:
@@ -221,6 +225,11 @@ def _check_host_step(step: HostStep, tensors: Mapping[str, TensorInfo]) -> None:
         check_integer_step(step, tensors)
     if step.kind in ("op", "integer"):
         return
+    if step.kind == "constant":
+        _check_constant(step, tensors)
+        return
+    if step.kind == "quantize" and step.target not in list(QuantizeRule):
+        raise ProgramError(f"a quantize must follow one of {', '.join(QuantizeRule)}, not {step.target!r}")
     if len(step.inputs) != 1 or len(step.outputs) != 1:
         raise ProgramError(f"a {step.kind} must have one input and one output, not {step}")
     source, target = tensors[step.inputs[0]], tensors[step.outputs[0]]
@@ -232,3 +241,13 @@ def _check_host_step(step: HostStep, tensors: Mapping[str, TensorInfo]) -> None:
     if not fits or not INT8_MIN <= step.low <= step.high <= INT8_MAX:
         raise ProgramError(f"a {step.kind} must have tensors of matching types and sizes, and a clamp within int8, not "
                            f"{source} and {target}, {step.low} to {step.high}")
+
+
+def _check_constant(step: HostStep, tensors: Mapping[str, TensorInfo]) -> None:
+    found = len(step.inputs), len(step.outputs), sorted(step.constants)
+    if found != (0, 1, ["values"]):
+        raise ProgramError(f"a constant must have (inputs, outputs, constants) (0, 1, ['values']), not {found}")
+    values, target = step.constants["values"], tensors[step.outputs[0]]
+    if (values.shape, values.dtype.name) != (target.shape, target.dtype):
+        raise ProgramError(f"a constant must have the shape and the dtype of its tensor, {target.shape} and "
+                           f"{target.dtype}, not {values.shape} and {values.dtype}")

@@ -72,7 +72,7 @@ def encode(program: "Program") -> bytes:
         "name": program.name,
         "config": program.config.to_dict(),
         "config_digest": program.config.digest,
-        "rounding": program.rounding.value,
+        "roundings": [rule.value for rule in program.roundings],
         "constants": parts.put_bytes(program.constants),
         "arena_bytes": program.arena_bytes,
         "tensors": [dataclasses.asdict(t) for t in program.tensors.values()],
@@ -107,7 +107,7 @@ def decode(body: bytes) -> dict[str, Any]:
     return {
         **header,
         "config": config,
-        "rounding": Rounding(header["rounding"]),
+        "roundings": tuple(map(Rounding, header["roundings"])),
         "constants": parts.get_bytes(header["constants"]),
         "tensors": {t.name: t for t in tensors},
         "inputs": _tuples(header["inputs"]),
@@ -123,7 +123,7 @@ def _decode_step(data: dict[str, Any], parts: _Parts) -> Step:
         return typed(RunStep, run | {"code": parts.get_bytes(data["run"]["code"])})
     host = _tuples(data["host"])
     constants = {key: parts.get(entry) for key, entry in data["host"]["constants"].items()}
-    return typed(HostStep, host | {"constants": constants})
+    return typed(HostStep, host | {"constants": constants, "rounding": Rounding(host["rounding"])})
 
 
 def typed(cls: type[T], values: Mapping[str, Any]) -> T:

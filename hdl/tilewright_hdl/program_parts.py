@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 
 from .isa import Instruction, decode_program
-from .numerics import INT8_MAX, INT8_MIN
+from .numerics import INT8_MAX, INT8_MIN, Rounding
 
 __all__ = ["DTYPES", "HostStep", "Layer", "RunStep", "Step", "TensorInfo"]
 
@@ -34,6 +35,10 @@ class TensorInfo:
         see it.
     batched : bool
         Whether PyTorch sees a leading batch axis of one that ``shape`` leaves out.
+    channels_last : bool
+        Of an input or output of rank 3: the caller's array is (N, height, width, channels), as TFLite has it.
+    unsigned : bool
+        Of an int8 input or output: the caller's array is uint8, and holds 128 more.
     """
 
     name: str
@@ -43,6 +48,8 @@ class TensorInfo:
     zero_point: int | None = None
     arena_offset: int | None = None
     batched: bool = True
+    channels_last: bool = False
+    unsigned: bool = False
 
     @property
     def is_quantized(self) -> bool:
@@ -54,6 +61,28 @@ class TensorInfo:
         if self.scale is None or self.zero_point is None:
             raise ValueError(f"Tensor {self.name!r} must be quantized, but is {self.dtype} without a scale")
         return self.scale, self.zero_point
+
+    @property
+    def end_shape(self) -> tuple[int, ...]:
+        """Shape of the caller's array, without the batch."""
+        return (*self.shape[1:], self.shape[0]) if self.channels_last else self.shape
+
+    @property
+    def end_dtype(self) -> str:
+        """Dtype of the caller's array, where it holds integers."""
+        return "uint8" if self.unsigned else self.dtype
+
+    def from_end(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The tensor's values, of ``shape``, from the caller's array of one image or of a batch."""
+        if self.unsigned and values.dtype == np.uint8:
+            values = (values ^ 0x80).view(np.int8)
+        return np.moveaxis(values, -1, -3) if self.channels_last else values
+
+    def to_end(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The caller's array from the tensor's values; the inverse of :meth:`from_end`."""
+        if self.unsigned and values.dtype == np.int8:
+            values = values.view(np.uint8) ^ np.uint8(0x80)
+        return np.moveaxis(values, -3, -1) if self.channels_last else values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,20 +145,23 @@ class HostStep:
     ----------
     kind : str
         ``"op"`` (PyTorch runs ``target``), ``"integer"`` (``program_integer`` tells what its fields hold),
-        ``"quantize"``, ``"dequantize"`` or ``"reshape"``.
+        ``"quantize"``, ``"dequantize"``, ``"reshape"``, or ``"constant"`` (the result is ``constants["values"]``).
     layer : int
         Number in ``Program.layers``.
     inputs, outputs : tuple of str
     target : str
-        Of ``"op"``: name of an ATen overload; of ``"integer"``: name of an operator.
+        Of ``"op"``: name of an ATen overload; of ``"integer"``: name of an operator; of ``"quantize"``: name of a
+        :class:`~.numerics.QuantizeRule`.
     args, kwargs
         Of ``"op"``: plain data in which ``{"tensor": name}`` and ``{"constant": key}`` stand for values.
     constants : mapping of str to array
     low, high : int
         Clamp of ``"quantize"`` and ``"integer"``.
+    rounding : Rounding
+        Rule of ``"integer"``.
     """
 
-    KINDS: ClassVar[tuple[str, ...]] = ("op", "integer", "quantize", "dequantize", "reshape")
+    KINDS: ClassVar[tuple[str, ...]] = ("op", "integer", "quantize", "dequantize", "reshape", "constant")
 
     kind: str
     layer: int
@@ -141,6 +173,7 @@ class HostStep:
     constants: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     low: int = INT8_MIN
     high: int = INT8_MAX
+    rounding: Rounding = Rounding.SINGLE
 
 
 Step = RunStep | HostStep

@@ -27,12 +27,17 @@ from .nodes import (
     Add,
     AvgPool2d,
     Clamped,
+    ConstantTensor,
     Conv2d,
     Dequantize,
+    Elementwise,
     HostOp,
+    IntegerOp,
     Linear,
     MaxPool2d,
+    Multiply,
     Node,
+    Pad2d,
     Padding,
     Pair,
     Provenance,
@@ -40,22 +45,30 @@ from .nodes import (
     QuantizedConstant,
     Requantize,
     Reshape,
+    Rounded,
     Shape,
+    Subtract,
     Table,
     Tensor,
+    Unsupported,
 )
 
 __all__ = [
     "Add",
     "AvgPool2d",
     "Clamped",
+    "ConstantTensor",
     "Conv2d",
     "Dequantize",
+    "Elementwise",
     "Graph",
     "HostOp",
+    "IntegerOp",
     "Linear",
     "MaxPool2d",
+    "Multiply",
     "Node",
+    "Pad2d",
     "Padding",
     "Pair",
     "Provenance",
@@ -63,9 +76,12 @@ __all__ = [
     "QuantizedConstant",
     "Requantize",
     "Reshape",
+    "Rounded",
     "Shape",
+    "Subtract",
     "Table",
     "Tensor",
+    "Unsupported",
     "image_shape",
     "is_layout_free",
     "spatial_shape",
@@ -119,14 +135,14 @@ class Graph:
         return {name: tuple(nodes) for name, nodes in readers.items()}
 
 
-def is_layout_free(before: Shape, after: Shape) -> bool:
+def is_layout_free(before: Shape, after: Shape, *, channels_last: bool = False) -> bool:
     """Whether a reshape leaves every byte of the channel-packed layout where it is.
 
     Channels and pixels must stay what they were (rows of channels are padded to whole words), and so must the
-    order in which PyTorch counts the elements: channels first in an image, features last in tokens.
+    order in which the elements are counted: PyTorch's has channels first in an image, features last in tokens.
     """
     (c, h, w), (c2, h2, w2) = image_shape(before), image_shape(after)
-    same_order = c == 1 or h * w == 1 or (len(before) == 2) == (len(after) == 2)
+    same_order = channels_last or c == 1 or h * w == 1 or (len(before) == 2) == (len(after) == 2)
     return (c, h * w) == (c2, h2 * w2) and same_order
 
 

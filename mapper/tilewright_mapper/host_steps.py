@@ -6,37 +6,52 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilewright_hdl.numerics import Rounding
-from tilewright_hdl.program import HostStep
+from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, FloatRequantizer
+from tilewright_hdl.program import HostStep, TensorInfo
 
 from .graph import (
     Add,
     AvgPool2d,
     Clamped,
+    ConstantTensor,
     Conv2d,
     Dequantize,
     Graph,
     HostOp,
+    IntegerOp,
     MaxPool2d,
+    Multiply,
     Node,
+    Pad2d,
     Quantize,
     Requantize,
     Reshape,
+    Rounded,
+    Subtract,
     Table,
+    Tensor,
 )
 from .rescale import add_parameters, requantizer
 
-__all__ = ["host_step"]
+__all__ = ["host_step", "tensor_info"]
 
 
-def host_step(graph: Graph, node: Node, layer: int, *, rounding: Rounding, bits: int) -> HostStep:
+def tensor_info(tensor: Tensor, arena_offset: int | None = None) -> TensorInfo:
+    """A tensor as programs describe it."""
+    return TensorInfo(
+        name=tensor.name, shape=tensor.shape, dtype=tensor.dtype, scale=tensor.scale, zero_point=tensor.zero_point,
+        batched=tensor.batched, channels_last=tensor.channels_last, unsigned=tensor.unsigned,
+        arena_offset=arena_offset,
+    )
+
+
+def host_step(graph: Graph, node: Node, layer: int, *, bits: int) -> HostStep:
     """Step for a node.
 
     Parameters
     ----------
     layer : int
         Its number in the program.
-    rounding : Rounding
     bits : int
         Width of the multipliers, as the accelerator has them.
     """
@@ -50,33 +65,68 @@ def host_step(graph: Graph, node: Node, layer: int, *, rounding: Rounding, bits:
             return HostStep(kind="op", target=node.target, args=node.args, kwargs=node.kwargs, constants=constants,
                             **ends)
         case Quantize():
-            return HostStep(kind="quantize", **ends)
-        case Dequantize() | Reshape():
-            return HostStep(kind="dequantize" if isinstance(node, Dequantize) else "reshape", **ends)
-    return HostStep(kind="integer", **_integer_fields(graph, node, rounding, bits), **ends)
+            return HostStep(kind="quantize", target=str(node.rule), **ends)
+        case Dequantize():
+            return HostStep(kind="dequantize", **ends)
+        case Reshape():
+            assert not node.channels_last or min(len(graph.tensor(n).shape) for n in (node.input, node.output)) < 3, (
+                "canonicalize leaves no reshape that moves elements")
+            return HostStep(kind="reshape", **ends)
+        case ConstantTensor():
+            return HostStep(kind="constant", constants={"values": node.values}, **ends)
+    if isinstance(node, Rounded):
+        ends["rounding"] = node.rounding
+    return HostStep(kind="integer", **_integer_fields(graph, node, bits), **ends)
 
 
-def _integer_fields(graph: Graph, node: Node, rounding: Rounding, bits: int) -> dict[str, Any]:
+def _integer_fields(graph: Graph, node: Node, bits: int) -> dict[str, Any]:
     """Target, keyword arguments and constants, as ``program_integer.FORMS`` lists them."""
     match node:
         case Table():
             return {"target": "table", "constants": {"entries": node.table}}
-        case Add():
-            p = add_parameters(graph, node, rounding=rounding, bits=bits)
-            return {"target": "add", "constants": {
-                "multiplier": np.array([p.multiplier_a, p.multiplier_b, p.multiplier_out], np.int64),
-                "shift": np.array([p.shift_a, p.shift_b, p.shift_out], np.int64),
-            }}
+        case IntegerOp():
+            return {"target": node.target, "kwargs": node.kwargs, "constants": node.constants}
+        case Pad2d():
+            return {"target": "pad2d", "kwargs": {"padding": node.padding},
+                    "constants": {"value": np.array([node.value], np.int8)}}
         case MaxPool2d():
             return {"target": "max_pool2d", "kwargs": {"kernel": node.kernel, "stride": node.stride,
                                                        "padding": node.padding, "dilation": node.dilation}}
-    assert isinstance(node, Conv2d | AvgPool2d | Requantize), node
-    rule = requantizer(graph, node, rounding=rounding, bits=bits)
-    constants: dict[str, npt.NDArray[Any]] = {"multiplier": rule.multiplier, "shift": rule.shift}
-    if isinstance(node, Requantize):
-        return {"target": "requantize", "constants": constants}
-    window = {"stride": node.stride, "padding": node.padding}
-    if isinstance(node, AvgPool2d):
-        return {"target": "avg_pool2d", "constants": constants, "kwargs": window | {"kernel": node.kernel}}
-    constants |= {"weight": node.weight, "bias": node.bias}
-    return {"target": "conv2d", "constants": constants, "kwargs": window | {"dilation": node.dilation}}
+        case Add() | Subtract():
+            return {"target": node.op.lower(), "constants": _sum_constants(graph, node, bits)}
+        case Multiply():
+            return {"target": "multiply", "constants": _rescale_constants(graph, node, bits)}
+        case Requantize():
+            return {"target": "requantize", "constants": _rescale_constants(graph, node, bits)}
+        case AvgPool2d():
+            window = {"kernel": node.kernel, "stride": node.stride, "padding": node.padding}
+            if node.raw:
+                return {"target": "avg_pool2d_raw", "kwargs": window | {"divisor": (node.divisor,)}}
+            return {"target": "avg_pool2d", "constants": _rescale_constants(graph, node, bits), "kwargs": window}
+    assert isinstance(node, Conv2d), node
+    return {
+        "target": "conv2d" if node.weight.dtype == np.int8 else "conv2d_wide",
+        "constants": _rescale_constants(graph, node, bits) | {"weight": node.weight, "bias": node.bias},
+        "kwargs": {"stride": node.stride, "padding": node.padding, "dilation": node.dilation},
+    }
+
+
+def _sum_constants(graph: Graph, node: Add | Subtract, bits: int) -> dict[str, npt.NDArray[Any]]:
+    if node.rounding not in HARDWARE_ROUNDINGS:
+        return {}
+    p = add_parameters(graph, node, bits=bits)
+    return {
+        "multiplier": np.array([p.multiplier_a, p.multiplier_b, p.multiplier_out], np.int64),
+        "shift": np.array([p.shift_a, p.shift_b, p.shift_out], np.int64),
+    }
+
+
+def _rescale_constants(
+    graph: Graph, node: Conv2d | AvgPool2d | Requantize | Multiply, bits: int
+) -> dict[str, npt.NDArray[Any]]:
+    if isinstance(node, Requantize | Multiply) and node.rounding not in HARDWARE_ROUNDINGS:
+        return {}
+    rule = requantizer(graph, node, bits=bits)
+    if isinstance(rule, FloatRequantizer):
+        return {"factor": rule.factor}
+    return {"multiplier": rule.multiplier, "shift": rule.shift}

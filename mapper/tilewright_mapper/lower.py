@@ -10,22 +10,27 @@ from dataclasses import dataclass, replace
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ModelError
 from tilewright_hdl.isa import Exec, Post, field_specs
-from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, Rounding
+from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, INT8_MAX, INT8_MIN, Rounding
 
 from .graph import (
     Add,
     AvgPool2d,
     Conv2d,
     Dequantize,
+    Elementwise,
     Graph,
     HostOp,
     MaxPool2d,
     Node,
     Quantize,
     Reshape,
+    Rounded,
+    Subtract,
     Table,
+    Unsupported,
     image_shape,
 )
+from .rescale import Rescaled, hardware_rescale
 
 __all__ = ["Phase", "check_placeable", "host_reason", "partition", "trim_ends"]
 
@@ -81,21 +86,35 @@ def host_reason(graph: Graph, node: Node, config: AcceleratorConfig) -> str:
                 "sides")
     if isinstance(node, Quantize | Dequantize):
         return "it converts between the accelerator's int8 and the float numbers of an operator on the host"
-    return "; ".join(_obstacles(graph, node, config))
+    obstacles = _obstacles(graph, node, config)
+    if not obstacles and isinstance(node, Rescaled) and hardware_rescale(graph, node, config.post) is None:
+        obstacles.append(_no_integers(node))
+    return "; ".join(obstacles)
 
 
-def check_placeable(graph: Graph, config: AcceleratorConfig, *, strict: bool, rounding: Rounding) -> None:
-    """Refuse a rounding rule that the accelerator lacks and, if ``strict``, all that would run on the host, at once.
+def _no_integers(node: Rescaled) -> str:
+    if isinstance(node, AvgPool2d) and node.raw:
+        return "windows at the border divide by fewer elements; pad beforehand, or use a pool without padding"
+    if node.rounding is Rounding.FLOAT_HALF_EVEN:
+        return (f"rounding {node.rounding.value!r} is computed in floating point; compile with rounding='single' to "
+                "run on the accelerator")
+    return (f"no integer multiplier of the accelerator equals its rule {node.rounding.value!r} for every accumulator; "
+            "compile with rounding='single' to accept a difference of one in rare cases")
+
+
+def check_placeable(graph: Graph, config: AcceleratorConfig, *, strict: bool) -> None:
+    """Refuse what nothing here computes, rounding rules that the accelerator lacks and, if ``strict``, all that would
+    run on the host; everything at once.
 
     Raises
     ------
     ModelError
     """
-    problems = []
-    if rounding not in config.post.roundings:
-        problems.append(f"rounding must be one that configuration {config.name!r} has "
-                        f"({', '.join(config.post.roundings)}), not {rounding.value!r}: add it to post.roundings")
-    if strict:
+    problems = [f"{_where(node)} cannot be run: {node.reason}; {node.remedy}"
+                for node in graph if isinstance(node, Unsupported)]
+    if not problems:
+        problems += _missing_roundings(graph, config)
+    if strict and not problems:
         problems += [
             f"{node.op} {node.name!r} runs on the host, which strict=True forbids: {reason}"
             for node in graph if (reason := host_reason(graph, node, config))
@@ -105,11 +124,34 @@ def check_placeable(graph: Graph, config: AcceleratorConfig, *, strict: bool, ro
         raise ModelError(f"The network cannot run on configuration {config.name!r}:\n{listed}")
 
 
+def _where(node: Node) -> str:
+    operators = ", ".join(node.provenance.operators)
+    return f"{operators or node.op} {node.provenance.module or node.name!r}"
+
+
+def _missing_roundings(graph: Graph, config: AcceleratorConfig) -> list[str]:
+    """A complaint for each rule of the hardware that nodes need and the configuration lacks."""
+    needed: dict[Rounding, list[str]] = {}
+    for node in graph:
+        if isinstance(node, Rounded) and not getattr(node, "raw", False) and node.rounding in HARDWARE_ROUNDINGS:
+            needed.setdefault(node.rounding, []).append(node.name)
+    have = ", ".join(config.post.roundings)
+    return [
+        f"rounding must be one that configuration {config.name!r} has ({have}), but {len(names)} operators such as "
+        f"{names[0]!r} need {rounding.value!r}: add it to post.roundings, or compile with rounding="
+        f"{config.post.roundings[0].value!r} and accept results that differ from the framework's"
+        for rounding, names in needed.items() if rounding not in config.post.roundings
+    ]
+
+
 def _obstacles(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]:
     """What a configuration lacks for an integer node, and numbers that no instruction can hold."""
     problems = []
-    if isinstance(node, Add) and not config.post.add:
+    if isinstance(node, Add | Subtract) and not config.post.add:
         problems.append(f"configuration {config.name!r} has no residual adder; set post.add = true")
+    if isinstance(node, Elementwise) and node.rounding is Rounding.FLOAT_HALF_EVEN:
+        problems.append(f"rounding {node.rounding.value!r} is computed in floating point; compile with "
+                        "rounding='single' to run on the accelerator")
     if isinstance(node, Table) and not config.post.tables:
         problems.append(f"configuration {config.name!r} has no tables; set post.tables to at least 1")
     spec = Exec if isinstance(node, Conv2d) else Post

@@ -9,19 +9,24 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
+from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, QuantizeRule, Rounding
 
 __all__ = [
     "Add",
     "AvgPool2d",
     "Clamped",
     "Constant",
+    "ConstantTensor",
     "Conv2d",
     "Dequantize",
+    "Elementwise",
     "HostOp",
+    "IntegerOp",
     "Linear",
     "MaxPool2d",
+    "Multiply",
     "Node",
+    "Pad2d",
     "Padding",
     "Pair",
     "Provenance",
@@ -29,9 +34,12 @@ __all__ = [
     "QuantizedConstant",
     "Requantize",
     "Reshape",
+    "Rounded",
     "Shape",
+    "Subtract",
     "Table",
     "Tensor",
+    "Unsupported",
 ]
 
 Shape = tuple[int, ...]
@@ -58,6 +66,11 @@ class Tensor:
     batched : bool
         The array that PyTorch sees has a leading batch axis that ``shape`` leaves out. Only values between
         two host operators can be without.
+    channels_last : bool
+        Of rank 3: where it is an input or output of the network, the caller's array is (N, height, width, channels).
+        ``shape`` has the channels first in any case.
+    unsigned : bool
+        Where it is an input or output, the caller's array is uint8 and holds 128 more. The graph holds int8.
     """
 
     name: str
@@ -66,6 +79,8 @@ class Tensor:
     scale: float | None = None
     zero_point: int | None = None
     batched: bool = True
+    channels_last: bool = False
+    unsigned: bool = False
 
     @property
     def is_quantized(self) -> bool:
@@ -179,7 +194,14 @@ class Clamped(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Conv2d(Clamped):
+class Rounded(Clamped):
+    """A node that rescales; ``rounding`` is the rule of the framework that the model comes from."""
+
+    rounding: Rounding = Rounding.SINGLE
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Conv2d(Rounded):
     """Convolution of an image; padding has the value of the input's zero point.
 
     ``acc[o] = bias[o] + sum(weight[o] * (x - zero_point_x))`` in int32, rescaled by
@@ -188,6 +210,7 @@ class Conv2d(Clamped):
     Parameters
     ----------
     weight : int8 array of shape (O, I / groups, kernel height, kernel width)
+        Or int16 of -255 to 255, as uint8 weights have it less their zero point: *wide*, and twice the work.
     bias : int32 array of shape (O,)
         At scale ``scale_x * weight_scale[o]``.
     weight_scale : float64 array of shape (O,)
@@ -210,12 +233,12 @@ class Conv2d(Clamped):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Linear(Clamped):
+class Linear(Rounded):
     """Matrix product over the last axis of a rank 1 or rank 2 tensor; else as :class:`Conv2d`.
 
     Parameters
     ----------
-    weight : int8 array of shape (O, I)
+    weight : int8 (or wide int16) array of shape (O, I)
     bias : int32 array of shape (O,)
     weight_scale : float64 array of shape (O,)
     """
@@ -226,10 +249,28 @@ class Linear(Clamped):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Add(Clamped):
-    """Sum of two tensors of the same shape (``tilewright_hdl.numerics.AddParameters``)."""
+class Elementwise(Rounded):
+    """Two tensors, element by element.
+
+    As images of channels, height and width, each operand has the sizes of the result, or 1 where it is repeated.
+    """
 
     arity: ClassVar[int | None] = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Add(Elementwise):
+    """Sum of two tensors (``tilewright_hdl.numerics.AddParameters``)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subtract(Elementwise):
+    """The first tensor less the second (``tilewright_hdl.numerics.AddParameters``)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Multiply(Elementwise):
+    """``(a - zero_point_a) * (b - zero_point_b)``, rescaled by ``scale_a * scale_b / scale_y``."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -247,7 +288,7 @@ class MaxPool2d(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AvgPool2d(Clamped):
+class AvgPool2d(Rounded):
     """``sum(x - zero_point_x)`` of each window, rescaled by ``scale_x / (divisor * scale_y)``.
 
     Padding contributes nothing to the sum. The input may have rank 2 (an average over tokens).
@@ -255,13 +296,17 @@ class AvgPool2d(Clamped):
     Parameters
     ----------
     divisor : int
-        The same for every window; positive.
+        The same for every window; positive. With ``raw`` 0 stands for as many as a window has elements inside.
+    raw : bool
+        The stored integers are averaged, ``sum(x) / divisor``, and the exact quotient is rounded: halves up with
+        ``SINGLE``, away from zero with ``FLOAT64_HALF_AWAY``. Input and output have the same scale and zero point.
     """
 
     kernel: Pair
     stride: Pair
     padding: Padding = (0, 0, 0, 0)
     divisor: int = 1
+    raw: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -278,21 +323,46 @@ class Table(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Requantize(Clamped):
+class Requantize(Rounded):
     """``x - zero_point_x`` rescaled by ``scale_x / scale_y``; also a clamp alone, where the scales are equal."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reshape(Node):
-    """The same elements in PyTorch's (row-major, channels first) order under another shape.
+    """The same elements in the same order under another shape.
 
     Moves nothing on chip where :func:`is_layout_free` holds, which ``canonicalize`` makes sure of.
+
+    Parameters
+    ----------
+    channels_last : bool
+        The order counts channels fastest on both sides, as TFLite does; else it is PyTorch's (row-major, channels
+        first).
     """
+
+    channels_last: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pad2d(Node):
+    """An image with a border; input and output have the same scale and zero point.
+
+    Parameters
+    ----------
+    padding : (top, left, bottom, right)
+    value : int
+        Of the border, int8.
+    """
+
+    padding: Padding
+    value: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Quantize(Clamped):
-    """float32 to int8 on the host: ``clamp(rint(x * float32(1 / scale)) + zero_point, low, high)``."""
+    """float32 to int8 on the host: ``clamp(round(x / scale) + zero_point, low, high)`` by a framework's rule."""
+
+    rule: QuantizeRule = QuantizeRule.RECIPROCAL
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -359,3 +429,52 @@ class HostOp(Node):
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     constants: Mapping[str, Constant] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ConstantTensor(Node):
+    """An int8 tensor that the model brings along.
+
+    Parameters
+    ----------
+    values : int8 array of the shape of the tensor
+    """
+
+    arity: ClassVar[int | None] = 0
+
+    values: npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IntegerOp(Clamped):
+    """An operator of int8 tensors with an exact integer form that only the host computes, such as a softmax.
+
+    Parameters
+    ----------
+    target : str
+        A name in ``tilewright_hdl.program_integer.FORMS``.
+    kwargs : mapping of str to tuple of int
+    constants : mapping of str to array
+    """
+
+    arity: ClassVar[int | None] = None
+
+    target: str
+    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    constants: Mapping[str, npt.NDArray[Any]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unsupported(Node):
+    """An operator of a model file that nothing here computes; it keeps the graph whole, so that all are found at once.
+
+    Parameters
+    ----------
+    reason, remedy : str
+        What is wrong with it, and what would make it run.
+    """
+
+    arity: ClassVar[int | None] = None
+
+    reason: str
+    remedy: str

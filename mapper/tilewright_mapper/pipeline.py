@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import Instruction, encode_program
+from tilewright_hdl.isa import Instruction, Post, encode_program
 from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.program import HostStep, Layer, Program, RunStep, TensorInfo
 from tilewright_sim.checker import check_program
@@ -15,10 +15,10 @@ from tilewright_sim.layer_cycles import layer_cycles
 
 from .allocate_run import Arena, RunPlan, plan_run
 from .emit import Constants, Emitted, Emitter
-from .graph import Graph, HostOp, Node, image_shape
-from .host_steps import host_step
+from .graph import Graph, HostOp, IntegerOp, Node, image_shape
+from .host_steps import host_step, tensor_info
 from .lower import Phase, check_placeable, host_reason, partition, trim_ends
-from .lower_fuse import alias_roots, lower_phase
+from .lower_fuse import ROUNDING_CODES, alias_roots, lower_phase
 from .lower_layers import DeviceLayer, Operand
 from .report import host_report, run_report
 from .tiling_search import ordered
@@ -31,7 +31,6 @@ def compile_graph(
     config: AcceleratorConfig,
     *,
     strict: bool = False,
-    rounding: Rounding = Rounding.SINGLE,
     name: str = "network",
 ) -> Program:
     """Compile a graph as ``passes.canonicalize`` leaves it.
@@ -42,7 +41,6 @@ def compile_graph(
     config : AcceleratorConfig
     strict : bool
         Refuse a graph of which a part must run on the host.
-    rounding : Rounding
     name : str
         Of the program, for people.
 
@@ -52,13 +50,12 @@ def compile_graph(
         If the graph cannot run on this configuration: all operators that cannot, or the layer that does not fit.
     """
     graph = trim_ends(graph)
-    check_placeable(graph, config, strict=strict, rounding=rounding)
+    check_placeable(graph, config, strict=strict)
     phases = partition(graph, config)
-    build = _Build(graph, config, rounding, phases)
+    build = _Build(graph, config, phases)
     for number, phase in enumerate(phases):
         if phase.on_device:
-            layers = lower_phase(graph, phase.nodes, config, rounding=rounding, kept=build.kept(number),
-                                 roots=build.roots)
+            layers = lower_phase(graph, phase.nodes, config, kept=build.kept(number), roots=build.roots)
             plan = plan_run(config, layers, {build.roots[t] for t in build.kept(number)}, build.arena)
             emitted = _emit(config, layers, plan, build.constants)
             program, order = ordered(config, [e.instruction for e in emitted])
@@ -86,7 +83,6 @@ class _Build:
 
     graph: Graph
     config: AcceleratorConfig
-    rounding: Rounding
     phases: tuple[Phase, ...]
     steps: list[RunStep | HostStep] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
@@ -139,8 +135,7 @@ class _Build:
     def add_host(self, phase: Phase) -> None:
         for node in phase.nodes:
             reason = host_reason(self.graph, node, self.config) or "it only connects tensors of the host"
-            self.steps.append(host_step(self.graph, node, len(self.layers), rounding=self.rounding,
-                                        bits=self.config.post.multiplier_bits))
+            self.steps.append(host_step(self.graph, node, len(self.layers), bits=self.config.post.multiplier_bits))
             self.reports.append(host_report(len(self.layers), reason))
             self.layers.append(Layer(name=node.name, op=_host_op_name(node), on="host", reason=reason))
 
@@ -148,19 +143,23 @@ class _Build:
         named: Collection[str] = dict.fromkeys(
             (*self.graph.inputs, *self.graph.outputs, *(t for s in self.steps for t in (*s.inputs, *s.outputs))))
         return Program(
-            name=name, config=self.config, rounding=self.rounding, constants=self.constants.image(),
+            name=name, config=self.config, roundings=self._roundings(), constants=self.constants.image(),
             arena_bytes=self.arena.size, tensors={t: self._info(t) for t in named},
             inputs=self.graph.inputs, outputs=self.graph.outputs, steps=tuple(self.steps),
             layers=tuple(self.layers), report={"steps": self.reports},
         )
 
     def _info(self, name: str) -> TensorInfo:
-        tensor = self.graph.tensor(name)
-        return TensorInfo(
-            name=name, shape=tensor.shape, dtype=tensor.dtype, scale=tensor.scale, zero_point=tensor.zero_point,
-            batched=tensor.batched, arena_offset=self.arena.find(self.roots[name]),
-        )
+        return tensor_info(self.graph.tensor(name), self.arena.find(self.roots[name]))
+
+    def _roundings(self) -> tuple[Rounding, ...]:
+        """Rules that the code uses."""
+        used = {
+            ins.rounding for step in self.steps if isinstance(step, RunStep) for ins in step.instructions
+            if isinstance(ins, Post)
+        }
+        return tuple(rule for rule, code in ROUNDING_CODES.items() if code in used)
 
 
 def _host_op_name(node: Node) -> str:
-    return node.target if isinstance(node, HostOp) else node.op
+    return node.target if isinstance(node, HostOp | IntegerOp) else node.op

@@ -10,33 +10,48 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from tilewright_hdl.config import PostConfig
 from tilewright_hdl.errors import ModelError
-from tilewright_hdl.numerics import MULTIPLIER_BITS, AddParameters, Requantizer, Rounding
+from tilewright_hdl.numerics import (
+    HARDWARE_ROUNDINGS,
+    MULTIPLIER_BITS,
+    AddParameters,
+    FloatRequantizer,
+    Requantizer,
+    Rounding,
+)
 
-from .graph import Add, AvgPool2d, Conv2d, Graph, Linear, Node, Requantize
+from .graph import Add, AvgPool2d, Conv2d, Graph, Linear, Multiply, Node, Requantize, Subtract
+from .rescale_fit import fit_average, fit_half_away
 
-__all__ = ["Rescaled", "add_parameters", "real_factor", "requantizer"]
+__all__ = ["Rescaled", "Sum", "add_parameters", "hardware_rescale", "real_factor", "requantizer"]
 
-Rescaled = Conv2d | Linear | AvgPool2d | Requantize
+Rescaled = Conv2d | Linear | AvgPool2d | Requantize | Multiply
+Sum = Add | Subtract
 
 
 def real_factor(graph: Graph, node: Node) -> npt.NDArray[np.float64]:
     """Real factor between accumulator and result, shape (channels,) or (1,)."""
     if not isinstance(node, Rescaled):
-        raise TypeError(f"{node.op} {node.name!r} must be a Conv2d, Linear, AvgPool2d or Requantize")
-    scale_in, _ = graph.tensor(node.input).quantization
+        raise TypeError(f"{node.op} {node.name!r} must be a Conv2d, Linear, AvgPool2d, Requantize or Multiply")
+    scale_in, _ = graph.tensor(node.inputs[0]).quantization
     scale_out, _ = graph.tensor(node.output).quantization
-    if isinstance(node, Conv2d | Linear):
-        return np.asarray(scale_in * node.weight_scale / scale_out, np.float64)
-    if isinstance(node, AvgPool2d):
-        return np.array([scale_in / (node.divisor * scale_out)])
-    return np.array([scale_in / scale_out])
+    match node:
+        case Conv2d() | Linear():
+            return np.asarray(scale_in * node.weight_scale / scale_out, np.float64)
+        case AvgPool2d():
+            return np.array([1 / node.divisor if node.raw else scale_in / (node.divisor * scale_out)])
+        case Multiply():
+            scale_b, _ = graph.tensor(node.inputs[1]).quantization
+            return np.array([scale_in * scale_b / scale_out])
+        case Requantize():
+            return np.array([scale_in / scale_out])
 
 
-def requantizer(
-    graph: Graph, node: Rescaled, *, rounding: Rounding = Rounding.SINGLE, bits: int = MULTIPLIER_BITS
-) -> Requantizer:
-    """Rescale of a convolution, linear layer, average pool or stand-alone requantize.
+def requantizer(graph: Graph, node: Rescaled, *, bits: int = MULTIPLIER_BITS) -> Requantizer | FloatRequantizer:
+    """Rescale of a node by the rule of its framework.
+
+    Not of a raw average, which divides.
 
     Raises
     ------
@@ -44,21 +59,51 @@ def requantizer(
         If no multiplier of ``bits`` bits expresses a factor.
     """
     _, zero_point = graph.tensor(node.output).quantization
+    ends = {"zero_point": zero_point, "low": node.low, "high": node.high}
+    if node.rounding not in HARDWARE_ROUNDINGS:
+        return FloatRequantizer(factor=_float_factor(graph, node), rounding=node.rounding, **ends)
     with _expressible(graph, node):
-        return Requantizer.from_scales(
-            real_factor(graph, node),
-            zero_point=zero_point,
-            low=node.low,
-            high=node.high,
-            rounding=rounding,
-            bits=bits,
-        )
+        return Requantizer.from_scales(real_factor(graph, node), rounding=node.rounding, bits=bits, **ends)
 
 
-def add_parameters(
-    graph: Graph, node: Add, *, rounding: Rounding = Rounding.SINGLE, bits: int = MULTIPLIER_BITS
-) -> AddParameters:
-    """Rescales of an addition. Raises as :func:`requantizer` does."""
+def hardware_rescale(graph: Graph, node: Rescaled, post: PostConfig) -> Requantizer | None:
+    """Rescale of a node as the hardware does it, equal for every accumulator to the node's own.
+
+    ``None`` where there is none, since the rule is one of floating point that no integer multiplier equals.
+    """
+    if isinstance(node, AvgPool2d) and node.raw:
+        if node.divisor == 0:
+            return None
+        return fit_average(node.divisor, low=node.low, high=node.high, rounding=node.rounding,
+                           roundings=post.roundings, bits=post.multiplier_bits)
+    rule = requantizer(graph, node, bits=post.multiplier_bits)
+    if isinstance(rule, Requantizer):
+        return rule
+    if rule.rounding is not Rounding.FLOAT64_HALF_AWAY:
+        return None
+    with _expressible(graph, node):
+        return fit_half_away(rule.factor, zero_point=rule.zero_point, low=rule.low, high=rule.high,
+                             roundings=post.roundings, bits=post.multiplier_bits)
+
+
+def _float_factor(graph: Graph, node: Rescaled) -> npt.NDArray[np.float64]:
+    """Factor as the framework computes it: onnxruntime in float32."""
+    if node.rounding is not Rounding.FLOAT_HALF_EVEN:
+        return real_factor(graph, node)
+    from tilewright_sim.float_reference import average_factor, linear_factor
+
+    scale_in, _ = graph.tensor(node.inputs[0]).quantization
+    scale_out, _ = graph.tensor(node.output).quantization
+    if isinstance(node, Conv2d | Linear):
+        import torch
+
+        return linear_factor(scale_in, torch.from_numpy(node.weight_scale), scale_out).to(torch.float64).numpy()
+    assert isinstance(node, AvgPool2d), "the others are computed from their scales"
+    return average_factor(scale_in, scale_out, node.divisor).reshape(1).double().numpy()
+
+
+def add_parameters(graph: Graph, node: Sum, *, bits: int = MULTIPLIER_BITS) -> AddParameters:
+    """Rescales of an addition or a subtraction, by a rule of the hardware. Raises as :func:`requantizer` does."""
     (scale_a, zero_a), (scale_b, zero_b) = (graph.tensor(name).quantization for name in node.inputs)
     scale_out, zero_out = graph.tensor(node.output).quantization
     with _expressible(graph, node):
@@ -71,7 +116,7 @@ def add_parameters(
             zero_point_out=zero_out,
             low=node.low,
             high=node.high,
-            rounding=rounding,
+            rounding=node.rounding,
             bits=bits,
         )
 

@@ -8,19 +8,22 @@ from typing import Any
 import numpy as np
 
 from tilewright_hdl.errors import TilewrightError
-from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
+from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, Rounding
 
 from .graph import (
-    Add,
     AvgPool2d,
     Clamped,
+    ConstantTensor,
     Conv2d,
     Dequantize,
+    Elementwise,
     Graph,
     HostOp,
+    IntegerOp,
     Linear,
     MaxPool2d,
     Node,
+    Pad2d,
     Quantize,
     QuantizedConstant,
     Requantize,
@@ -92,8 +95,13 @@ def _structure(graph: Graph) -> list[str]:
     return complaints
 
 
-INTEGER = (Conv2d, Linear, Add, MaxPool2d, AvgPool2d, Table, Requantize, Reshape)
+INTEGER = (
+    Conv2d, Linear, Elementwise, MaxPool2d, AvgPool2d, Table, Requantize, Reshape, Pad2d, ConstantTensor, IntegerOp,
+)
 WEIGHTED = (Conv2d, Linear)
+WIDEST_WEIGHT = 255
+"""Of a uint8 weight less its zero point."""
+RAW_ROUNDINGS = (Rounding.SINGLE, Rounding.FLOAT64_HALF_AWAY)
 WINDOWED = (Conv2d, MaxPool2d, AvgPool2d)
 
 
@@ -123,8 +131,9 @@ def _same_quantization(graph: Graph, node: Node) -> bool:
 
 def _weights(graph: Graph, node: Conv2d | Linear) -> bool:
     channels = node.weight.shape[:1]
+    wide = node.weight.dtype == np.int16 and bool(np.all(np.abs(node.weight) <= WIDEST_WEIGHT))
     return (
-        node.weight.dtype == np.int8
+        (node.weight.dtype == np.int8 or wide)
         and node.bias.dtype == np.int32
         and node.weight_scale.dtype == np.float64
         and node.bias.shape == node.weight_scale.shape == channels
@@ -147,6 +156,26 @@ def _window(graph: Graph, node: Conv2d | MaxPool2d | AvgPool2d) -> bool:
     return image_shape(_out(graph, node).shape)[1:] == spatial_shape(
         (h, w), node.kernel, node.stride, node.padding, dilation
     )
+
+
+def _broadcasts(graph: Graph, node: Elementwise) -> bool:
+    result = image_shape(_out(graph, node).shape)
+    operands = [image_shape(graph.tensor(name).shape) for name in node.inputs]
+    return all(
+        size == max(sizes) and set(sizes) <= {1, size}
+        for size, *sizes in zip(result, *operands, strict=True)
+    )
+
+
+def _padded(graph: Graph, node: Pad2d) -> bool:
+    (c, h, w), (top, left, bottom, right) = image_shape(_in(graph, node).shape), node.padding
+    return min(node.padding) >= 0 and image_shape(_out(graph, node).shape) == (c, h + top + bottom, w + left + right)
+
+
+def _moves_bytes(graph: Graph, node: HostOp) -> bool:
+    """Whether a host operator reads and writes float tensors only, or int8 ones of one quantization only."""
+    ends = [graph.tensor(name) for name in (*node.inputs, *node.outputs)]
+    return len({tensor.quantization if tensor.is_quantized else None for tensor in ends}) <= 1
 
 
 def _host_references(graph: Graph, node: HostOp) -> bool:
@@ -174,17 +203,30 @@ ANY: tuple[Rule, ...] = (
         ),
     ),
     Rule(
-        (Add, Table, Requantize),
+        (Table, Requantize),
         "have one shape",
         lambda g, n: {g.tensor(i).shape for i in n.inputs} == {_out(g, n).shape},
     ),
-    Rule((MaxPool2d, Reshape), "keep scale and zero point", _same_quantization),
+    Rule(Elementwise, "have operands of the sizes of its result, or of 1", _broadcasts),
+    Rule((MaxPool2d, Reshape, Pad2d), "keep scale and zero point", _same_quantization),
+    Rule(Pad2d, "grow by its padding, which is not negative", _padded),
+    Rule(Pad2d, "have a border of int8", lambda g, n: INT8_MIN <= n.value <= INT8_MAX),
+    Rule(
+        ConstantTensor,
+        "hold int8 values of the shape of its tensor",
+        lambda g, n: n.values.shape == _out(g, n).shape and n.values.dtype == np.int8,
+    ),
     Rule(
         (MaxPool2d, AvgPool2d),
         "keep the channels",
         lambda g, n: image_shape(_in(g, n).shape)[0] == image_shape(_out(g, n).shape)[0],
     ),
-    Rule(AvgPool2d, "have a positive divisor", lambda g, n: n.divisor > 0),
+    Rule(AvgPool2d, "have a positive divisor, or 0 if it is raw", lambda g, n: n.divisor >= (0 if n.raw else 1)),
+    Rule(
+        AvgPool2d,
+        "keep scale and zero point and round halves up or away from zero, if it is raw",
+        lambda g, n: not n.raw or (_same_quantization(g, n) and n.rounding in RAW_ROUNDINGS),
+    ),
     Rule(Table, "have 256 int8 entries", lambda g, n: n.table.shape == (256,) and n.table.dtype == np.int8),
     Rule(Reshape, "keep the number of elements", lambda g, n: _in(g, n).size == _out(g, n).size),
     Rule(
@@ -208,8 +250,8 @@ ANY: tuple[Rule, ...] = (
     Rule(HostOp, "list the tensors of its arguments as inputs, in their order", _host_references),
     Rule(
         HostOp,
-        "read no int8 activation without a Dequantize",
-        lambda g, n: not any(g.tensor(i).is_quantized for i in (*n.inputs, *n.outputs)),
+        "have no int8 activation at its ends, or nothing but int8 activations of one scale and zero point",
+        _moves_bytes,
     ),
 )
 """Holds for every graph, from the importer on."""
@@ -220,7 +262,7 @@ CANONICAL: tuple[Rule, ...] = (
     Rule(
         Reshape,
         "move no byte of the channel-packed layout",
-        lambda g, n: is_layout_free(_in(g, n).shape, _out(g, n).shape),
+        lambda g, n: is_layout_free(_in(g, n).shape, _out(g, n).shape, channels_last=n.channels_last),
     ),
     Rule(
         HostOp,
