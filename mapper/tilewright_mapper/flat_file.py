@@ -18,11 +18,11 @@ from tilewright_hdl.errors import ModelFileError
 __all__ = ["FlatFile", "fault"]
 
 READS_PER_BYTE = 4
-"""Fields that may be read for each byte of the file. Files of converters need about one for four bytes at most;
-a file where many entries lead to one table needs any number."""
+"""Fields that may be read for each byte of the file. The smallest operator with its tensor needs less than one for two
+bytes; a file where many entries lead to one table needs any number."""
 FEWEST_READS = 2_000
-MOST_READS = 500_000
-"""Less than a second of reading, and about 8,000 tensors and operators."""
+MOST_READS = 250_000
+"""Half a second of reading, and about 4,000 operators with a tensor each."""
 
 COPIES_PER_BYTE = 4
 """Bytes of names and quantization that may be copied for each byte of the file."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """That the operators of a TFLite file can run in the order in which they stand."""
 
-from tilewright_mapper.flat_file import fault
-from tilewright_mapper.tflite_model import TfliteModel, TfliteOperator
+from .flat_file import fault
+from .tflite_model import TfliteModel, TfliteOperator
 
 __all__ = ["check_order"]
 

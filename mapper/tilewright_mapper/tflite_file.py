@@ -13,17 +13,21 @@ from typing import Any
 
 import numpy as np
 import tflite
+from flatbuffers.number_types import Int32Flags
 from numpy.typing import NDArray
 
-from tilewright_mapper.flat_file import FlatFile, fault
-from tilewright_mapper.tflite_check import check_order
-from tilewright_mapper.tflite_model import TfliteModel, TfliteOperator, TfliteQuantization, TfliteTensor
-from tilewright_mapper.tflite_options import enumeration, read_options
+from .flat_file import FlatFile, fault
+from .tflite_check import check_order
+from .tflite_model import TfliteModel, TfliteOperator, TfliteQuantization, TfliteTensor
+from .tflite_options import enumeration, read_options
 
 __all__ = ["TfliteModel", "TfliteOperator", "TfliteQuantization", "TfliteTensor", "read_tflite"]
 
 IDENTIFIER = b"TFL3"
 VERSION = 3
+BUILTIN_CODE = 10
+"""Slot of field ``builtin_code`` in table ``OperatorCode``."""
+
 MOST_DIMENSIONS = 8
 MOST_ELEMENTS = (1 << 31) - 1
 
@@ -71,14 +75,23 @@ def read_tflite(data: bytes) -> TfliteModel:
 def _kinds(file: FlatFile, model: Any) -> Iterator[str]:
     """Kind of operator that each entry of the list of operator codes stands for."""
     for index, code in enumerate(file.tables(model, "OperatorCodes")):
-        # The second field took over when the first, of 8 bits, ran out of numbers; the larger one holds.
-        number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
+        number = max(code.DeprecatedBuiltinCode(), _builtin_code(code))
         if number < 0:
             raise fault(f"operator code {index}", "0 or more", number)
         if number == tflite.BuiltinOperator.CUSTOM:
             yield f"CUSTOM:{file.text(f'name of operator code {index}', code.CustomCode())}"
         else:
             yield KINDS.get(number, f"BUILTIN {number}")
+
+
+def _builtin_code(code: Any) -> int:
+    """Field ``builtin_code``, which took over when the deprecated one, of 8 bits, ran out of numbers.
+
+    TFLite takes the larger of the two. The generated reader's member ``BuiltinCode`` takes the deprecated one wherever
+    this one is below 127, so it says ADD where a file says LEAKY_RELU in this field alone; hence the field itself.
+    """
+    offset = code._tab.Offset(BUILTIN_CODE)
+    return code._tab.Get(Int32Flags, code._tab.Pos + offset) if offset else 0
 
 
 def _operators(file: FlatFile, subgraph: Any, kinds: list[str]) -> Iterator[TfliteOperator]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import tflite
 
-from tilewright_mapper.flat_file import FlatFile, fault
-from tilewright_mapper.tflite_model import OptionValue
+from .flat_file import FlatFile, fault
+from .tflite_model import OptionValue
 
 __all__ = ["enumeration", "read_options"]
 

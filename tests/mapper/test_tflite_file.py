@@ -1,0 +1,660 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reader of TFLite files: good files give their numbers, all others one clear error, soon and in little memory."""
+
+import itertools
+import struct
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import pytest
+
+tflite = pytest.importorskip("tflite", reason="tflite has the schema of TFLite files (extra `tflite`)")
+pytest.importorskip("ai_edge_litert", reason="ai-edge-litert writes the files of this test (extra `test`)")
+
+from tilewright_hdl.errors import ModelFileError
+from tilewright_mapper.tflite_file import read_tflite
+
+from .real_models import real_model
+from .tflite_models import ModelBuilder, schema
+
+WEIGHT = np.random.default_rng(0).integers(-127, 128, (3, 3, 3, 2))
+
+Change = Callable[[Any], None]
+"""Changes an unpacked model; ``model.subgraphs[0]`` is its graph."""
+
+
+def network() -> ModelBuilder:
+    """Convolution and softmax: tensors 0 input, 1 weights, 2 bias, 3 between, 4 output."""
+    model = ModelBuilder()
+    x = model.tensor((1, 4, 4, 2), "int8", scale=0.5, zero_point=3, name="x")
+    w = model.tensor(WEIGHT.shape, "int8", scale=[0.25, 0.5, 0.75], data=WEIGHT, name="w")
+    b = model.tensor((3,), "int32", scale=[0.125, 0.25, 0.375], data=[5, -6, 7], name="b")
+    y = model.tensor((1, 2, 2, 3), "int8", scale=0.5, zero_point=-5, name="y")
+    z = model.tensor((1, 2, 2, 3), "int8", scale=1 / 256, zero_point=-128, name="z")
+    model.op("CONV_2D", [x, w, b], [y], stride_h=2, stride_w=2, padding="SAME", fused_activation_function="RELU")
+    model.op("SOFTMAX", [y], [z], beta=1.5)
+    return model
+
+
+def good() -> bytes:
+    return network().bytes([0], [4])
+
+
+def packed(model: Any) -> bytes:
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def changed(change: Change) -> bytes:
+    model = schema.ModelT.InitFromPackedBuf(bytearray(good()), 0)
+    change(model)
+    return packed(model)
+
+
+def refused(data: bytes) -> str:
+    """The error's text, after a check of how long and how much memory it took."""
+    tracemalloc.start()
+    start = time.process_time()
+    try:
+        with pytest.raises(ModelFileError) as error:
+            read_tflite(data)
+        seconds, memory = time.process_time() - start, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert seconds < 5  # A second without the trace of memory, which takes most of it.
+    assert memory < 32 * len(data) + (1 << 20)
+    return str(error.value)
+
+
+# Good files
+
+
+def test_a_model_reads_to_its_numbers() -> None:
+    model = read_tflite(good())
+    assert (model.inputs, model.outputs) == ((0,), (4,))
+    convolution, softmax = model.operators
+    assert (convolution.index, convolution.kind) == (0, "CONV_2D")
+    assert (convolution.inputs, convolution.outputs) == ((0, 1, 2), (3,))
+    assert convolution.options == {
+        "padding": "SAME",
+        "stride_w": 2,
+        "stride_h": 2,
+        "fused_activation": "RELU",
+        "dilation_w_factor": 1,
+        "dilation_h_factor": 1,
+    }
+    assert (softmax.kind, softmax.options) == ("SOFTMAX", {"beta": 1.5})
+    x, w, b, *_ = model.tensors
+    assert (x.index, x.name, x.shape, x.open_sizes, x.dtype, x.data) == (0, "x", (1, 4, 4, 2), (), "int8", None)
+    assert x.quantization is not None and w.quantization is not None
+    assert (x.quantization.scale.tolist(), x.quantization.zero_point.tolist()) == ([0.5], [3])
+    assert (w.quantization.scale.tolist(), w.quantization.zero_point.tolist()) == ([0.25, 0.5, 0.75], [0, 0, 0])
+    assert (w.quantization.scale.dtype.str, w.quantization.zero_point.dtype.str, w.quantization.axis) == (
+        "<f8",
+        "<i8",
+        0,
+    )
+    assert w.data is not None and b.data is not None
+    np.testing.assert_array_equal(w.data, WEIGHT)
+    assert (w.data.dtype.str, b.data.dtype.str, b.data.tolist()) == ("|i1", "<i4", [5, -6, 7])
+    with pytest.raises(ValueError, match="read-only"):
+        w.data[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "options"),
+    [
+        ("ADD", {"fused_activation_function": "RELU6"}, {"fused_activation": "RELU6", "pot_scale_int16": True}),
+        ("SUB", {}, {"fused_activation": "NONE", "pot_scale_int16": True}),
+        ("MUL", {"fused_activation_function": "RELU_N1_TO_1"}, {"fused_activation": "RELU_N1_TO_1"}),
+        (
+            "AVERAGE_POOL_2D",
+            {"padding": "VALID", "stride_w": 2, "stride_h": 3, "filter_width": 4, "filter_height": 5},
+            {
+                "padding": "VALID",
+                "stride_w": 2,
+                "stride_h": 3,
+                "filter_width": 4,
+                "filter_height": 5,
+                "fused_activation": "NONE",
+            },
+        ),
+        (
+            "DEPTHWISE_CONV_2D",
+            {"stride_w": 1, "stride_h": 2, "depth_multiplier": 3, "dilation_h_factor": 4},
+            {
+                "padding": "SAME",
+                "stride_w": 1,
+                "stride_h": 2,
+                "depth_multiplier": 3,
+                "fused_activation": "NONE",
+                "dilation_w_factor": 1,
+                "dilation_h_factor": 4,
+            },
+        ),
+        (
+            "FULLY_CONNECTED",
+            {"keep_num_dims": True},
+            {
+                "fused_activation": "NONE",
+                "weights_format": "DEFAULT",
+                "keep_num_dims": True,
+                "asymmetric_quantize_inputs": False,
+            },
+        ),
+        ("MEAN", {"keep_dims": True}, {"keep_dims": True}),
+        ("RESHAPE", {"new_shape": [1, -1]}, {"new_shape": (1, -1)}),
+        ("RESHAPE", {}, {"new_shape": ()}),
+        ("SQUEEZE", {"squeeze_dims": [1, 2]}, {"squeeze_dims": (1, 2)}),
+        ("CONCATENATION", {"axis": -1}, {"axis": -1, "fused_activation": "NONE"}),
+        ("LEAKY_RELU", {"alpha": 0.25}, {"alpha": 0.25}),
+        (
+            "RESIZE_NEAREST_NEIGHBOR",
+            {"half_pixel_centers": True},
+            {"align_corners": False, "half_pixel_centers": True},
+        ),
+        ("TRANSPOSE", {}, {}),
+        ("HARD_SWISH", {}, {}),
+        ("CUSTOM:owner's", {}, {}),
+    ],
+)
+def test_options(kind: str, given: dict[str, Any], options: dict[str, Any]) -> None:
+    builder = ModelBuilder()
+    x, y = (builder.tensor((1, 4), "int8", scale=0.5) for _ in range(2))
+    builder.op(kind, [x, -1], [y], **given)
+    (operator,) = read_tflite(builder.bytes([x], [y])).operators
+    assert operator.kind == kind
+    assert operator.inputs == (x, -1)
+    assert operator.options == options
+
+
+def test_options_that_the_file_lacks_are_the_defaults_of_the_schema() -> None:
+    def change(model: Any) -> None:
+        softmax = model.subgraphs[0].operators[1]
+        softmax.builtinOptionsType, softmax.builtinOptions = 0, None
+
+    assert read_tflite(changed(change)).operators[1].options == {"beta": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("deprecated", "builtin", "kind"),
+    [
+        (14, 0, "LOGISTIC"),
+        (14, 14, "LOGISTIC"),
+        (127, 150, "GELU"),
+        (127, 5000, "BUILTIN 5000"),
+        (0, 98, "LEAKY_RELU"),
+        (14, 98, "LEAKY_RELU"),
+        (98, 14, "LEAKY_RELU"),
+    ],
+)
+def test_operator_codes_of_old_and_new_files(deprecated: int, builtin: int, kind: str) -> None:
+    def change(model: Any) -> None:
+        code = model.operatorCodes[0]
+        code.deprecatedBuiltinCode, code.builtinCode = deprecated, builtin
+        model.subgraphs[0].operators[0].builtinOptionsType = 0
+
+    assert read_tflite(changed(change)).operators[0].kind == kind
+
+
+def test_missing_options_of_a_window_are_refused() -> None:
+    change = operator(0, builtinOptionsType=0, builtinOptions=None)
+    assert "stride_w of operator 0 (CONV_2D) must be 1 or more, was 0" in refused(changed(change))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("float32", [0.5, -1.0, np.inf]),
+        ("float16", [0.5, -1.0, 2.0]),
+        ("float64", [0.5, -1.0, 2.0]),
+        ("int16", [-32768, 3, 4]),
+        ("int64", [-(2**63), 3, 2**63 - 1]),
+        ("uint8", [0, 128, 255]),
+        ("uint16", [0, 1, 65535]),
+        ("uint32", [0, 1, 2**32 - 1]),
+        ("uint64", [0, 1, 2**64 - 1]),
+        ("bool", [True, False, True]),
+        ("complex64", [1j, 2, 3]),
+    ],
+)
+def test_types_that_numpy_has(dtype: str, values: list[Any]) -> None:
+    builder = ModelBuilder()
+    x, y = (builder.tensor((3,), dtype) for _ in range(2))
+    constant = builder.tensor((3,), dtype, data=np.asarray(values, dtype))
+    builder.op("ADD", [x, constant], [y])
+    tensor = read_tflite(builder.bytes([x], [y])).tensors[constant]
+    assert tensor.dtype == dtype
+    assert tensor.data is not None
+    assert tensor.data.dtype == np.dtype(dtype)
+    assert tensor.data.tolist() == np.asarray(values, dtype).tolist()
+
+
+def test_int4_is_unpacked_with_its_sign() -> None:
+    def change(model: Any) -> None:
+        tensor = model.subgraphs[0].tensors[2]
+        tensor.type = schema.TensorType.INT4
+        model.buffers[tensor.buffer].data = np.array([0x7F, 0xF8], np.uint8)
+
+    tensor = read_tflite(changed(change)).tensors[2]
+    assert tensor.dtype == "int4"
+    assert tensor.data is not None and tensor.data.tolist() == [-1, 7, -8]
+
+
+def test_open_sizes_are_marked() -> None:
+    def change(model: Any) -> None:
+        model.subgraphs[0].tensors[0].shapeSignature = [-1, 4, -1, 2]
+
+    tensor = read_tflite(changed(change)).tensors[0]
+    assert (tensor.shape, tensor.open_sizes) == ((1, 4, 4, 2), (0, 2))
+
+
+def test_floats_have_no_quantization() -> None:
+    def change(model: Any) -> None:
+        tensor = model.subgraphs[0].tensors[3]
+        tensor.type = schema.TensorType.FLOAT32
+        tensor.quantization.scale = [0.0]
+
+    assert read_tflite(changed(change)).tensors[3].quantization is None
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "weights"),
+    [("pretrainedResnet_quant.tflite", 16, 77_360), ("kws_ref_model.tflite", 13, 22_016)],
+)
+def test_real_models(name: str, kinds: int, weights: int) -> None:
+    model = read_tflite(real_model(name))
+    assert len(model.operators) == kinds
+    assert model.operators[-1].kind == "SOFTMAX"
+    constants = [tensor.data for tensor in model.tensors if tensor.data is not None and tensor.dtype == "int8"]
+    assert sum(data.size for data in constants) == weights
+
+
+# Damaged files
+
+
+def test_every_cut_is_refused() -> None:
+    data = good()
+    kept = [size for size in range(len(data)) if not _refuses(data[:size])]
+    assert not kept or min(kept) > len(data) - 4, kept  # Only padding may be missing.
+
+
+def test_every_bit_flip_reads_or_is_refused() -> None:
+    data = good()
+    refusals = 0
+    for position in range(0, 8 * len(data), 3):
+        flipped = bytearray(data)
+        flipped[position // 8] ^= 1 << position % 8
+        refusals += _refuses(bytes(flipped))
+    assert refusals > len(data) // 2
+
+
+@pytest.mark.parametrize("word", [0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFF0, 0xFFFF, 0x10000])
+def test_every_word_of_extremes_reads_or_is_refused(word: int) -> None:
+    data = good()
+    refusals = 0
+    for position in range(0, len(data) - 3, 4):
+        refusals += _refuses(data[:position] + struct.pack("<I", word) + data[position + 4 :])
+    assert refusals > len(data) // 16
+
+
+def _refuses(data: bytes) -> bool:
+    """Whether the reader refuses; any other exception, or more than a second, is a failure of the test."""
+    start = time.process_time()
+    try:
+        read_tflite(data)
+    except ModelFileError:
+        return True
+    finally:
+        assert time.process_time() - start < 1
+    return False
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 7, b"\0" * 100, b"\x08\0\0\0TFL3", b"\x10\0\0\0ONNX" + b"\0" * 50])
+def test_other_files_are_refused(data: bytes) -> None:
+    assert refused(data).startswith("Model file: ")
+
+
+def test_only_bytes_are_read() -> None:
+    with pytest.raises(TypeError, match="data must be bytes, not str"):
+        read_tflite("model.tflite")  # type: ignore[arg-type]
+
+
+# Files that contradict themselves
+
+
+def tensor(index: int, **fields: Any) -> Change:
+    def change(model: Any) -> None:
+        for name, value in fields.items():
+            assert hasattr(model.subgraphs[0].tensors[index], name)
+            setattr(model.subgraphs[0].tensors[index], name, value)
+
+    return change
+
+
+def quantization(index: int, **fields: Any) -> Change:
+    def change(model: Any) -> None:
+        for name, value in fields.items():
+            assert hasattr(model.subgraphs[0].tensors[index].quantization, name)
+            setattr(model.subgraphs[0].tensors[index].quantization, name, value)
+
+    return change
+
+
+def operator(index: int, **fields: Any) -> Change:
+    def change(model: Any) -> None:
+        for name, value in fields.items():
+            assert hasattr(model.subgraphs[0].operators[index], name)
+            setattr(model.subgraphs[0].operators[index], name, value)
+
+    return change
+
+
+def option(index: int, **fields: Any) -> Change:
+    def change(model: Any) -> None:
+        for name, value in fields.items():
+            assert hasattr(model.subgraphs[0].operators[index].builtinOptions, name)
+            setattr(model.subgraphs[0].operators[index].builtinOptions, name, value)
+
+    return change
+
+
+def graph(**fields: Any) -> Change:
+    def change(model: Any) -> None:
+        for name, value in fields.items():
+            assert hasattr(model.subgraphs[0], name)
+            setattr(model.subgraphs[0], name, value)
+
+    return change
+
+
+def whole(**fields: Any) -> Change:
+    def change(model: Any) -> None:
+        for name, value in fields.items():
+            assert hasattr(model, name)
+            setattr(model, name, value)
+
+    return change
+
+
+def buffer(index: int, **fields: Any) -> Change:
+    def change(model: Any) -> None:
+        target = model.buffers[model.subgraphs[0].tensors[index].buffer]
+        for name, value in fields.items():
+            assert hasattr(target, name)
+            setattr(target, name, value)
+
+    return change
+
+
+def swapped(model: Any) -> None:
+    model.subgraphs[0].operators.reverse()
+
+
+def two_subgraphs(model: Any) -> None:
+    model.subgraphs *= 2
+
+
+def bad_code(model: Any) -> None:
+    model.operatorCodes[0].deprecatedBuiltinCode = model.operatorCodes[0].builtinCode = -3
+
+
+CONTRADICTIONS: dict[str, tuple[Change, str]] = {
+    "version": (whole(version=2), "version of the schema must be 3, was 2"),
+    "no subgraph": (whole(subgraphs=[]), "number of subgraphs must be 1, was 0; control flow"),
+    "two subgraphs": (two_subgraphs, "number of subgraphs must be 1, was 2; control flow"),
+    "no buffers": (whole(buffers=None), "buffer of tensor 0 ('x') must be one of the file's 0 buffers, was 0"),
+    "no tensors": (graph(tensors=None), "inputs of the network must be of the file's 0 tensors, was number 0"),
+    "no codes": (whole(operatorCodes=None), "code of operator 0 must be one of the file's 0 operator codes, was 0"),
+    "negative code": (bad_code, "operator code 0 must be 0 or more, was -3"),
+    "code index": (operator(1, opcodeIndex=2), "code of operator 1 must be one of the file's 2 operator codes, was 2"),
+    "buffer index": (tensor(3, buffer=9), "buffer of tensor 3 ('y') must be one of the file's 3 buffers, was 9"),
+    "buffer too short": (
+        buffer(2, data=np.zeros(8, np.uint8)),
+        "data of tensor 2 ('b') must be 12 bytes, as its shape (3,) of int32 takes, was 8 bytes",
+    ),
+    "buffer too long": (buffer(2, data=np.zeros(13, np.uint8)), "must be 12 bytes, as its shape (3,) of int32 takes"),
+    "buffer missing": (
+        buffer(2, data=None),
+        "inputs of operator 0 (CONV_2D) must be made before it reads them, was te",
+    ),
+    "buffer outside": (buffer(2, offset=4096, size=12), "data of tensor 2 ('b') must be in the file itself, was outsi"),
+    "negative size": (tensor(0, shape=[1, -4, 4, 2]), "shape of tensor 0 ('x') must be sizes of 0 or more, was (1, -4"),
+    "huge": (
+        tensor(0, shape=[2**31 - 1] * 4),
+        "number of elements of tensor 0 ('x') must be at most 2147483647, was 2",
+    ),
+    "wraps to 0": (tensor(0, shape=[65536] * 4), "number of elements of tensor 0 ('x') must be at most 2147483647"),
+    "constant of 4 GB": (
+        tensor(2, shape=[2**30], quantization=None),
+        "data of tensor 2 ('b') must be 4294967296 bytes",
+    ),
+    "rank": (tensor(0, shape=[1] * 9), "number of dimensions of tensor 0 ('x') must be at most 8, was 9"),
+    "signature's rank": (tensor(0, shapeSignature=[-1, 4]), "shape signature of tensor 0 ('x') must be 4 long, was 2"),
+    "signature": (
+        tensor(0, shapeSignature=[-1, 4, 5, 2]),
+        "shape signature of tensor 0 ('x') must be shape (1, 4, 4, 2) with -1 for sizes left open, was (-1, 4, 5, 2)",
+    ),
+    "unknown type": (tensor(0, type=99), "type of tensor 0 ('x') must be a number's type, was 99"),
+    "string": (tensor(0, type=schema.TensorType.STRING), "must be a number's type, was string"),
+    "resource": (tensor(0, type=schema.TensorType.RESOURCE), "must be a number's type, was resource"),
+    "variant": (tensor(0, type=schema.TensorType.VARIANT), "must be a number's type, was variant"),
+    "bfloat16": (tensor(0, type=schema.TensorType.BFLOAT16), "must be a number's type, was bfloat16"),
+    "variable": (tensor(3, isVariable=True), "tensor 3 ('y') must be computed from the input alone, was a variable"),
+    "sparse": (tensor(1, sparsity=schema.SparsityParametersT()), "tensor 1 ('w') must be dense, was sparse"),
+    "name": (tensor(1, name=b"\xff\xfe"), "name of tensor 1 must be text in UTF-8, was b'\\xff\\xfe'"),
+    "scale nan": (
+        quantization(0, scale=[np.nan]),
+        "scale of tensor 0 ('x') must be finite and 1.17549e-38 or more, wa",
+    ),
+    "scale inf": (quantization(0, scale=[np.inf]), "scale of tensor 0 ('x') must be finite and 1.17549e-38 or more"),
+    "scale zero": (quantization(0, scale=[0.0]), "scale of tensor 0 ('x') must be finite and 1.17549e-38 or more, was"),
+    "scale negative": (quantization(1, scale=[1.0, -1.0, 2.0]), "scale of tensor 1 ('w') must be finite and"),
+    "scale denormal": (quantization(0, scale=[1e-40]), "scale of tensor 0 ('x') must be finite and 1.17549e-38 or mor"),
+    "zero point": (
+        quantization(0, zeroPoint=[128]),
+        "zero point of tensor 0 ('x') must be -128 to 127, as int8 is, wa",
+    ),
+    "zero point of int32": (
+        quantization(2, zeroPoint=[0, 2**31, 0]),
+        "zero point of tensor 2 ('b') must be -2147483648 to 2147483647, as int32 is, was 2147483648",
+    ),
+    "two scales": (
+        quantization(1, scale=[1.0, 2.0]),
+        "number of scales of tensor 1 ('w') must be 1 or the size of dim",
+    ),
+    "no zero points": (quantization(1, zeroPoint=None), "number of zero points of tensor 1 ('w') must be 3, one for e"),
+    "one zero point": (
+        quantization(1, zeroPoint=[0]),
+        "number of zero points of tensor 1 ('w') must be 3, one for eac",
+    ),
+    "axis": (quantization(1, quantizedDimension=4), "quantized_dimension of tensor 1 ('w') must be 0 to 3, was 4"),
+    "negative axis": (quantization(1, quantizedDimension=-1), "quantized_dimension of tensor 1 ('w') must be 0 to 3"),
+    "details": (
+        quantization(0, detailsType=1, details=schema.CustomQuantizationT()),
+        "quantization of tensor 0 ('x') must be scales and zero points alone, was one with details of its own",
+    ),
+    "input index": (operator(0, inputs=[0, 1, 5]), "inputs of operator 0 (CONV_2D) must be of the file's 5 tensors"),
+    "input -2": (operator(0, inputs=[0, 1, -2]), "inputs of operator 0 (CONV_2D) must be of the file's 5 tensors, was"),
+    "output -1": (
+        operator(0, outputs=[-1]),
+        "outputs of operator 0 (CONV_2D) must be of the file's 5 tensors, was num",
+    ),
+    "output twice": (
+        operator(1, outputs=[3]),
+        "outputs of operator 1 (SOFTMAX) must be made by it alone, was tensor 3",
+    ),
+    "output twice at once": (operator(1, outputs=[4, 4]), "outputs of operator 1 (SOFTMAX) must be made by it alone"),
+    "output is the input": (operator(1, outputs=[0]), "outputs of operator 1 (SOFTMAX) must be made by it alone, was"),
+    "output is constant": (
+        operator(1, outputs=[2]),
+        "outputs of operator 1 (SOFTMAX) must be made by it alone, was te",
+    ),
+    "order": (swapped, "inputs of operator 0 (SOFTMAX) must be made before it reads them, was tensor 3, which is not"),
+    "cycle": (
+        operator(1, inputs=[4]),
+        "inputs of operator 1 (SOFTMAX) must be made before it reads them, was tensor 4",
+    ),
+    "no inputs": (graph(inputs=[]), "inputs of the network must be one or more tensors, was none"),
+    "no outputs": (graph(outputs=None), "outputs of the network must be one or more tensors, was none"),
+    "inputs twice": (graph(inputs=[0, 0]), "inputs of the network must be different tensors, was [0, 0]"),
+    "outputs twice": (graph(outputs=[4, 4]), "outputs of the network must be different tensors, was [4, 4]"),
+    "constant input": (graph(inputs=[0, 1]), "input 1 of the network must be a tensor without data, was a constant"),
+    "network's input": (graph(inputs=[-1]), "inputs of the network must be of the file's 5 tensors, was number -1"),
+    "output not made": (graph(operators=[]), "output 4 of the network must be made by an operator, was made by none"),
+    "options of another": (
+        operator(1, builtinOptionsType=schema.BuiltinOptions.ConcatenationOptions),
+        "options of operator 1 (SOFTMAX) must be SoftmaxOptions or NONE, was ConcatenationOptions",
+    ),
+    "unknown options": (operator(1, builtinOptionsType=200), "must be SoftmaxOptions or NONE, was 200"),
+    "padding": (option(0, padding=2), "padding of operator 0 (CONV_2D) must be one of SAME, VALID, was number 2"),
+    "activation": (
+        option(0, fusedActivationFunction=9),
+        "must be one of NONE, RELU, RELU_N1_TO_1, RELU6, TANH, SIGN_B",
+    ),
+    "stride": (option(0, strideH=0), "stride_h of operator 0 (CONV_2D) must be 1 or more, was 0"),
+    "dilation": (option(0, dilationWFactor=-1), "dilation_w_factor of operator 0 (CONV_2D) must be 1 or more, was -1"),
+    "beta nan": (option(1, beta=np.nan), "beta of operator 1 (SOFTMAX) must be a finite number, was nan"),
+    "beta inf": (option(1, beta=np.inf), "beta of operator 1 (SOFTMAX) must be a finite number, was inf"),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_contradictions(case: str) -> None:
+    change, message = CONTRADICTIONS[case]
+    assert message in refused(changed(change))
+
+
+# Files made to cost much
+
+
+def test_a_long_name_is_cut_in_messages() -> None:
+    def change(model: Any) -> None:
+        first = model.subgraphs[0].tensors[0]
+        first.name, first.buffer = "n" * 100_000, 77
+
+    assert len(refused(changed(change))) < 300
+
+
+@pytest.mark.parametrize("length", [1 << 31, (1 << 32) - 1, 1 << 20])
+@pytest.mark.parametrize("field", ["inputs", "tensors", "shape", "scale", "data", "name", "operator codes"])
+def test_lengths_that_only_the_header_claims(field: str, length: int) -> None:
+    data = bytearray(good())
+    at = vectors(bytes(data))[field]
+    struct.pack_into("<I", data, at, length)
+    assert "inside of the file's" in refused(bytes(data)) or "at most 8" in refused(bytes(data))
+
+
+def vectors(data: bytes) -> dict[str, int]:
+    """Places of the lengths of some vectors of the file."""
+    model = tflite.Model.GetRootAs(data)
+    first = model.Subgraphs(0)
+    parts = [
+        ("operator codes", model._tab, 6),
+        ("tensors", first._tab, 4),
+        ("inputs", first._tab, 6),
+        ("shape", first.Tensors(0)._tab, 4),
+        ("name", first.Tensors(0)._tab, 10),
+        ("scale", first.Tensors(1).Quantization()._tab, 8),
+        ("data", model.Buffers(1)._tab, 4),
+    ]
+    return {name: table.Vector(table.Offset(slot)) - 4 for name, table, slot in parts}
+
+
+def aliased(count: int, *, name: int = 0, scales: int = 0, constant: int = 0, operators: int = 0) -> bytes:
+    """File of ``count`` tensors (or operators) that all are one table, with a name, scales or data of these lengths."""
+    builder = flatbuffers.Builder(1024)
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ABS
+    part = schema.TensorT()
+    part.shape, part.type = [max(constant, scales, 1)], schema.TensorType.INT8
+    part.name = "n" * name
+    part.buffer = int(constant > 0)
+    if scales:
+        part.quantization = schema.QuantizationParametersT()
+        part.quantization.scale = np.ones(scales, np.float32)
+        part.quantization.zeroPoint = np.zeros(scales, np.int64)
+    buffer = schema.BufferT()
+    buffer.data = np.zeros(constant, np.uint8)
+    step = schema.OperatorT()
+    step.inputs, step.outputs = [0], []
+    tables = {
+        "codes": code.Pack(builder),
+        "tensor": part.Pack(builder),
+        "empty": schema.BufferT().Pack(builder),
+        "buffer": buffer.Pack(builder),
+        "operator": step.Pack(builder),
+    }
+
+    def vector(names: list[str]) -> int:
+        builder.StartVector(4, len(names), 4)
+        for each in reversed(names):
+            builder.PrependUOffsetTRelative(tables[each])
+        return int(builder.EndVector())
+
+    tensors, steps = vector(["tensor"] * count), vector(["operator"] * operators)
+    schema.SubGraphStart(builder)
+    schema.SubGraphAddTensors(builder, tensors)
+    schema.SubGraphAddOperators(builder, steps)
+    tables["graph"] = schema.SubGraphEnd(builder)
+    codes, graphs, buffers = vector(["codes"]), vector(["graph"]), vector(["empty", "buffer"])
+    schema.ModelStart(builder)
+    schema.ModelAddVersion(builder, 3)
+    schema.ModelAddOperatorCodes(builder, codes)
+    schema.ModelAddSubgraphs(builder, graphs)
+    schema.ModelAddBuffers(builder, buffers)
+    builder.Finish(schema.ModelEnd(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_many_entries_that_lead_to_one_table() -> None:
+    assert "4 steps for each byte, but take more" in refused(aliased(5_000))
+
+
+def test_many_tensors_with_one_name() -> None:
+    assert "names and quantization of its" in refused(aliased(500, name=100_000))
+
+
+def test_many_tensors_with_one_array_of_scales() -> None:
+    assert "names and quantization of its" in refused(aliased(500, scales=100_000))
+
+
+def test_many_tensors_with_one_array_of_data_cost_nothing() -> None:
+    start = time.process_time()
+    with pytest.raises(ModelFileError, match="inputs of the network"):
+        read_tflite(aliased(1_000, constant=1_000_000))
+    assert time.process_time() - start < 1
+
+
+def test_many_operators_that_read_one_constant() -> None:
+    def change(model: Any) -> None:
+        first = model.subgraphs[0].operators[0]
+        first.inputs = [0, 1, 2] + [1] * 20_000
+
+    def long(model: Any) -> None:
+        change(model)
+        first = model.subgraphs[0].tensors[1]
+        first.shape, first.quantization = [1_000_000], None
+        model.buffers[first.buffer].data = np.zeros(1_000_000, np.uint8)
+
+    assert "constants that operators up to operator 0 (CONV_2D) read must be at most 16 times" in refused(changed(long))
+
+
+def test_the_largest_file_is_refused_in_a_second() -> None:
+    data = aliased(1_000_000)
+    start = time.process_time()
+    assert _refuses(data)
+    assert time.process_time() - start < 1
+
+
+def test_a_network_of_a_thousand_operators_is_read() -> None:
+    builder = ModelBuilder()
+    tensors = [builder.tensor((1, 4), "int8", scale=0.5) for _ in range(1_001)]
+    for before, after in itertools.pairwise(tensors):
+        builder.op("ABS", [before], [after])
+    assert len(read_tflite(builder.bytes(tensors[:1], tensors[-1:])).operators) == 1_000
