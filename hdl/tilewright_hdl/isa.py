@@ -43,6 +43,7 @@ from .numerics import MAX_SHIFT, MIN_SHIFT, MULTIPLIER_BITS, SHIFT_BITS
 
 __all__ = [
     "ADDRESS_BITS",
+    "BINARY",
     "ENGINES",
     "INSTRUCTIONS",
     "WORD_BITS",
@@ -94,6 +95,12 @@ class Combine(IntEnum):
     ADD = 1
     MAX = 2
     AVERAGE = 3
+    SUBTRACT = 4
+    MULTIPLY = 5
+
+
+BINARY = (Combine.ADD, Combine.SUBTRACT, Combine.MULTIPLY)
+"""Operations with a second tensor, the residual; their window is 1 x 1."""
 
 
 class RoundingCode(IntEnum):
@@ -239,6 +246,7 @@ class Post(Instruction):
                         v = activation[at + (g // row_groups) * source_tile_step][g % row_groups]
                     t = table[table_index][v + 128] if use_table else v
                     t = t if inside else pad_value
+                # Of ADD, SUBTRACT and MULTIPLY:
                 r = activation[residual_address + y * residual_y_step + x * residual_x_step
                                + g // row_groups][g % row_groups]
                 NONE:    out = t
@@ -247,11 +255,15 @@ class Post(Instruction):
                                      low_out, high_out)
                 ADD:     ra = rescale((t - zero_point_a) << ADD_LEFT_SHIFT, multiplier_a, shift_a), rb likewise from r;
                          out = clamp(rescale(ra + rb, multiplier_out, shift_out) + zero_point_out, low_out, high_out)
+                SUBTRACT: the same, with ra - rb in place of ra + rb
+                MULTIPLY: out = clamp(rescale((t - zero_point_a) * (r - zero_point_b), multiplier_out, shift_out)
+                                      + zero_point_out, low_out, high_out)
                 activation[output_address + y * output_y_step + x * output_x_step
                            + g // row_groups][g % row_groups] = out
 
-    With ``NONE`` and ``ADD`` the window is 1 x 1. ``acc + bias``, ``ra + rb`` and the sums of ``AVERAGE`` are int32 and
-    wrap. All rescales follow ``rounding``.
+    With ``NONE``, ``ADD``, ``SUBTRACT`` and ``MULTIPLY`` the window is 1 x 1. ``acc + bias``, ``ra + rb``, ``ra - rb``
+    and the sums of ``AVERAGE`` are int32 and wrap. All rescales follow ``rounding``. Steps of 0 take one word for all
+    rows or columns, of the source or of the residual. ``NONE`` with pixels outside of the source pads a tensor.
     """
 
     MNEMONIC: ClassVar[str] = "post"
@@ -261,7 +273,7 @@ class Post(Instruction):
 
     source: int = bits_field(1, "where it reads", choices=Source)
     bank: int = bits_field(1, "accumulator bank that is read", default=0)
-    combine: int = bits_field(2, "operation on the window or with the residual", choices=Combine, default=Combine.NONE)
+    combine: int = bits_field(3, "operation on the window or with the residual", choices=Combine, default=Combine.NONE)
     use_table: int = bits_field(1, "1: map through a table", default=0)
     table_index: int = bits_field(4, "table", default=0)
     rounding: int = bits_field(1, "rounding rule", choices=RoundingCode, default=RoundingCode.SINGLE)
@@ -270,11 +282,11 @@ class Post(Instruction):
     source_address: int = address_field("first accumulator entry or activation word, modulo 2**20")
     zero_point_b: int = int8_field("zero point of the residual", default=0)
     source_tile_step: int = address_field("entries or words from channel tile to channel tile", default=1)
-    zero_point_out: int = int8_field("zero point of the result of ADD and AVERAGE", default=0)
+    zero_point_out: int = int8_field("zero point of the result, except of NONE and MAX", default=0)
     source_y_step: int = address_field("entries or words from output row to output row", default=0)
-    low_out: int = int8_field("lower clamp of the result of ADD and AVERAGE", default=-128)
+    low_out: int = int8_field("lower clamp of the result, except of NONE and MAX", default=-128)
     source_x_step: int = address_field("entries or words from output column to output column", default=0)
-    high_out: int = int8_field("upper clamp of the result of ADD and AVERAGE", default=127)
+    high_out: int = int8_field("upper clamp of the result, except of NONE and MAX", default=127)
     window_y_step: int = address_field("entries or words from window row to window row", default=0)
     shift_a: int = _shift("right shift of operand a")
     window_x_step: int = address_field("entries or words from window column to window column", default=0)
@@ -310,7 +322,7 @@ class Post(Instruction):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.combine in (Combine.NONE, Combine.ADD) and self.window_height * self.window_width != 1:
+        if self.combine in (Combine.NONE, *BINARY) and self.window_height * self.window_width != 1:
             raise IsaError(f"post with combine={Combine(self.combine).name} must have a 1 x 1 window, "
                            f"not {self.window_height} x {self.window_width}")
 

@@ -9,11 +9,11 @@ breaks a rule stops the hardware with ``ErrorCode.FIELD``. Nothing here imports 
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any
 
 from .config import AcceleratorConfig
-from .isa import INSTRUCTIONS, Combine, Instruction, Load, Memory, Post, RoundingCode, Store, field_specs
+from .isa import BINARY, INSTRUCTIONS, Combine, Instruction, Load, Memory, Post, RoundingCode, Store, field_specs
 
 __all__ = ["Rule", "broken_rules", "rules"]
 
@@ -103,8 +103,8 @@ def _post(config: AcceleratorConfig) -> list[Rule]:
     post = config.post
     found = [
         Rule(
-            "window_height and window_width must be 1 with combine NONE or ADD",
-            lambda f: ((f.combine == Combine.NONE) | (f.combine == Combine.ADD))
+            "window_height and window_width must be 1 with combine NONE, ADD, SUBTRACT or MULTIPLY",
+            lambda f: reduce(operator.or_, (f.combine == combine for combine in (Combine.NONE, *BINARY)))
             & ((f.window_height != 1) | (f.window_width != 1)),
         ),
         Rule("low must not be above high", lambda f: f.low > f.high),
@@ -115,10 +115,13 @@ def _post(config: AcceleratorConfig) -> list[Rule]:
                           lambda f: (f.use_table == 1) & (f.table_index >= post.tables)))
     else:
         found.append(Rule("use_table must be 0: post.tables is 0", lambda f: f.use_table == 1))
-    if not post.add:
-        found.append(Rule("combine must not be ADD: post.add is false", lambda f: f.combine == Combine.ADD))
-    here = {RoundingCode[rounding.name] for rounding in post.roundings}
-    for code in set(RoundingCode) - here:
+    for setting, here, combines in (
+        ("add", post.add, (Combine.ADD, Combine.SUBTRACT)), ("multiply", post.multiply, (Combine.MULTIPLY,)),
+    ):
+        if not here:
+            found += [Rule(f"combine must not be {combine.name}: post.{setting} is false",
+                           _test("combine", partial(operator.eq, int(combine)))) for combine in combines]
+    for code in set(RoundingCode) - {RoundingCode[rounding.name] for rounding in post.roundings}:
         text = f"rounding must not be {code.name}: it is not in post.roundings"
         found.append(Rule(text, _test("rounding", partial(operator.eq, int(code)))))
     for name in ("multiplier_a", "multiplier_b", "multiplier_out"):

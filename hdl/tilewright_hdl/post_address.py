@@ -9,7 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig, bits_for
-from .isa import ADDRESS_BITS, Combine, Post, Source
+from .isa import ADDRESS_BITS, BINARY, Post, Source
 from .isa_layout import instruction_layout
 from .loop_nest import LoopNest
 
@@ -185,7 +185,7 @@ class PostAddress(wiring.Component):
             step.inside & _beyond(step.source, memory.accumulator_entries)
             | _beyond(step.parameter, memory.parameter_groups),
         )
-        refused_residual = (held.combine == Combine.ADD) & _beyond(step.residual, words)
+        refused_residual = held.combine.matches(*BINARY) & _beyond(step.residual, words)
         m.d.comb += self.refused.eq(refused_source | refused_residual | _beyond(step.output, words))
 
 

@@ -19,7 +19,7 @@ from amaranth.lib.wiring import In, Out
 
 from .accumulators import AccumulatorRead
 from .config import AcceleratorConfig, bits_for
-from .isa import Combine, Post, Source
+from .isa import BINARY, Post, Source
 from .isa_layout import instruction_layout
 from .ports import FaultLayout, MemoryRead, MemoryWrite
 from .post_address import PostAddress
@@ -147,12 +147,12 @@ class PostEngine(wiring.Component):
         lanes = self.config.post.lanes
         from_activation = setup.source == Source.ACTIVATION
         residual, second = Signal(), Signal()
-        if self.config.post.add:
+        if self.config.post.binary:
             # With both operands behind one port, the residual comes first.
-            add = setup.combine == Combine.ADD
-            m.d.comb += residual.eq(issuing & add & ~second)
+            binary = setup.combine.matches(*BINARY)
+            m.d.comb += residual.eq(issuing & binary & ~second)
             m.d.sync += second.eq(residual & from_activation)
-            m.d.comb += enter.eq(issuing & ~(add & from_activation & ~second))
+            m.d.comb += enter.eq(issuing & ~(binary & from_activation & ~second))
         else:
             m.d.comb += enter.eq(issuing)
 

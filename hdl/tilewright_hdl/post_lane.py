@@ -9,7 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import ACCUMULATOR_BITS, AcceleratorConfig
-from .isa import Combine, Post, Source
+from .isa import BINARY, Combine, Post, Source
 from .isa_layout import instruction_layout
 from .numerics import ADD_LEFT_SHIFT, SHIFT_BITS
 from .requantize import Requantize, Rescale
@@ -29,8 +29,10 @@ def lane_setup_layout(config: AcceleratorConfig) -> data.StructLayout:
     ]
     if config.post.tables:
         names += ["use_table", "table_index"]
+    if config.post.binary:
+        names += ["zero_point_a", "zero_point_b"]
     if config.post.add:
-        names += ["zero_point_a", "multiplier_a", "shift_a", "zero_point_b", "multiplier_b", "shift_b"]
+        names += ["multiplier_a", "shift_a", "multiplier_b", "shift_b"]
     decoded = instruction_layout(Post)
     return data.StructLayout({
         name: unsigned(config.post.multiplier_bits) if name.startswith("multiplier") else decoded[name].shape
@@ -72,7 +74,7 @@ class PostLane(wiring.Component):
     clamped : ``Out(1)``
         At stage ``value``: the requantized accumulator was clamped.
     result : ``Out(signed(8))``
-        At stage ``combined`` with ``NONE`` and ``MAX``, at stage ``result`` with ``ADD`` and ``AVERAGE``.
+        At stage ``combined`` with ``NONE`` and ``MAX``, at stage ``result`` with the others.
     """
 
     reset_less = True
@@ -123,20 +125,21 @@ class PostLane(wiring.Component):
 
         stages, setup = self.stages, self.setup
         mapped = self._mapped(m, self._value(m))
-        widened = self._sum(m, mapped) if self.config.post.add else 0
+        direct = setup.combine.matches(Combine.NONE, Combine.MAX)
 
         best = Signal(signed(8), reset_less=True)
         total = Signal(signed(ACCUMULATOR_BITS), reset_less=True)
         with m.If(self._enable(stages.combined)):
             with m.If(setup.combine == Combine.AVERAGE):
                 m.d.sync += total.eq(Mux(self.first, setup.offset, total) + mapped)
-            with m.Elif(setup.combine != Combine.ADD):
+            with m.Elif(direct):
                 m.d.sync += best.eq(Mux(self.first | (mapped > best), mapped, best))
 
         operand = Signal(signed(ACCUMULATOR_BITS), reset_less=True)
         m.submodules.requantize_out = out = Requantize(self.config.post, ACCUMULATOR_BITS)
+        joined = self._joined(m, mapped) if self.config.post.binary else total
         with m.If(self._enable(stages.total)):
-            m.d.sync += operand.eq(Mux(setup.combine == Combine.ADD, widened, total))
+            m.d.sync += operand.eq(Mux(setup.combine == Combine.AVERAGE, total, joined))
         m.d.comb += [
             out.enable.eq(self._enable(stages.total + 1, stages.result)),
             out.value.eq(operand),
@@ -147,8 +150,7 @@ class PostLane(wiring.Component):
             out.low.eq(setup.low_out),
             out.high.eq(setup.high_out),
         ]
-        rescaled = (setup.combine == Combine.ADD) | (setup.combine == Combine.AVERAGE)
-        m.d.comb += self.result.eq(Mux(rescaled, out.result, best))
+        m.d.comb += self.result.eq(Mux(direct, best, out.result))
 
         return m
 
@@ -209,16 +211,28 @@ class PostLane(wiring.Component):
         m.d.comb += self.table.ready.eq(1)
         return Mux(self.interior, value, self.setup.pad_value)
 
-    def _sum(self, m: Module, mapped: Value) -> Value:
-        """Sum of both operands of an addition at their common scale, one stage before ``total``."""
+    def _joined(self, m: Module, mapped: Value) -> Value:
+        """Sum, difference or product with the residual, one stage before ``total``."""
+        stages, setup = self.stages, self.setup
+        operands: list[Value] = []
+        for name, value in (("a", mapped), ("b", self.residual)):
+            operand = Signal(signed(9), reset_less=True, name=f"operand_{name}")
+            with m.If(self._enable(stages.combined) & setup.combine.matches(*BINARY)):
+                m.d.sync += operand.eq(value - setup[f"zero_point_{name}"])
+            operands.append(operand)
+        if not self.config.post.multiply:
+            return self._sum(m, *operands)
+        product = self._product(m, *operands)
+        if not self.config.post.add:
+            return product
+        return Mux(setup.combine == Combine.MULTIPLY, product, self._sum(m, *operands))
+
+    def _sum(self, m: Module, a: Value, b: Value) -> Value:
+        """Sum or difference of both operands at their common scale, one stage before ``total``; it wraps."""
         stages, setup = self.stages, self.setup
         terms: list[Any] = []
-        for name, value in (("a", mapped), ("b", self.residual)):
-            rescale = Rescale(self.config.post, 9, ADD_LEFT_SHIFT)
-            m.submodules[f"rescale_{name}"] = rescale
-            operand = Signal(signed(9), reset_less=True, name=f"operand_{name}")
-            with m.If(self._enable(stages.combined) & (setup.combine == Combine.ADD)):
-                m.d.sync += operand.eq(value - setup[f"zero_point_{name}"])
+        for name, operand in (("a", a), ("b", b)):
+            m.submodules[f"rescale_{name}"] = rescale = Rescale(self.config.post, len(operand), ADD_LEFT_SHIFT)
             m.d.comb += [
                 rescale.enable.eq(self._enable(stages.combined + 1, stages.total - 1)),
                 rescale.value.eq(operand),
@@ -226,6 +240,20 @@ class PostLane(wiring.Component):
                 rescale.shift.eq(setup[f"shift_{name}"]),
                 rescale.rounding.eq(setup.rounding),
             ]
-            # (twice + 1) >> 1 without an adder of its own; the sum wraps.
+            # (twice + 1) >> 1 without an adder of its own.
             terms += [rescale.twice[1 : ACCUMULATOR_BITS + 1], rescale.twice[0]]
+        # Modulo 2**32, -(x + bit) is ~x + ~bit.
+        subtract = setup.combine == Combine.SUBTRACT
+        terms[2:] = [term ^ subtract.replicate(len(term)) for term in terms[2:]]
         return (terms[0] + terms[2] + terms[1] + terms[3])[:ACCUMULATOR_BITS].as_signed()
+
+    def _product(self, m: Module, a: Value, b: Value) -> Value:
+        """Product of both operands, one stage before ``total``."""
+        product: Value = Signal(signed(len(a) + len(b)))
+        m.d.comb += product.eq(a * b)
+        for stage in range(self.stages.combined + 1, self.stages.total):
+            following = Signal.like(product, reset_less=True, name=f"product_{stage}")
+            with m.If(self._enable(stage)):
+                m.d.sync += following.eq(product)
+            product = following
+        return product

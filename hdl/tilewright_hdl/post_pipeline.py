@@ -8,7 +8,7 @@ from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import ACCUMULATOR_BITS, AcceleratorConfig
-from .isa import Combine, Source
+from .isa import BINARY, Combine, Source
 from .once import once
 from .post_lane import PostLane, lane_setup_layout
 from .tables import table_write_signature
@@ -119,7 +119,7 @@ class PostPipeline(wiring.Component):
         last, _ = self._follow(m, "last", self.last)
         finished = valid[stages.combined] & last[stages.combined]
         rescaled, enable_rescaled = self._follow_rescaled(m, valid[stages.combined], finished)
-        direct = (setup.combine == Combine.NONE) | (setup.combine == Combine.MAX)
+        direct = setup.combine.matches(Combine.NONE, Combine.MAX)
         m.d.comb += [
             self.valid.eq(rescaled | (finished & direct)),
             self.table.ready.eq(1),
@@ -173,21 +173,19 @@ class PostPipeline(wiring.Component):
     def _follow_rescaled(self, m: Module, combined: Value, finished: Value) -> tuple[Value, list[Value]]:
         """Whether a window is at stage ``result``, and what each stage after ``combined`` takes over in this cycle.
 
-        A sum goes from ``combined`` straight to ``total``.
+        The sum of a window goes from ``combined`` straight to ``total``.
         """
         stages, combine = self.stages, self.setup.combine
         flags = Signal(stages.result - stages.combined, name="rescaled")
-        before: list[Value] = [combined & (combine == Combine.ADD), *flags[:-1]]
-        at_total = stages.total - stages.combined - 1
-        averaged = finished & (combine == Combine.AVERAGE)
-        before[at_total] = (before[at_total] | averaged) if at_total else averaged
+        before: list[Value] = [combined & combine.matches(*BINARY), *flags[:-1]]
+        before[stages.total - stages.combined - 1] |= finished & (combine == Combine.AVERAGE)
         m.d.sync += flags.eq(Mux(self.clear, 0, Cat(*before)))
         return flags[-1], before
 
     def _residual(self, m: Module, combine: Value) -> Any:
         """Residual of the step at stage ``mapped``; it waits here while the accumulator is requantized."""
         lanes = data.ArrayLayout(signed(8), self.config.post.lanes)
-        if not self.config.post.add:
+        if not self.config.post.binary:
             return Signal(lanes)
         # One a cycle comes at most, and none stays longer than until its step is at `mapped`.
         depth = 1 << self.stages.mapped.bit_length()
@@ -195,6 +193,6 @@ class PostPipeline(wiring.Component):
         m.d.comb += [
             residuals.w_data.eq(self.activation),
             residuals.w_en.eq(self.residual),
-            residuals.r_en.eq(combine & (self.setup.combine == Combine.ADD)),
+            residuals.r_en.eq(combine & self.setup.combine.matches(*BINARY)),
         ]
         return data.View(lanes, residuals.r_data)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from .config import AcceleratorConfig, ArrayConfig, PostConfig
-from .isa import Combine, Exec, Instruction, Post, Source
+from .isa import BINARY, Combine, Exec, Instruction, Post, Source
 from .numerics import Rounding
 
 __all__ = [
@@ -78,11 +78,11 @@ class PostStages:
     mapped : int
         After the table; equal to ``value`` if the hardware has none.
     combined : int
-        Maximum, sum, or operands of the addition.
+        Maximum, sum, or operands of ``ADD``, ``SUBTRACT`` and ``MULTIPLY``.
     total : int
-        What the second rescale begins with.
+        What the second rescale begins with. A product waits for its turn as long as the terms of a sum are rescaled.
     result : int
-        Clamped result of ``ADD`` and ``AVERAGE``.
+        Clamped result, except of ``NONE`` and ``MAX``.
     """
 
     read: int
@@ -109,7 +109,7 @@ class PostStages:
         cycles = self.combined
         if source == Source.ACTIVATION:
             cycles -= self.value - self.biased
-        if combine == Combine.ADD:
+        if combine in BINARY:
             cycles += self.result - self.combined
         elif combine == Combine.AVERAGE:
             cycles += self.result - self.total + 1
@@ -118,7 +118,7 @@ class PostStages:
 
 def post_interval(instruction: Post) -> int:
     """Cycles from step to step: two where both operands come through the one port of the activation scratchpad."""
-    return 2 if instruction.source == Source.ACTIVATION and instruction.combine == Combine.ADD else 1
+    return 2 if instruction.source == Source.ACTIVATION and instruction.combine in BINARY else 1
 
 
 def post_cycles(config: AcceleratorConfig, instruction: Post) -> int:

@@ -15,7 +15,7 @@ from tilewright_hdl.bus_timing import memory_sizes
 from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
 from tilewright_hdl.isa import (
     ADDRESS_BITS,
-    Combine,
+    BINARY,
     Exec,
     Instruction,
     Load,
@@ -216,7 +216,7 @@ def _post(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
         words = TABLE_ENTRIES // config.bus.data_bytes
         yield _access(Space.TABLE, False, ins.table_index * words, words, ())
     tiles = -(-ins.groups // config.row_groups)
-    if ins.combine == Combine.ADD:
+    if ins.combine in BINARY:
         yield _tensor(ins, False, ins.residual_address, tiles, ins.residual_y_step, ins.residual_x_step)
     yield _tensor(ins, True, ins.output_address, tiles, ins.output_y_step, ins.output_x_step)
 

@@ -19,7 +19,7 @@ from itertools import islice
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ProgramError
-from tilewright_hdl.isa import ENGINES, Combine, Instruction, Post, Segment, Store
+from tilewright_hdl.isa import BINARY, ENGINES, Instruction, Post, Segment, Store
 from tilewright_hdl.isa_text import disassemble
 from tilewright_hdl.legality import broken_rules
 
@@ -82,7 +82,7 @@ def find_problems(
     limits[Space.CONSTANT], limits[Space.ARENA] = constant_bytes, arena_bytes
     found = [accesses(config, ins) for ins in instructions]
     for place, (ins, touched) in enumerate(zip(instructions, found, strict=True)):
-        reasons = [*broken_rules(config, ins), *_range_problems(touched, limits), *_own_problems(ins, touched)]
+        reasons = [*broken_rules(config, ins), *_range_problems(touched, limits), *_own_problems(config, ins, touched)]
         for reason in reasons:
             yield f"{reason}: {_text(ins, place)}"
     walk = walk_tokens(config, instructions)
@@ -106,29 +106,40 @@ def _range_problems(touched: Sequence[Access], limits: dict[Space, int | None]) 
             yield f"{_words(access.memory, access.start, access.end)} must lie below {limit}"
 
 
-def _own_problems(ins: Instruction, touched: Sequence[Access]) -> Iterator[str]:
+def _own_problems(config: AcceleratorConfig, ins: Instruction, touched: Sequence[Access]) -> Iterator[str]:
     """What is wrong with one instruction that is legal and within its memories."""
     if isinstance(ins, Store) and ins.segment == Segment.CONSTANT:
         yield "the segment CONSTANT is read only, a STORE must go to ARENA"
-    if isinstance(ins, Post) and not _reads_before_writes(ins, touched):
+    if isinstance(ins, Post) and not _reads_before_writes(config, ins, touched):
         output = touched[-1]
         yield ("a POST must not read words that it writes, save the word of the very result: "
                f"{_words(output.memory, output.start, output.end)} are written")
 
 
-def _reads_before_writes(ins: Post, touched: Sequence[Access]) -> bool:
+def _reads_before_writes(config: AcceleratorConfig, ins: Post, touched: Sequence[Access]) -> bool:
     """Whether each result replaces no word but the operand that it is made from, so that the pipeline may overlap."""
     output = touched[-1]
     target = _mapping(ins, ins.output_address, ins.output_y_step, ins.output_x_step)
+    distinct = _distinct_results(config, ins)
     reads = [access for access in touched if access.memory is Space.ACTIVATION and not access.write]
-    if ins.combine == Combine.ADD and reads.pop().overlaps(output):
+    if ins.combine in BINARY and reads.pop().overlaps(output):
         residual = _mapping(ins, ins.residual_address, ins.residual_y_step, ins.residual_x_step)
-        if residual != target:
+        if residual != target or not distinct:
             return False
     if reads and reads[0].overlaps(output):
         if ins.window_height * ins.window_width > 1 or (ins.groups > 1 and ins.source_tile_step != 1):
             return False
-        return _mapping(ins, ins.source_address, ins.source_y_step, ins.source_x_step) == target
+        return distinct and _mapping(ins, ins.source_address, ins.source_y_step, ins.source_x_step) == target
+    return True
+
+
+def _distinct_results(config: AcceleratorConfig, ins: Post) -> bool:
+    """Whether no word belongs to two pixels of the result: each loop steps over all that the loops inside it touch."""
+    reach = -(-ins.groups // config.row_groups)
+    for step, count in sorted(((ins.output_x_step, ins.output_width), (ins.output_y_step, ins.output_height))):
+        if count > 1 and step < reach:
+            return False
+        reach += step * (count - 1)
     return True
 
 

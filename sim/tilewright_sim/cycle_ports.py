@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ADDRESS_BITS, Combine, Instruction, Post, Source
+from tilewright_hdl.isa import ADDRESS_BITS, BINARY, Combine, Instruction, Post, Source
 from tilewright_hdl.timing import PostStages, post_interval
 
 from .accesses import Space, accesses
@@ -133,7 +133,7 @@ def _inside_x(ins: Post) -> npt.NDArray[np.bool_]:
 
 def _read_walk(ins: Post, config: AcceleratorConfig, begin: int, interval: int) -> Iterator[tuple[Int64, Int64]]:
     """Words read and their cycles. With both operands from here, the residual comes first."""
-    if ins.combine == Combine.ADD:
+    if ins.combine in BINARY:
         words = _tensor_words(config, ins, ins.residual_address, ins.residual_y_step, ins.residual_x_step)
         yield words, begin + interval * np.arange(len(words))
     if ins.source == Source.ACTIVATION:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ADDRESS_BITS, Combine, Post, RoundingCode, Source
+from tilewright_hdl.isa import ADDRESS_BITS, BINARY, Combine, Post, RoundingCode, Source
 from tilewright_hdl.numerics import ADD_LEFT_SHIFT, INT8_MIN, Rounding, rescale
 
 from .iss_state import ScratchState
@@ -63,7 +63,7 @@ class PostStep:
                 values = np.where(inside[..., None], values, self._ins.pad_value)
             ins = self._ins
             residual = None
-            if ins.combine == Combine.ADD:
+            if ins.combine in BINARY:
                 at = self._tensor(ins.residual_address, ins.residual_y_step, ins.residual_x_step, band)
                 residual = activation[at, part].astype(np.int64)
             target = self._tensor(ins.output_address, ins.output_y_step, ins.output_x_step, band)
@@ -126,11 +126,15 @@ class PostStep:
         elif residual is None:
             return np.asarray(values[:, :, :, 0, 0], np.int8)
         else:
-            total = _wrap32(
-                self._widened(values[:, :, :, 0, 0].astype(np.int64), ins.zero_point_a, ins.multiplier_a, ins.shift_a)
-                + self._widened(residual, ins.zero_point_b, ins.multiplier_b, ins.shift_b))
+            total = self._join(values[:, :, :, 0, 0].astype(np.int64) - ins.zero_point_a, residual - ins.zero_point_b)
         scaled = rescale(total, ins.multiplier_out, ins.shift_out, self._rounding) + ins.zero_point_out
         return np.clip(scaled, ins.low_out, ins.high_out).astype(np.int8)
 
-    def _widened(self, values: Int64, zero_point: int, multiplier: int, shift: int) -> Int64:
-        return rescale((values - zero_point) << ADD_LEFT_SHIFT, multiplier, shift, self._rounding)
+    def _join(self, a: Int64, b: Int64) -> Int64:
+        """Sum or difference of both operands at their common scale, or product; int32."""
+        ins = self._ins
+        if ins.combine == Combine.MULTIPLY:
+            return a * b
+        a = rescale(a << ADD_LEFT_SHIFT, ins.multiplier_a, ins.shift_a, self._rounding)
+        b = rescale(b << ADD_LEFT_SHIFT, ins.multiplier_b, ins.shift_b, self._rounding)
+        return _wrap32(a - b if ins.combine == Combine.SUBTRACT else a + b)

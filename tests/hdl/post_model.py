@@ -2,7 +2,7 @@
 """Model of the POST engine, written from the docstring of :class:`tilewright_hdl.isa.Post`, and random instructions."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, NamedTuple
 
@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
-from tilewright_hdl.isa import ADDRESS_BITS, Combine, Post, RoundingCode, Source
+from tilewright_hdl.isa import ADDRESS_BITS, BINARY, Combine, Post, RoundingCode, Source
 from tilewright_hdl.numerics import ADD_LEFT_SHIFT, MAX_SHIFT, MIN_SHIFT, Rounding, rescale
 
-__all__ = ["AddressFault", "Memories", "Result", "Write", "random_memories", "random_post", "ref_post"]
+__all__ = [
+    "AddressFault", "Memories", "Result", "Write", "all_kinds", "random_memories", "random_post", "ref_post",
+]
 
 
 class AddressFault(Exception):
@@ -70,12 +72,10 @@ def ref_post(config: AcceleratorConfig, ins: Post, memories: Memories) -> Result
             saturated += clamped
             elements_read += read
         window = np.array(elements, np.int64)
-        if ins.combine == Combine.ADD:
+        if ins.combine in BINARY:
             word = _word(config, ins.residual_address + y * ins.residual_y_step + x * ins.residual_x_step + tile)
             r = memories.activation[word].reshape(-1, lanes)[part].astype(np.int64)
-            ra = rescale((window[0] - ins.zero_point_a) << ADD_LEFT_SHIFT, ins.multiplier_a, ins.shift_a, rounding)
-            rb = rescale((r - ins.zero_point_b) << ADD_LEFT_SHIFT, ins.multiplier_b, ins.shift_b, rounding)
-            out = _second(ins, ra + rb, rounding)
+            out = _second(ins, _joined(ins, window[0], r, rounding), rounding)
         elif ins.combine == Combine.AVERAGE:
             out = _second(ins, window.sum(axis=0) + ins.offset, rounding)
         else:
@@ -83,7 +83,7 @@ def ref_post(config: AcceleratorConfig, ins: Post, memories: Memories) -> Result
         word = _word(config, ins.output_address + y * ins.output_y_step + x * ins.output_x_step + tile)
         memories.activation[word].reshape(-1, lanes)[part] = out
         writes.append(Write(word, part, tuple(int(v) for v in out)))
-    residuals = len(writes) if ins.combine == Combine.ADD else 0
+    residuals = len(writes) if ins.combine in BINARY else 0
     if ins.source == Source.ACCUMULATOR:
         return Result(writes, saturated, elements_read, residuals)
     return Result(writes, saturated, 0, elements_read + residuals)
@@ -124,6 +124,15 @@ def _element(
     if ins.use_table:
         v = memories.table[ins.table_index][np.asarray(v, np.int64) + 128]
     return np.asarray(v, np.int64), clamped, True
+
+
+def _joined(ins: Post, t: Any, r: Any, rounding: Rounding) -> Any:
+    """What the second rescale begins with."""
+    if ins.combine == Combine.MULTIPLY:
+        return (t - ins.zero_point_a) * (r - ins.zero_point_b)
+    ra = rescale((t - ins.zero_point_a) << ADD_LEFT_SHIFT, ins.multiplier_a, ins.shift_a, rounding)
+    rb = rescale((r - ins.zero_point_b) << ADD_LEFT_SHIFT, ins.multiplier_b, ins.shift_b, rounding)
+    return ra - rb if ins.combine == Combine.SUBTRACT else ra + rb
 
 
 def _second(ins: Post, total: Any, rounding: Rounding) -> Any:
@@ -168,6 +177,11 @@ class _Tensor:
     x_step: int
     tile_step: int
 
+    def broadcast(self, random: Random) -> "_Tensor":
+        """The same, or now and then one row or one column of it in place of all."""
+        y, x = (int(random.random() < 0.8) for _ in range(2))
+        return replace(self, y_step=y * self.y_step, x_step=x * self.x_step)
+
 
 def _tensor(random: Random, first: int, end: int, height: int, width: int, tiles: int, *, packed: bool) -> _Tensor:
     """Tensor in the words from ``first`` to ``end``; pixels hold their tiles side by side if ``packed``."""
@@ -199,14 +213,17 @@ def random_post(
     if source is Source.ACCUMULATOR:
         place = _tensor(random, 0, config.memory.accumulator_entries, height, width, column_tiles, packed=False)
     else:
-        place = _tensor(random, 0, half // 2, height, width, row_tiles, packed=random.random() < 0.7)
+        place = _tensor(random, 0, half // 2, height, width, row_tiles, packed=random.random() < 0.7).broadcast(random)
     output = _tensor(random, half, 2 * half, oh, ow, row_tiles, packed=True)
-    residual = _tensor(random, half // 2, half, oh, ow, row_tiles, packed=True)
+    residual = _tensor(random, half // 2, half, oh, ow, row_tiles, packed=True).broadcast(random)
     origin = place.base + first_y * place.y_step + first_x * place.x_step
     low = random.choice((-128, -100))
     bits = config.post.multiplier_bits
-    average = bits + random.randint(0, 4)
-    addition = bits + random.randint(18, 21)
+    # Numbers as large as an activation, shifted; products of two activations; sums of a few.
+    shift_out = bits + {
+        Combine.ADD: random.randint(18, 21), Combine.SUBTRACT: random.randint(18, 21),
+        Combine.MULTIPLY: random.randint(6, 9),
+    }.get(combine, random.randint(0, 4))
     return Post(
         source=source, combine=combine, rounding=rounding,
         use_table=int(table), table_index=random.randrange(config.post.tables) if table else 0,
@@ -227,7 +244,7 @@ def random_post(
         multiplier_b=random.getrandbits(bits), shift_b=bits + random.randint(0, 1),
         zero_point_b=random.randint(-128, 127),
         multiplier_out=random.getrandbits(bits) | 1 << (bits - 1),
-        shift_out=addition if combine is Combine.ADD else average,
+        shift_out=shift_out,
         zero_point_out=random.randint(-128, 127), low_out=low, high_out=127,
     )
 
@@ -238,7 +255,9 @@ def all_kinds(config: AcceleratorConfig) -> Iterator[dict[str, Any]]:
         for combine in Combine:
             for table in (False, True):
                 for rounding in RoundingCode:
-                    if combine is Combine.ADD and not config.post.add:
+                    if combine in (Combine.ADD, Combine.SUBTRACT) and not config.post.add:
+                        continue
+                    if combine is Combine.MULTIPLY and not config.post.multiply:
                         continue
                     if table and not config.post.tables:
                         continue

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import Combine, FieldSpec, Instruction, Post, Store, field_specs
+from tilewright_hdl.isa import BINARY, Combine, FieldSpec, Instruction, Post, Store, field_specs
 from tilewright_hdl.legality import broken_rules
 
 
@@ -25,7 +25,7 @@ def tied(cls: type[Instruction], fields: dict[str, int]) -> dict[str, int]:
     fields = fields | {"wait": fields["wait"] & own, "signal": fields["signal"] & own}
     if cls is Store:
         fields["memory"] = 0
-    if cls is Post and fields["combine"] in (Combine.NONE, Combine.ADD):
+    if cls is Post and fields["combine"] in (Combine.NONE, *BINARY):
         fields |= {"window_height": 1, "window_width": 1}
     return fields
 

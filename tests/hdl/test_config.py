@@ -69,8 +69,12 @@ ROUNDINGS = "['single', 'tflite_double']"
     (lambda: replace(EDGE16.bus, data_bits=256, burst_beats=256),
      "bus.burst_beats must keep a burst within 4096 bytes: at most 128 beats of 32 bytes, not 256"),
     (lambda: replace(EDGE16.post, add=1), "post.add must be true or false, not 1"),
+    (lambda: replace(EDGE16.post, multiply=None), "post.multiply must be true or false, not None"),
     (lambda: replace(EDGE16.post, roundings=("half_even",)),
      f"post.roundings must be chosen from {ROUNDINGS}, not ('half_even',)"),
+    (lambda: replace(EDGE16.post, roundings=("single", "float_half_even")),
+     f"post.roundings must be chosen from {ROUNDINGS}, not ('single', 'float_half_even'): the others are rules of "
+     "software"),
     (lambda: replace(EDGE16.post, roundings=7), f"post.roundings must be chosen from {ROUNDINGS}, not 7"),
     (lambda: replace(EDGE16.post, roundings=()),
      f"post.roundings must name each of {ROUNDINGS} at most once and at least one, not ()"),
@@ -130,7 +134,8 @@ def test_digest_covers_every_number_but_the_name() -> None:
     for part, other in {
         "memory": {"activation_bytes": 1 << 16, "weight_bytes": 1 << 16, "accumulator_entries": 512,
                    "parameter_groups": 64, "activation_banks": 2},
-        "post": {"lanes": 8, "multiplier_bits": 24, "roundings": (Rounding.SINGLE,), "add": False, "tables": 1},
+        "post": {"lanes": 8, "multiplier_bits": 24, "roundings": (Rounding.SINGLE,), "add": False,
+                 "multiply": False, "tables": 1},
         "bus": {"data_bits": 64, "address_bits": 24, "burst_beats": 8, "outstanding": 2},
     }.items():
         assert set(other) == {f.name for f in dataclasses.fields(PARTS[part])}, "a new number must be tried here"

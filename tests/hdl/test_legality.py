@@ -10,16 +10,31 @@ from hypothesis import strategies as st
 
 from tilewright_hdl.config import PRESETS, PostConfig
 from tilewright_hdl.errors import IsaError
-from tilewright_hdl.isa import INSTRUCTIONS, Combine, Exec, Instruction, Load, Memory, Post, Source, Store, field_specs
+from tilewright_hdl.isa import (
+    BINARY,
+    INSTRUCTIONS,
+    Combine,
+    Exec,
+    Instruction,
+    Load,
+    Memory,
+    Post,
+    Source,
+    Store,
+    field_specs,
+)
 from tilewright_hdl.legality import broken_rules
 from tilewright_hdl.numerics import Rounding
 
 from .random_instructions import encode_raw, raw, representable
 
 NANO = PRESETS["nano4"]
+FULL = replace(NANO, post=PostConfig(lanes=2))
 BARE = replace(NANO, post=PostConfig(
-    lanes=2, multiplier_bits=18, roundings=(Rounding.TFLITE_DOUBLE,), add=False, tables=0
+    lanes=2, multiplier_bits=18, roundings=(Rounding.TFLITE_DOUBLE,), add=False, multiply=False, tables=0
 ))
+ADDER = replace(NANO, post=PostConfig(lanes=2, multiply=False))
+MULTIPLIER = replace(NANO, post=PostConfig(lanes=2, add=False))
 LOAD = Load(dram_address=64, segment=0, address=3, words=5)
 STORE = Store(dram_address=64, segment=0, address=3, words=5)
 POST = Post(source=Source.ACCUMULATOR, source_address=0, source_height=4, source_width=4, output_height=2,
@@ -40,6 +55,14 @@ POST = Post(source=Source.ACCUMULATOR, source_address=0, source_height=4, source
     (NANO, replace(POST, use_table=0, table_index=1), []),
     (BARE, replace(POST, rounding=1, use_table=1), ["use_table must be 0: post.tables is 0"]),
     (BARE, replace(POST, rounding=1, combine=Combine.ADD), ["combine must not be ADD: post.add is false"]),
+    (BARE, replace(POST, rounding=1, combine=Combine.SUBTRACT), ["combine must not be SUBTRACT: post.add is false"]),
+    (BARE, replace(POST, rounding=1, combine=Combine.MULTIPLY),
+     ["combine must not be MULTIPLY: post.multiply is false"]),
+    (ADDER, replace(POST, combine=Combine.ADD), []),
+    (ADDER, replace(POST, combine=Combine.SUBTRACT), []),
+    (ADDER, replace(POST, combine=Combine.MULTIPLY), ["combine must not be MULTIPLY: post.multiply is false"]),
+    (MULTIPLIER, replace(POST, combine=Combine.SUBTRACT), ["combine must not be SUBTRACT: post.add is false"]),
+    (MULTIPLIER, replace(POST, combine=Combine.MULTIPLY), []),
     (BARE, POST, ["rounding must not be SINGLE: it is not in post.roundings"]),
     (BARE, replace(POST, rounding=1, multiplier_a=(1 << 18) - 1), []),
     (BARE, replace(POST, rounding=1, multiplier_a=1 << 18), ["multiplier_a must have at most 18 bits"]),
@@ -50,6 +73,9 @@ def test_rules_of_a_configuration(config: object, instruction: Instruction, text
     assert broken_rules(config, instruction) == texts  # type: ignore[arg-type]
 
 
+ONE_BY_ONE = "window_height and window_width must be 1 with combine NONE, ADD, SUBTRACT or MULTIPLY"
+
+
 @pytest.mark.parametrize(("instruction", "fields", "text"), [
     (LOAD, {"words": 0}, "words must be 1 to 65535"),
     (POST, {"shift_a": 63}, "shift_a must be 2 to 62"),
@@ -57,17 +83,19 @@ def test_rules_of_a_configuration(config: object, instruction: Instruction, text
     (LOAD, {"wait": 1}, "wait must not name the instruction's own engine"),
     (STORE, {"signal": 8}, "signal must not name the instruction's own engine"),
     (STORE, {"memory": 1}, "memory must be ACTIVATION"),
-    (POST, {"window_width": 2}, "window_height and window_width must be 1 with combine NONE or ADD"),
-    (POST, {"combine": 1, "window_height": 2}, "window_height and window_width must be 1 with combine NONE or ADD"),
+    (POST, {"window_width": 2}, ONE_BY_ONE),
+    *((POST, {"combine": combine, "window_height": 2}, ONE_BY_ONE) for combine in BINARY),
+    (POST, {"combine": 6}, "combine must be 0 to 5"),
+    (POST, {"combine": 7}, "combine must be 0 to 5"),
 ])
 def test_rules_of_the_instruction_set(instruction: Instruction, fields: dict[str, int], text: str) -> None:
-    assert broken_rules(NANO, raw(instruction, **fields)) == [text]
+    assert broken_rules(FULL, raw(instruction, **fields)) == [text]
 
 
 @pytest.mark.parametrize("cls", INSTRUCTIONS)
 def test_they_agree_with_the_instruction_set(cls: type[Instruction]) -> None:
     """On an accelerator that has everything, on a narrow bus, an instruction is legal if and only if it can be made."""
-    config = replace(NANO, post=PostConfig(lanes=2, tables=16))
+    config = replace(FULL, post=PostConfig(lanes=2, tables=16))
     fields = st.fixed_dictionaries({
         spec.name: st.sampled_from([spec.low, spec.high, *representable(spec)]) for spec in field_specs(cls)
         if spec.name not in ("opcode", "index", "dram_address", "dram_stride")
@@ -92,4 +120,4 @@ EXEC = Exec(input_address=0, bank=1, weight_address=0, output_height=2, output_w
 def test_every_field_of_post_that_the_configuration_limits_is_covered() -> None:
     """A new setting of the post-processor must be thought of here."""
     settings = {f.name for f in dataclasses.fields(PostConfig)}
-    assert settings == {"lanes", "multiplier_bits", "roundings", "add", "tables"}
+    assert settings == {"lanes", "multiplier_bits", "roundings", "add", "multiply", "tables"}

@@ -3,7 +3,6 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -37,11 +36,12 @@ CONFIGS = {
     # Several groups in a word and in an entry, not the same number.
     "8x4, 2 lanes": small(8, 4, lanes=2, tables=2),
     "4x8, 4 lanes, 18 bits": small(4, 8, lanes=4, tables=3, multiplier_bits=18),
-    "6x9, 3 lanes, single, no add, no tables": small(
-        6, 9, lanes=3, tables=0, add=False, roundings=(Rounding.SINGLE,)
+    "6x9, 3 lanes, single, no residuals, no tables": small(
+        6, 9, lanes=3, tables=0, add=False, multiply=False, roundings=(Rounding.SINGLE,)
     ),
     "4x2, 1 lane, double": small(4, 2, bus=64, lanes=1, tables=1, roundings=(Rounding.TFLITE_DOUBLE,)),
-    "4x4, 4 lanes": small(4, 4, bus=128, lanes=4, tables=4),
+    "4x4, 4 lanes, no multiply": small(4, 4, bus=128, lanes=4, tables=4, multiply=False),
+    "4x4, 2 lanes, multiply alone": small(4, 4, lanes=2, tables=1, add=False),
 }
 USUAL = CONFIGS["8x4, 2 lanes"]
 
@@ -76,7 +76,7 @@ def test_every_kind(name: str) -> None:
     config = CONFIGS[name]
     random = Random(f"post {name}")
     memories = random_memories(config, random)
-    instructions = [random_post(config, random, **kind) for kind in all_kinds(config)]
+    instructions = [random_post(config, random, **kind) for _ in range(2) for kind in all_kinds(config)]
     random.shuffle(instructions)
     tight, loose = rtl_post(
         config, memories, [episode(instructions), episode(list(reversed(instructions))[:8], gap=0.9)]
@@ -179,9 +179,9 @@ def test_halt_at_any_time() -> None:
     memories = random_memories(USUAL, random)
     kinds = [
         random_post(USUAL, random, source=source, combine=combine, table=True, rounding=RoundingCode.SINGLE)
-        for source in Source for combine in (Combine.AVERAGE, Combine.ADD)
+        for source in Source for combine in (Combine.AVERAGE, Combine.ADD, Combine.MULTIPLY)
     ]
-    times = [0, 1, 2, 3, *random.sample(range(4, 100), 6)]
+    times = [0, 1, 2, 3, *random.sample(range(4, 150), 8)]
     episodes = [episode(kinds, halt=halt) for halt in times]
     results = rtl_post(USUAL, memories, [*episodes, episode(kinds)])
     # A reset brings everything back; what had been under way leaves no trace.
@@ -195,7 +195,58 @@ def test_cycles() -> None:
     stages = PostStages.of(USUAL.post)
     skipped = stages.value - stages.biased
     assert post_cycles(USUAL, plain()) == 8 + stages.combined
-    assert post_cycles(USUAL, plain(combine=Combine.ADD)) == 8 + stages.result
-    both = plain(combine=Combine.ADD, source=Source.ACTIVATION)
-    assert post_cycles(USUAL, both) == 16 + stages.result - skipped
-    assert post_cycles(USUAL, replace(both, combine=Combine.NONE)) == 8 + stages.combined - skipped
+    for combine in (Combine.ADD, Combine.SUBTRACT, Combine.MULTIPLY):
+        assert post_cycles(USUAL, plain(combine=combine)) == 8 + stages.result
+        both = plain(combine=combine, source=Source.ACTIVATION)
+        assert post_cycles(USUAL, both) == 16 + stages.result - skipped
+    assert post_cycles(USUAL, plain(source=Source.ACTIVATION)) == 8 + stages.combined - skipped
+
+
+def test_a_product_does_not_wait_where_there_is_no_adder() -> None:
+    alone = PostStages.of(PostConfig(lanes=2, add=False))
+    assert alone.total == alone.combined + 1
+    assert alone == PostStages.of(PostConfig(lanes=2, add=False, multiply=False))
+
+
+def test_one_word_for_all_pixels() -> None:
+    """Steps of 0 broadcast a pixel, a row or a column, of the residual or of the source."""
+    random = Random("broadcast")
+    memories = random_memories(USUAL, random)
+    tensor = {"output_height": 3, "output_width": 4, "output_address": 512, "output_y_step": 8, "output_x_step": 2,
+              "source": Source.ACTIVATION, "source_address": 5, "source_height": 3, "source_width": 4, "groups": 7,
+              "source_tile_step": 1}
+    scales = {"zero_point_a": 3, "zero_point_b": -5, "multiplier_a": 1 << 30, "shift_a": 31, "multiplier_b": 1 << 30,
+              "shift_b": 31, "multiplier_out": 1 << 30}
+    steps = {(y, x) for y in (0, 8) for x in (0, 2)}
+    instructions = [
+        plain(**tensor, **scales, combine=combine, shift_out=37 if combine is Combine.MULTIPLY else 50,
+              residual_address=700, residual_y_step=residual_y, residual_x_step=residual_x, source_y_step=source_y,
+              source_x_step=source_x)
+        for combine in (Combine.ADD, Combine.SUBTRACT, Combine.MULTIPLY)
+        for (residual_y, residual_x), (source_y, source_x) in [
+            *(((0, 0), step) for step in sorted(steps)), *((step, (0, 0)) for step in sorted(steps - {(0, 0)})),
+        ]
+    ]
+    got = rtl_post(USUAL, memories, [episode(instructions)])[0]
+    check(USUAL, memories, instructions, got)
+    once = ref_post(USUAL, instructions[0], copy.deepcopy(memories)).writes
+    assert len({w.values for w in once if (w.word - 512) % 2 == w.part == 0}) == 1, "all pixels are the same"
+
+
+def test_padding_alone() -> None:
+    """A tensor with a border, wider than the tensor on some sides; its pixels come through as they are."""
+    random = Random("pad")
+    memories = random_memories(USUAL, random)
+    instructions = [
+        plain(source=Source.ACTIVATION, source_tile_step=1, source_height=2, source_width=3, groups=8, pad_value=-77,
+              source_address=(40 - top * 6 - left * 2) % (1 << 20), source_y_step=6, source_x_step=2, first_y=-top,
+              first_x=-left, output_height=2 + top + bottom, output_width=3 + left + right, output_address=600,
+              output_y_step=2 * (3 + left + right), output_x_step=2)
+        for top, bottom, left, right in [(1, 1, 1, 1), (0, 3, 2, 0), (9, 0, 0, 5), (2, 1, 30, 0)]
+    ]
+    check(USUAL, memories, instructions, rtl_post(USUAL, memories, [episode(instructions)])[0])
+    after = copy.deepcopy(memories)
+    ref_post(USUAL, instructions[1], after)
+    tensor = memories.activation[40:52].reshape(2, 3, 2, 8)
+    padded = np.pad(tensor, ((0, 3), (2, 0), (0, 0), (0, 0)), constant_values=-77)
+    np.testing.assert_array_equal(after.activation[600:650].reshape(5, 5, 2, 8), padded)

@@ -13,7 +13,7 @@ import pytest
 
 from tilewright_hdl.config import PRESETS, PostConfig
 from tilewright_hdl.isa import Combine, RoundingCode, Source
-from tilewright_hdl.numerics import AddParameters, Requantizer, Rounding
+from tilewright_hdl.numerics import ADD_LEFT_SHIFT, HARDWARE_ROUNDINGS, Requantizer, Rounding, rescale
 from tilewright_hdl.once import emit_verilog
 from tilewright_hdl.post_lane import PostLane, lane_setup_layout
 from tilewright_hdl.timing import PostStages
@@ -21,7 +21,7 @@ from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 from tilewright_sim.verilator import lint
 
-CONFIG = PRESETS["nano4"]
+CONFIG = replace(PRESETS["nano4"], post=PostConfig(lanes=2, tables=1))
 STAGES = PostStages.of(CONFIG.post)
 
 
@@ -78,7 +78,7 @@ def values(steps: list[dict[str, int]], name: str) -> Any:
     return np.array([step[name] for step in steps], np.int64)
 
 
-@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("rounding", HARDWARE_ROUNDINGS)
 def test_requantize(rounding: Rounding) -> None:
     steps = random_steps(Random(1), 100)
     setup = {"source": Source.ACCUMULATOR, "rounding": RoundingCode[rounding.name], **clamps()}
@@ -102,23 +102,82 @@ def test_window() -> None:
     assert rtl_lane(setup, steps, [STAGES.value, STAGES.mapped, STAGES.combined]) == expected
 
 
-@pytest.mark.parametrize("rounding", Rounding)
-def test_add(rounding: Rounding) -> None:
-    steps = random_steps(Random(3), 60)
-    parameters = AddParameters.from_scales(
-        0.02, 0.05, 0.04, zero_point_a=-7, zero_point_b=100, zero_point_out=5, low=-120, high=110, rounding=rounding
-    )
-    names = [f"{what}_{which}" for what in ("multiplier", "shift", "zero_point") for which in ("a", "b", "out")]
-    setup = {name: getattr(parameters, name) for name in names} | clamps("_out")
-    setup |= {"source": Source.ACTIVATION, "combine": Combine.ADD, "rounding": RoundingCode[rounding.name]}
-    expected = parameters.compute(values(steps, "source").astype(np.int8), values(steps, "residual").astype(np.int8))
+def rtl_binary(combine: Combine, rounding: Rounding, steps: list[dict[str, int]], **setup: int) -> list[int]:
+    """Results of steps with an activation and a residual each."""
     stages = [STAGES.value, STAGES.mapped, *range(STAGES.combined, STAGES.result + 1)]
-    assert rtl_lane(setup, steps, stages) == expected.tolist()
+    fixed = {"source": Source.ACTIVATION, "combine": combine, "rounding": RoundingCode[rounding.name]}
+    return rtl_lane({**fixed, **clamps("_out"), **setup}, steps, stages)
+
+
+def requantized(total: Any, rounding: Rounding, setup: dict[str, int]) -> list[int]:
+    """Second rescale, with the clamps of :func:`clamps`."""
+    return Requantizer(multiplier=np.array(setup["multiplier_out"]), shift=np.array(setup["shift_out"]), zero_point=5,
+                       low=-120, high=110, rounding=rounding).compute(total).tolist()
+
+
+@pytest.mark.parametrize("rounding", HARDWARE_ROUNDINGS)
+@pytest.mark.parametrize("combine", [Combine.ADD, Combine.SUBTRACT])
+def test_sum_and_difference(combine: Combine, rounding: Rounding) -> None:
+    random = Random(f"sums {combine} {rounding}")
+    steps = random_steps(random, 60)
+    # Numbers for which each rounding of gemmlowp's rule meets ties.
+    setup = {"multiplier_a": 3 << 29, "shift_a": 48, "multiplier_b": 5 << 28, "shift_b": 47, "multiplier_out": 1 << 30,
+             "shift_out": 34, "zero_point_a": -7, "zero_point_b": 100}
+    a, b = (
+        rescale((values(steps, name) - setup[f"zero_point_{which}"]) << ADD_LEFT_SHIFT, setup[f"multiplier_{which}"],
+                setup[f"shift_{which}"], rounding)
+        for name, which in (("source", "a"), ("residual", "b"))
+    )
+    expected = requantized(a + b if combine is Combine.ADD else a - b, rounding, setup)
+    assert len(set(expected)) > 20
+    assert rtl_binary(combine, rounding, steps, **setup) == expected
+
+
+@pytest.mark.parametrize("combine", [Combine.ADD, Combine.SUBTRACT])
+def test_sums_and_differences_wrap(combine: Combine) -> None:
+    """128 << 20 times nearly 16 is all of int32 already."""
+    ends = [(-128, -128), (127, 127), (-128, 127), (127, -128)]
+    setup = {"multiplier_a": (1 << 31) - 1, "shift_a": 27, "multiplier_b": (1 << 31) - 1, "shift_b": 27,
+             "multiplier_out": 1 << 30, "shift_out": 54, "zero_point_a": 0, "zero_point_b": 0}
+    a, b = (rescale(np.array(x) << ADD_LEFT_SHIFT, (1 << 31) - 1, 27, Rounding.SINGLE) for x in zip(*ends, strict=True))
+    total = a + b if combine is Combine.ADD else a - b
+    assert (np.abs(total) > 1 << 31).any()
+    steps = random_steps(Random(5), len(ends))
+    for step, (t, r) in zip(steps, ends, strict=True):
+        step |= {"source": t, "residual": r}
+    expected = requantized(total.astype(np.int32), Rounding.SINGLE, setup)
+    assert rtl_binary(combine, Rounding.SINGLE, steps, **setup) == expected
+
+
+@pytest.mark.parametrize("rounding", HARDWARE_ROUNDINGS)
+def test_product(rounding: Rounding) -> None:
+    random = Random(f"products {rounding}")
+    ends = [(t, r) for t in (-128, 127) for r in (-128, 127)]
+    for zero_point_a, zero_point_b in ((127, -128), (-128, -128), (-7, 100)):
+        steps = random_steps(random, 40)
+        for step, (t, r) in zip(steps, ends, strict=False):
+            step |= {"source": t, "residual": r}
+        setup = {"multiplier_out": 3 << 29, "shift_out": 39, "zero_point_a": zero_point_a,
+                 "zero_point_b": zero_point_b}
+        product = (values(steps, "source") - zero_point_a) * (values(steps, "residual") - zero_point_b)
+        expected = requantized(product, rounding, setup)
+        assert len(set(expected)) > 10
+        assert rtl_binary(Combine.MULTIPLY, rounding, steps, **setup) == expected
 
 
 def test_setup_has_only_what_is_built() -> None:
-    plain = lane_setup_layout(replace(CONFIG, post=PostConfig(lanes=2, add=False, tables=0, multiplier_bits=20)))
-    assert not {"use_table", "table_index", "multiplier_a", "shift_b"} & set(plain.members)
+    def members(**post: Any) -> set[str]:
+        return set(lane_setup_layout(replace(CONFIG, post=PostConfig(lanes=2, **post))).members)
+
+    addition = {f"{what}_{which}" for what in ("multiplier", "shift") for which in ("a", "b")}
+    operands = {"zero_point_a", "zero_point_b"}
+    everything = members()
+    assert everything >= {"use_table", "table_index", *addition, *operands}
+    assert members(multiply=False) == everything
+    assert members(add=False) == everything - addition
+    assert members(add=False, multiply=False) == everything - addition - operands
+    assert members(tables=0) == everything - {"use_table", "table_index"}
+    plain = lane_setup_layout(replace(CONFIG, post=PostConfig(lanes=2, multiplier_bits=20)))
     assert plain["multiplier_out"].width == 20
 
 

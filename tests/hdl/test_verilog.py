@@ -17,10 +17,11 @@ BARE = AcceleratorConfig(
     array=ArrayConfig(rows=4, columns=2),
     memory=MemoryConfig(activation_bytes=256, weight_bytes=256, accumulator_entries=16, parameter_groups=4,
                         activation_banks=1),
-    post=PostConfig(lanes=1, multiplier_bits=8, roundings=(Rounding.SINGLE,), add=False, tables=0),
+    post=PostConfig(lanes=1, multiplier_bits=8, roundings=(Rounding.SINGLE,), add=False, multiply=False, tables=0),
     bus=BusConfig(data_bits=64, address_bits=16, burst_beats=4, outstanding=1),
     queue_instructions=2, semaphore_bits=2, profile_records=4,
 )
+MULTIPLIER = replace(BARE, post=replace(BARE.post, multiply=True))
 WIDE = replace(
     NANO, array=ArrayConfig(rows=6, columns=10), memory=replace(NANO.memory, activation_bytes=6 << 8,
                                                                 weight_bytes=10 << 8),
@@ -28,7 +29,10 @@ WIDE = replace(
 )
 
 
-@pytest.mark.parametrize("config", [NANO, PRESETS["edge16"], BARE, WIDE], ids=["nano4", "edge16", "bare", "wide"])
+CONFIGS = {"nano4": NANO, "edge16": PRESETS["edge16"], "bare": BARE, "multiplier": MULTIPLIER, "wide": WIDE}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_lints_without_a_warning(config: AcceleratorConfig) -> None:
     assert lint(generate(config), TOP) == []
 

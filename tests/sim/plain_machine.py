@@ -129,7 +129,7 @@ class PlainMachine:
             part = g % row_groups
             tile = g // row_groups
             residual = None
-            if ins.combine == Combine.ADD:
+            if ins.combine in (Combine.ADD, Combine.SUBTRACT, Combine.MULTIPLY):
                 at = ins.residual_address + y * ins.residual_y_step + x * ins.residual_x_step + tile
                 residual = self.activation[at % MODULUS][part * lanes :][:lanes]
             at = (ins.output_address + y * ins.output_y_step + x * ins.output_x_step + tile) % MODULUS
@@ -152,10 +152,12 @@ class PlainMachine:
             return max(column)
         if ins.combine == Combine.AVERAGE:
             total = wrap32(sum(column) + ins.offset)
+        elif ins.combine == Combine.MULTIPLY:
+            total = (column[0] - ins.zero_point_a) * (residual - ins.zero_point_b)
         else:
             ra = rescale((column[0] - ins.zero_point_a) << ADD_LEFT_SHIFT, ins.multiplier_a, ins.shift_a, ins.rounding)
             rb = rescale((residual - ins.zero_point_b) << ADD_LEFT_SHIFT, ins.multiplier_b, ins.shift_b, ins.rounding)
-            total = wrap32(ra + rb)
+            total = wrap32(ra + rb if ins.combine == Combine.ADD else ra - rb)
         scaled = rescale(total, ins.multiplier_out, ins.shift_out, ins.rounding) + ins.zero_point_out
         return clamp(scaled, ins.low_out, ins.high_out)
 

@@ -142,12 +142,17 @@ def _exec(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
 
 
 def _post(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int, tokens: dict[str, int]) -> Post:
-    combine = rng.choice([c for c in Combine if c != Combine.ADD or config.post.add])
+    lacking = {*(() if config.post.add else (Combine.ADD, Combine.SUBTRACT)),
+               *(() if config.post.multiply else (Combine.MULTIPLY,))}
+    combine = rng.choice([c for c in Combine if c not in lacking])
     source = rng.choice(list(Source))
     height, width = rng.randint(1, size), rng.randint(1, size)
     window_y, window_x = (rng.randint(1, 3), rng.randint(1, 3)) if combine in (Combine.MAX, Combine.AVERAGE) else (1, 1)
     tiles = rng.randint(1, 2)
     rows, columns = height + window_y - 1, width + window_x - 1
+    # Steps of 0 take one row or one column for all; a tensor smaller than its windows has padding on every side.
+    broadcast = [int(rng.random() < 0.85) for _ in range(4)]
+    margin = [rng.randint(0, n - 1) if rng.random() < 0.2 else 0 for n in (rows, columns)]
     in_words, out_words = rows * columns * tiles, height * width * tiles
     available = config.memory.accumulator_entries if source == Source.ACCUMULATOR else config.activation_bank_words
     groups = (config.column_groups if source == Source.ACCUMULATOR else config.row_groups) * tiles
@@ -161,7 +166,8 @@ def _post(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
         return _post(rng, config, banks, size, tokens)
     address = rng.randrange(available - in_words + 1) if planar else _region(rng, config, banks and banks[1],
                                                                             in_words)
-    pad = rng.randint(0, 1)
+    pad_y, pad_x = rng.choice([(0, 0), (1, 1), (rng.randint(0, 3), rng.randint(0, 3))])
+    source_y, source_x = broadcast[0] * columns * step, broadcast[1] * step
     low, high = sorted(rng.randint(-128, 127) for _ in range(2))
     low_out, high_out = sorted(rng.randint(-128, 127) for _ in range(2))
     factor = 1 << config.post.multiplier_bits
@@ -171,15 +177,15 @@ def _post(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
         table_index=rng.randrange(config.post.tables) if table else 0,
         rounding=RoundingCode[rng.choice(config.post.roundings).name], low=low, high=high,
         zero_point=rng.randint(-128, 127), pad_value=rng.randint(-128, 127),
-        source_address=(address - pad * (columns + 1) * step) % (1 << 20),
-        source_tile_step=rows * columns if planar else 1, source_y_step=columns * step, source_x_step=step,
-        window_y_step=columns * step, window_x_step=step, source_height=rows, source_width=columns,
-        output_height=height, output_width=width, first_y=-pad, first_x=-pad, window_height=window_y,
-        window_width=window_x,
+        source_address=(address - pad_y * source_y - pad_x * source_x) % (1 << 20),
+        source_tile_step=rows * columns if planar else 1, source_y_step=source_y, source_x_step=source_x,
+        window_y_step=source_y, window_x_step=source_x, source_height=rows - margin[0],
+        source_width=columns - margin[1], output_height=height, output_width=width, first_y=-pad_y, first_x=-pad_x,
+        window_height=window_y, window_width=window_x,
         output_address=_region(rng, config, banks and banks[1], height * width * out_tiles),
         output_y_step=width * out_tiles, output_x_step=out_tiles,
         residual_address=_region(rng, config, banks and banks[1], height * width * out_tiles),
-        residual_y_step=width * out_tiles, residual_x_step=out_tiles,
+        residual_y_step=broadcast[2] * width * out_tiles, residual_x_step=broadcast[3] * out_tiles,
         parameter_address=rng.randrange(config.memory.parameter_groups - groups + 1), groups=groups,
         zero_point_a=rng.randint(-128, 127), zero_point_b=rng.randint(-128, 127),
         zero_point_out=rng.randint(-128, 127), low_out=low_out, high_out=high_out,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilewright_hdl.config import PRESETS
-from tilewright_hdl.isa import Combine, Exec, Load, Memory, Post, Segment, Source, Store
+from tilewright_hdl.isa import BINARY, Combine, Exec, Load, Memory, Post, Segment, Source, Store
 from tilewright_sim.accesses import Access, Space, accesses
 
 NANO = PRESETS["nano4"]
@@ -48,7 +48,7 @@ def touched_words(config, ins):
                         (ins.source_address + y * ins.source_y_step + x * ins.source_x_step + wy * ins.window_y_step
                          + wx * ins.window_x_step + (g // lanes_groups) * ins.source_tile_step) % MODULUS)
             tile = g // config.row_groups
-            if ins.combine == Combine.ADD:
+            if ins.combine in BINARY:
                 words[Space.ACTIVATION, False].add(
                     ins.residual_address + y * ins.residual_y_step + x * ins.residual_x_step + tile)
             words[Space.ACTIVATION, True].add(
@@ -125,7 +125,7 @@ def test_post_with_a_window_covers_what_it_touches(fields, combine, height, widt
     check_superset(Post(**fields, combine=combine, window_height=height, window_width=width))
 
 
-@given(st.fixed_dictionaries(_post_fields), st.sampled_from([Combine.NONE, Combine.ADD]))
+@given(st.fixed_dictionaries(_post_fields), st.sampled_from([Combine.NONE, *BINARY]))
 def test_post_covers_what_it_touches(fields, combine):
     found = accesses(NANO, Post(**fields, combine=combine))
     covered, touched = accessed_words(found), touched_words(NANO, Post(**fields, combine=combine))

@@ -8,12 +8,13 @@ import pytest
 
 from tilewright_hdl.config import PRESETS, PostConfig
 from tilewright_hdl.errors import ProgramError
-from tilewright_hdl.isa import Combine, Engine, Exec, Load, Memory, Post, RoundingCode, Segment, Source, Store
+from tilewright_hdl.isa import BINARY, Combine, Engine, Exec, Load, Memory, Post, RoundingCode, Segment, Source, Store
 from tilewright_hdl.numerics import Rounding
 from tilewright_sim.checker import check_program, find_problems
 from tilewright_sim.cycle_model import Deadlock, simulate
 
 NANO = PRESETS["nano4"]
+ABLE = dataclasses.replace(NANO, post=PostConfig(lanes=2, tables=1))
 TILES = 6
 
 
@@ -236,10 +237,49 @@ def test_a_post_may_work_in_place_but_not_on_words_it_is_still_to_read():
     shifted = problems([dataclasses.replace(post, output_address=9)])
     assert "a POST must not read words that it writes" in shifted[0] and "words 9 to 24" in shifted[0]
     assert problems([dataclasses.replace(post, combine=Combine.MAX, window_height=2, window_y_step=4)])
-    add = dataclasses.replace(post, combine=Combine.ADD, residual_address=40, residual_y_step=4, residual_x_step=1)
-    assert not problems([add])
-    assert problems([dataclasses.replace(add, output_address=40)]) is not True
-    assert problems([dataclasses.replace(add, residual_address=12)])
+
+
+@pytest.mark.parametrize("combine", BINARY)
+def test_a_post_may_overwrite_its_residual_but_not_words_it_is_still_to_read(combine):
+    post = Post(source=Source.ACTIVATION, source_address=100, source_height=4, source_width=4, output_height=4,
+                output_width=4, source_y_step=4, source_x_step=1, output_address=8, output_y_step=4, output_x_step=1,
+                groups=2, combine=combine, residual_address=40, residual_y_step=4, residual_x_step=1)
+    assert not problems([post], ABLE)
+    assert not problems([dataclasses.replace(post, output_address=40)], ABLE)
+    assert problems([dataclasses.replace(post, residual_address=12)], ABLE)
+    one = dataclasses.replace(post, residual_y_step=0, residual_x_step=0)
+    assert not problems([one], ABLE)
+    assert not problems([dataclasses.replace(one, residual_address=24)], ABLE), "just behind the results"
+    assert problems([dataclasses.replace(one, residual_address=8)], ABLE)
+    assert problems([dataclasses.replace(one, residual_address=23)], ABLE)
+    row = dataclasses.replace(post, residual_y_step=0)
+    assert not problems([dataclasses.replace(row, residual_address=4)], ABLE)
+    assert problems([dataclasses.replace(row, residual_address=8)], ABLE)
+
+
+def test_a_post_may_broadcast_its_source_but_not_over_its_results():
+    post = Post(source=Source.ACTIVATION, source_address=100, source_height=4, source_width=4, output_height=4,
+                output_width=4, source_x_step=1, output_address=8, output_y_step=4, output_x_step=1, groups=2)
+    assert not problems([post])
+    assert problems([dataclasses.replace(post, source_address=8)])
+    # Four pixels are written to each word, so that those behind the first would read a result.
+    same = dataclasses.replace(post, source_address=8, output_y_step=0)
+    assert "a POST must not read words that it writes" in problems([same])[0]
+    assert not problems([dataclasses.replace(same, output_height=1)])
+    steps = {"source_y_step": 3, "output_y_step": 3}
+    assert problems([dataclasses.replace(post, source_address=8, **steps)]), "rows that overlap"
+
+
+@pytest.mark.parametrize("combine", BINARY)
+def test_a_broadcast_residual_is_one_word(combine):
+    """A LOAD may replace the words beside it at the same time, but not itself."""
+    post = Post(source=Source.ACCUMULATOR, source_address=0, source_height=4, source_width=4, output_height=4,
+                output_width=4, source_y_step=4, source_x_step=1, output_address=8, output_y_step=4, output_x_step=1,
+                groups=2, combine=combine, residual_address=100)
+    load = Load(segment=Segment.CONSTANT, dram_address=0, address=101, words=20)
+    assert not problems([post, load], ABLE)
+    assert not problems([post, dataclasses.replace(load, address=80)], ABLE)
+    assert "words 100 to 100" in problems([post, dataclasses.replace(load, address=90)], ABLE)[0]
 
 
 def test_error_shows_the_first_problems_and_counts_the_others():

@@ -8,7 +8,7 @@ import pytest
 
 from tests.sim.test_checker import program
 from tilewright_hdl.config import PRESETS
-from tilewright_hdl.isa import Combine, Engine, Exec, Instruction, Load, Memory, Post, Segment, Source, Store
+from tilewright_hdl.isa import BINARY, Engine, Exec, Instruction, Load, Memory, Post, Segment, Source, Store
 from tilewright_hdl.timing import IN_FLIGHT, post_cycles
 from tilewright_sim.cycle_model import Deadlock, MemoryTiming, estimate, simulate
 from tilewright_sim.machine import COUNTERS
@@ -136,8 +136,9 @@ def test_post_alone_and_after_another():
     first, second = times([post(10), post(20)])
     assert first == (start, start, start + post_cycles(EDGE, post(10)), 0)
     assert second == (first[2], first[2], first[2] + post_cycles(EDGE, post(20)), 0)
-    both = post(10, source=Source.ACTIVATION, combine=Combine.ADD)
-    assert times([both])[0][2] - start == post_cycles(EDGE, both)
+    for combine in BINARY:
+        both = post(10, source=Source.ACTIVATION, combine=combine)
+        assert times([both])[0][2] - start == post_cycles(EDGE, both)
 
 
 def test_a_token_is_taken_one_cycle_after_it_was_given():

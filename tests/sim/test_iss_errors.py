@@ -10,6 +10,7 @@ from tests.sim.tiny_iss import ARENA_BASE, CONSTANT_BASE, MEMORY_BYTES, TINY, ch
 from tilewright_hdl.config import PostConfig
 from tilewright_hdl.errors import DeviceError
 from tilewright_hdl.isa import (
+    BINARY,
     Combine,
     Exec,
     Load,
@@ -62,7 +63,7 @@ def replaced(instruction, **fields):
     (replaced(POST, source=Source.ACTIVATION, source_address=256), "the 256 of ACTIVATION"),
     (replaced(POST, parameter_address=15, groups=2), "words 15 to 16 must lie within the 16 of PARAMETER"),
     (replaced(POST, output_address=255, groups=3), "words 255 to 256"),
-    (replaced(POST, combine=Combine.ADD, residual_address=300), "words 300 to 300"),
+    *((replaced(POST, combine=combine, residual_address=300), "words 300 to 300") for combine in BINARY),
 ])
 def test_address_error(instruction, text):
     error = stopped(encode_program([STORE, instruction]))
@@ -102,6 +103,8 @@ def test_field_error(instruction, text):
 
 @pytest.mark.parametrize(("fields", "post"), [
     ({"combine": Combine.ADD}, PostConfig(lanes=2, add=False)),
+    ({"combine": Combine.SUBTRACT}, PostConfig(lanes=2, add=False)),
+    ({"combine": Combine.MULTIPLY}, PostConfig(lanes=2, multiply=False)),
     ({"rounding": RoundingCode.TFLITE_DOUBLE}, PostConfig(lanes=2, roundings=(Rounding.SINGLE,))),
     ({"multiplier_out": 1 << 20}, PostConfig(lanes=2, multiplier_bits=20)),
 ])

@@ -8,14 +8,26 @@ from dataclasses import replace
 import pytest
 
 from tests.sim.random_programs import ARENA_BYTES, CONSTANT_BYTES, random_program
-from tilewright_hdl.config import PRESETS
-from tilewright_hdl.isa import Combine, Exec, Instruction, Load, Memory, Post, Segment, Source, Store, encode_program
+from tilewright_hdl.config import PRESETS, PostConfig
+from tilewright_hdl.isa import (
+    BINARY,
+    Combine,
+    Exec,
+    Instruction,
+    Load,
+    Memory,
+    Post,
+    Segment,
+    Source,
+    Store,
+    encode_program,
+)
 from tilewright_hdl.registers import ErrorCode
 from tilewright_sim.iss import IssMachine
 from tilewright_sim.machine import Job, Machine, MachineStopped, RunResult
 from tilewright_sim.rtl import RtlMachine
 
-CONFIG = PRESETS["nano4"]
+CONFIG = replace(PRESETS["nano4"], post=PostConfig(lanes=2, tables=1))
 CONSTANT_BASE = 1 << 16
 ARENA_BASE = CONSTANT_BASE + CONSTANT_BYTES
 DUMP = ARENA_BASE + ARENA_BYTES
@@ -106,6 +118,43 @@ def test_long_instructions_take_the_same_cycles(machines: Machines, banks: str, 
     assert {**rtl.counters, "SATURATIONS": 0} == {**iss.counters, "SATURATIONS": 0}
 
 
+def tensor(role: str, bank: int, y_step: int, x_step: int) -> dict[str, int]:
+    """Place of an operand or of the result in a bank."""
+    return {f"{role}_address": bank * CONFIG.activation_bank_words + 100, f"{role}_y_step": y_step,
+            f"{role}_x_step": x_step}
+
+
+@pytest.mark.parametrize("combine", [Combine.NONE, *BINARY])
+@pytest.mark.parametrize("source", Source)
+def test_broadcasts_and_pads_hold_the_ports_of_their_words_alone(
+    machines: Machines, source: Source, combine: Combine
+) -> None:
+    """POST reads one word for all pixels, or padding, while LOAD, EXEC and STORE use the same banks and others."""
+    rng = random.Random(f"{source} {combine}")
+    fill(machines, rng)
+    bank_words = CONFIG.activation_bank_words
+    on_both(machines, [replace(EXEC, output_width=ENTRIES, input_width=ENTRIES, output_x_step=1, channel_tiles=3)])
+    for y, x in ((0, 0), (0, 1), (7, 0)):
+        post = Post(source=source, combine=combine, source_height=5, source_width=7, output_height=9, output_width=7,
+                    source_tile_step=rng.choice([0, 64]), groups=3, pad_value=-100, first_y=-3,
+                    first_x=rng.choice([0, -2]), multiplier_a=3 << 28, shift_a=31, multiplier_b=5 << 28, shift_b=32,
+                    multiplier_out=1 << 30, shift_out=38 if combine is Combine.MULTIPLY else 50,
+                    zero_point_b=rng.randint(-128, 127), **tensor("source", 0, y, x),
+                    **tensor("residual", 1, 7 - y, 1 - x), **tensor("output", 2, 14, 2))
+        others: list[Instruction] = []
+        for bank in range(3):
+            place = bank * bank_words + 300
+            others += [
+                Store(segment=Segment.ARENA, dram_address=0, address=place, words=40),
+                Load(segment=Segment.CONSTANT, dram_address=0, memory=Memory.ACTIVATION, address=place + 100, words=40),
+                Exec(bank=1, input_address=place + 200, weight_address=0, output_height=4, output_width=9,
+                     input_height=4, input_width=9, output_y_step=9, output_x_step=1),
+            ]
+        rtl, iss = on_both(machines, [post, *others, post])
+        assert rtl == iss
+        assert_same_memory(machines)
+
+
 LOAD = Load(segment=Segment.CONSTANT, memory=Memory.ACTIVATION, dram_address=0, address=0, words=1)
 STORE = Store(segment=Segment.ARENA, dram_address=0, address=0, words=1)
 EXEC = Exec(bank=0, input_address=0, weight_address=0, output_height=1, output_width=1, input_height=1, input_width=1)
@@ -133,7 +182,8 @@ WRONG = {
     "post source": replace(POST, source=Source.ACTIVATION, source_address=LAST + 1),
     "post parameter": replace(POST, parameter_address=GROUPS - 1, groups=2),
     "post output": replace(POST, output_address=LAST, groups=3),
-    "post residual": replace(POST, combine=Combine.ADD, residual_address=LAST + 1),
+    **{f"post residual of {combine.name}": replace(POST, combine=combine, residual_address=LAST + 1)
+       for combine in BINARY},
     "read": replace(LOAD, dram_address=MEMORY_BYTES - CONSTANT_BASE - 4, words=2),
     "read far": replace(LOAD, dram_address=(1 << 32) - 4 - CONSTANT_BASE),
     "write": replace(STORE, rows=2, dram_stride=MEMORY_BYTES - ARENA_BASE),
