@@ -28,7 +28,7 @@ def program(config: AcceleratorConfig = PRESETS["nano4"], host: tuple[HostStep, 
     """One accelerator step from x to y, then host steps."""
     steps: tuple[Step, ...] = (RunStep(code=CODE, layer_of=(0, 0, 1), inputs=("x",), outputs=("y",)), *host)
     parts: dict[str, Any] = {
-        "name": "fake", "config": config, "rounding": Rounding.SINGLE, "constants": bytes(range(64)),
+        "name": "fake", "config": config, "roundings": (Rounding.SINGLE,), "constants": bytes(range(64)),
         "arena_bytes": 4096,
         "tensors": {"x": tensor("x"), "y": tensor("y")}, "inputs": ("x",), "outputs": ("y",), "steps": steps,
         "layers": (Layer(name="a", op="Conv2d", on="array", macs=160, predicted_cycles=60),

@@ -32,6 +32,21 @@ def test_floats_are_quantized_and_dequantized() -> None:
     assert torch.equal(from_torch, torch.from_numpy(result))
 
 
+def test_arrays_in_the_layout_of_another_framework() -> None:
+    """Channels last and uint8, as TFLite has them; the machine sees channels first and int8."""
+    tensors = {name: tensor(name, channels_last=True, unsigned=True) for name in "xy"}
+    device, there = Device(FakeMachine()), program(tensors=tensors)
+    image = np.moveaxis(X, 1, -1)
+    found = device.run(there, image.view(np.uint8) ^ np.uint8(128))
+    assert (found.dtype, found.shape) == (np.uint8, image.shape)
+    assert np.array_equal(found, (~image).view(np.uint8) ^ np.uint8(128))
+    assert np.array_equal(device.run(there, image * 0.5 - 1.5), (~image) * np.float32(0.5) - np.float32(1.5))
+    with pytest.raises(TypeError, match=r"must be floating point .* or uint8, not int8"):
+        device.run(there, image)
+    with pytest.raises(ValueError, match=r"must have shape \(N, 2, 2, 3\), batch first, not \(4, 3, 2, 2\)"):
+        device.run(there, X.view(np.uint8))
+
+
 def test_constants_and_code_are_written_once() -> None:
     machine, code = FakeMachine(), program()
     device = Device(machine)
@@ -126,7 +141,7 @@ def test_inputs_must_agree() -> None:
     both = program(inputs=("x", "w"), tensors=program().tensors | {"w": tensor("w", arena_offset=1024)})
     device = Device(FakeMachine())
     assert np.array_equal(device.run(both, X, X), ~X)
-    with pytest.raises(TypeError, match="all int8 or all floating point"):
+    with pytest.raises(TypeError, match="all integers or all floating point"):
         device.run(both, X, X.astype(np.float32))
     with pytest.raises(ValueError, match=r"same batch of at least one, not \[4, 3\]"):
         device.run(both, X, X[:3])

@@ -9,7 +9,6 @@ import pytest
 
 from tilewright_driver.host import run_host_step
 from tilewright_hdl.errors import DeviceError, TilewrightError
-from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.program import HostStep, TensorInfo
 
 TENSORS = {
@@ -25,14 +24,16 @@ VALUES = {"q": Q, "f": F, "flat": Q.reshape(6)}
 
 def run(kind: str, source: str, result: str, **more: Any) -> npt.NDArray[Any]:
     step = HostStep(kind=kind, layer=0, inputs=(source,), outputs=(result,), **more)
-    return run_host_step(step, TENSORS, VALUES, rounding=Rounding.SINGLE)[result]
+    return run_host_step(step, TENSORS, VALUES)[result]
 
 
 def test_conversions() -> None:
     assert np.array_equal(run("dequantize", "q", "f"), F)
-    assert np.array_equal(run("quantize", "f", "q"), Q)
-    assert np.array_equal(run("quantize", "f", "q", low=-1, high=4), np.clip(Q, -1, 4))
+    assert np.array_equal(run("quantize", "f", "q", target="reciprocal"), Q)
+    assert np.array_equal(run("quantize", "f", "q", target="half_away", low=-1, high=4), np.clip(Q, -1, 4))
     assert np.array_equal(run("reshape", "q", "flat"), Q.reshape(6))
+    step = HostStep(kind="constant", layer=0, inputs=(), outputs=("q",), constants={"values": Q + 1})
+    assert np.array_equal(run_host_step(step, TENSORS, {})["q"], Q + 1)
 
 
 def test_operators_see_a_batch_of_one() -> None:
@@ -64,4 +65,4 @@ def test_too_few_results() -> None:
     step = HostStep(kind="op", layer=0, inputs=("f",), outputs=("f", "row"), target="aten.neg.default",
                     args=({"tensor": "f"},))
     with pytest.raises(DeviceError, match="must have 2 results, but has 1"):
-        run_host_step(step, TENSORS, VALUES, rounding=Rounding.SINGLE)
+        run_host_step(step, TENSORS, VALUES)

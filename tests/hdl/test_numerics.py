@@ -11,12 +11,16 @@ from hypothesis import strategies as st
 
 from tilewright_hdl.numerics import (
     ADD_LEFT_SHIFT,
+    HARDWARE_ROUNDINGS,
     MAX_SHIFT,
     MIN_SHIFT,
     MULTIPLIER_BITS,
     AddParameters,
+    FloatRequantizer,
+    QuantizeRule,
     Requantizer,
     Rounding,
+    quantize,
     quantize_multiplier,
     rescale,
 )
@@ -101,6 +105,35 @@ def test_quantize_multiplier_at_its_ends() -> None:
     assert quantize_multiplier(0.75 * 2.0**-36) == (3 << 24, MAX_SHIFT), "loses low bits when the shift would pass 62"
 
 
+def test_quantize_multiplier_of_tflite() -> None:
+    """``QuantizeMultiplier``: halves go away from zero, and what would shift by more than 62 is zero."""
+    double = Rounding.TFLITE_DOUBLE
+    tie = (2**30 + 0.5) / 2**31
+    assert (quantize_multiplier(tie), quantize_multiplier(tie, rounding=double)) == ((1 << 30, 31), ((1 << 30) + 1, 31))
+    assert quantize_multiplier(2.0**-32, rounding=double) == (1 << 30, MAX_SHIFT)
+    assert quantize_multiplier(0.75 * 2.0**-36, rounding=double) == (0, MAX_SHIFT)
+    assert quantize_multiplier(2.0**-32 * (1 - 2**-40), rounding=double) == (1 << 30, MAX_SHIFT), "rounds up first"
+    assert quantize_multiplier(2.0**-33, rounding=double) == (0, MAX_SHIFT)
+
+
+@pytest.mark.parametrize(("rule", "expected"), [
+    (QuantizeRule.HALF_AWAY, [-2, -1, 0, 2, 3, 4, 1, 127, -128]),
+    (QuantizeRule.HALF_EVEN, [-1, -1, 1, 1, 3, 3, 1, 127, -128]),
+    (QuantizeRule.RECIPROCAL, [-1, -1, 1, 1, 3, 3, 1, 127, -128]),
+])
+def test_quantize(rule: QuantizeRule, expected: list[int]) -> None:
+    values = [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, np.float32(0.49999997), 1e39, -1e39]
+    assert quantize(values, 1.0, 1, rule=rule).tolist() == expected
+
+
+def test_requantizers_know_their_rules() -> None:
+    one, shift = np.array([1 << 30]), np.array([31])
+    with pytest.raises(ValueError, match=r"one of single, tflite_double, not <Rounding.FLOAT_HALF_EVEN"):
+        Requantizer(multiplier=one, shift=shift, zero_point=0, rounding=Rounding.FLOAT_HALF_EVEN)
+    with pytest.raises(ValueError, match=r"a floating-point rule, not <Rounding.SINGLE"):
+        FloatRequantizer(factor=np.ones(1), zero_point=0, rounding=Rounding.SINGLE)
+
+
 @pytest.mark.parametrize(("real", "bits", "message"), [
     (1.0, 7, "Multiplier width must be 8 to 31 bits, not 7"),
     (1.0, 32, "Multiplier width must be 8 to 31 bits, not 32"),
@@ -116,7 +149,7 @@ def test_quantize_multiplier_refuses(real: float, bits: int, message: str) -> No
     assert str(error.value) == message
 
 
-@given(st.lists(INT32, min_size=3, max_size=3), INT8, st.tuples(INT8, INT8), st.sampled_from(Rounding))
+@given(st.lists(INT32, min_size=3, max_size=3), INT8, st.tuples(INT8, INT8), st.sampled_from(HARDWARE_ROUNDINGS))
 def test_requantizer(acc: list[int], zero_point: int, clamp: tuple[int, int], rounding: Rounding) -> None:
     low, high = sorted(clamp)
     reals = [2.0**-20, 0.37e-3, 1.75]
@@ -144,7 +177,7 @@ def test_requantizer_refuses(changes: dict[str, int], message: str) -> None:
     assert str(error.value) == message
 
 
-@given(SCALES, SCALES, SCALES, INT8, INT8, INT8, INT8, INT8, st.sampled_from(Rounding))
+@given(SCALES, SCALES, SCALES, INT8, INT8, INT8, INT8, INT8, st.sampled_from(HARDWARE_ROUNDINGS))
 def test_addition(
     scale_a: float, scale_b: float, scale_out: float, zero_a: int, zero_b: int, zero_out: int, a: int, b: int,
     rounding: Rounding,

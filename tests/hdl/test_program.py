@@ -28,7 +28,7 @@ def sample(**changes: Any) -> Program:
     parts: dict[str, Any] = {
         "name": "sample",
         "config": CONFIG,
-        "rounding": Rounding.SINGLE,
+        "roundings": (Rounding.SINGLE,),
         "constants": bytes(range(16)),
         "arena_bytes": 1024,
         "tensors": {
@@ -158,7 +158,8 @@ def test_a_device_without_an_end_is_no_program() -> None:
 
 def conversion(kind: str, source: TensorInfo, target: TensorInfo, **changes: Any) -> dict[str, Any]:
     """Changes that make a program of one host step."""
-    step = HostStep(kind=kind, layer=0, inputs=("x",), outputs=("y",), **changes)
+    rule = "half_away" if kind == "quantize" else ""
+    step = HostStep(kind=kind, layer=0, inputs=("x",), outputs=("y",), target=rule, **changes)
     named = {"x": dataclasses.replace(source, name="x"), "y": dataclasses.replace(target, name="y")}
     return {"steps": (step,), "tensors": named}
 
@@ -219,6 +220,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     ({"steps": (RunStep(code=b"\0" * 32, layer_of=(0,), inputs=(), outputs=()),), "outputs": ()},
      "Instruction 0 at byte 0x0: opcode must be one of"),
     ({"steps": (HostStep(kind="magic", layer=1, inputs=(), outputs=("y",)),)}, "one of op, integer, quantize"),
+    ({"tensors": sample().tensors | {"y": dataclasses.replace(Y, unsigned=True)}}, "be int8 to be seen as unsigned"),
+    ({"tensors": sample().tensors | {"x": dataclasses.replace(X, shape=(3,), channels_last=True)}}, "must have rank 3"),
+    ({"steps": (HostStep(kind="constant", layer=1, inputs=(), outputs=("y",)),)}, r"\(0, 1, \['values'\]\), not"),
+    ({"steps": (HostStep(kind="constant", layer=1, inputs=(), outputs=("y",), constants={"values": np.zeros(3)}),)},
+     r"a constant must have the shape and the dtype of its tensor, \(3, 2, 2\) and float32, not \(3,\) and float64"),
+    ({"steps": (HostStep(kind="quantize", layer=1, inputs=("x",), outputs=("y",), target="up"),)},
+     "a quantize must follow one of reciprocal, half_even, half_away, not 'up'"),
     ({"config": dataclasses.replace(CONFIG, post=dataclasses.replace(CONFIG.post, roundings=("tflite_double",)))},
      "needs rounding 'single', which configuration 'nano4' lacks; it has tflite_double"),
 ])

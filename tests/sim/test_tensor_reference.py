@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PyTorch reference against a second implementation in Python integers, and against float fake-quantization."""
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,21 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilewright_hdl.numerics import AddParameters, Requantizer, Rounding
+from tilewright_hdl.numerics import (
+    HARDWARE_ROUNDINGS,
+    AddParameters,
+    FloatRequantizer,
+    QuantizeRule,
+    Requantizer,
+    Rounding,
+)
 from tilewright_sim import tensor_reference as reference
 
 EXAMPLES = settings(max_examples=40, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)
-ROUNDINGS = st.sampled_from(list(Rounding))
+ROUNDINGS = st.sampled_from(HARDWARE_ROUNDINGS)
 ZERO_POINTS = st.integers(-128, 127)
+HALF = Fraction(1, 2)
 
 
 def rescale(value: int, multiplier: int, shift: int, rounding: Rounding) -> int:
@@ -169,6 +179,77 @@ def test_add(seed: int, rounding: Rounding, zero_points: tuple[int, int, int]) -
 
 
 @EXAMPLES
+@given(SEEDS, ROUNDINGS, st.tuples(ZERO_POINTS, ZERO_POINTS, ZERO_POINTS))
+def test_subtract_and_multiply(seed: int, rounding: Rounding, zero_points: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    scale_a, scale_b, scale_out = (float(s) for s in 10.0 ** rng.uniform(-3, 0, 3))
+    zero_a, zero_b, zero_out = zero_points
+    p = AddParameters.from_scales(scale_a, scale_b, scale_out, zero_point_a=zero_a, zero_point_b=zero_b,
+                                  zero_point_out=zero_out, low=-100, high=101, rounding=rounding)
+    rule = Requantizer.from_scales(scale_a * scale_b / scale_out, zero_point=zero_out, low=-100, high=101,
+                                   rounding=rounding)
+    a, b = draw_int8(rng, 64), draw_int8(rng, 64)
+    differences, products = [], []
+    for i, j in zip(a.tolist(), b.tolist(), strict=True):
+        wide = rescale((i - zero_a) << 20, p.multiplier_a, p.shift_a, rounding)
+        wide -= rescale((j - zero_b) << 20, p.multiplier_b, p.shift_b, rounding)
+        differences.append(min(max(rescale(wide, p.multiplier_out, p.shift_out, rounding) + zero_out, -100), 101))
+        products.append(finish((i - zero_a) * (j - zero_b), rule, 0))
+    assert reference.subtract(t(a), t(b), p).tolist() == differences
+    assert reference.multiply(t(a), t(b), zero_points=(zero_a, zero_b), requantizer=rule).tolist() == products
+
+
+def test_operands_are_repeated() -> None:
+    rng = np.random.default_rng(1)
+    a, b = draw_int8(rng, 2, 3, 4, 5), draw_int8(rng, 2, 3, 1, 1)
+    p = AddParameters.from_scales(0.1, 0.2, 0.3, zero_point_a=1, zero_point_b=2, zero_point_out=3)
+    whole = np.broadcast_to(b, a.shape).copy()
+    assert torch.equal(reference.add(t(a), t(b), p), reference.add(t(a), t(whole), p))
+    assert torch.equal(reference.subtract(t(b), t(a), p), reference.subtract(t(whole), t(a), p))
+
+
+def test_pad2d() -> None:
+    x = draw_int8(np.random.default_rng(2), 2, 3, 4, 5)
+    expected = np.pad(x, ((0, 0), (0, 0), (1, 3), (2, 4)), constant_values=-7)
+    assert np.array_equal(reference.pad2d(t(x), padding=(1, 2, 3, 4), value=-7).numpy(), expected)
+
+
+@EXAMPLES
+@given(SEEDS, PAIRS, PAIRS, PADDINGS, st.sampled_from([Rounding.SINGLE, Rounding.FLOAT64_HALF_AWAY]), st.booleans())
+def test_averages_of_stored_integers(
+    seed: int, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int],
+    rounding: Rounding, counted: bool,
+) -> None:
+    x = draw_int8(np.random.default_rng(seed), 2, 3, 6, 5)
+    sums = windows(x, kernel, stride, padding, (1, 1), 0, lambda w: w.sum((2, 3)))
+    inside = windows(np.ones_like(x), kernel, stride, padding, (1, 1), 0, lambda w: w.sum((2, 3)))
+    counts = np.maximum(inside if counted else np.full_like(inside, 7), 1)
+    if counted and not inside.all():
+        return  # A window of nothing but padding has no average.
+    expected = [
+        min(max(half_away(Fraction(s, n)) if rounding is not Rounding.SINGLE else math.floor(Fraction(s, n) + HALF),
+                -90), 100)
+        for s, n in zip(sums.ravel().tolist(), counts.ravel().tolist(), strict=True)
+    ]
+    got = reference.avg_pool2d_raw(t(x), kernel=kernel, stride=stride, padding=padding, low=-90, high=100,
+                                   divisor=0 if counted else 7, rounding=rounding)
+    assert got.flatten().tolist() == expected
+
+
+def half_away(value: Fraction) -> int:
+    return int(math.copysign(math.floor(abs(value) + HALF), value))
+
+
+def test_half_away_from_zero_in_double_precision() -> None:
+    """Fully connected layers of TFLite; a factor of a quarter makes every second half a tie."""
+    rule = FloatRequantizer(factor=np.array([0.25, 1 / 3]), zero_point=2, rounding=Rounding.FLOAT64_HALF_AWAY)
+    x, weight = np.arange(-128, 128).astype(np.int8)[:, None], np.array([[1], [1]], np.int8)
+    got = reference.linear(t(x), t(weight), torch.zeros(2, dtype=torch.int32), zero_point=0, requantizer=rule)
+    expected = [[half_away(Fraction(int(v), n)) + 2 for n in (4, 3)] for v in x[:, 0]]
+    assert got.tolist() == expected
+
+
+@EXAMPLES
 @given(SEEDS, PAIRS, PAIRS, PADDINGS, PAIRS)
 def test_max_pool2d(
     seed: int,
@@ -220,7 +301,7 @@ def test_table_is_indexed_from_minus_128() -> None:
 
 def test_rescale_at_the_extremes_of_int32() -> None:
     acc = np.array([2**31 - 1, -(2**31), 0, 1, -1, 2**30], np.int64)
-    for rounding in Rounding:
+    for rounding in HARDWARE_ROUNDINGS:
         for multiplier, shift in ((2**31 - 1, 62), (2**30, 31), (2**30, 32), (1, 2), (0, 62), (2**31 - 1, 40)):
             got = reference._rescale(t(acc), torch.tensor(multiplier), torch.tensor(shift), rounding)
             assert got.tolist() == [rescale(int(a), multiplier, shift, rounding) for a in acc], (multiplier, shift)
@@ -234,6 +315,18 @@ def test_quantize_and_dequantize_are_those_of_pt2e() -> None:
         assert torch.equal(q, ops.quantize_per_tensor(x, scale, zero_point, low, high, torch.int8))
         back = reference.dequantize(q, scale=scale, zero_point=zero_point)
         assert torch.equal(back, ops.dequantize_per_tensor(q, scale, zero_point, -128, 127, torch.int8))
+
+
+def test_quantize_by_the_rules_of_other_frameworks() -> None:
+    x = torch.tensor([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.49999997, 1e9, -1e9])
+    away = reference.quantize(x, scale=1.0, zero_point=1, rule=QuantizeRule.HALF_AWAY)
+    assert away.tolist() == [-2, -1, 0, 2, 3, 4, 1, 127, -128]
+    even = reference.quantize(x, scale=1.0, zero_point=1, rule=QuantizeRule.HALF_EVEN)
+    assert even.tolist() == [-1, -1, 1, 1, 3, 3, 1, 127, -128]
+    # Where the reciprocal of the scale is not exact, dividing is something else.
+    many = torch.arange(-3000, 3000) * 0.0005
+    results = [reference.quantize(many, scale=0.003, zero_point=0, rule=rule) for rule in QuantizeRule]
+    assert len({tuple(r.tolist()) for r in results}) == len(QuantizeRule)
 
 
 @pytest.mark.parametrize("groups", [1, 8])

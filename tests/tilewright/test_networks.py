@@ -21,11 +21,12 @@ from tests.tilewright.agreement import NANO4, WIDE, Agreement, Devices, agree
 from tests.tilewright.conftest import Files
 from tilewright.demo.network import ResidualNet
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.numerics import Rounding
+from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, Rounding
 from tilewright_hdl.program import HostStep
 from tilewright_mapper.graph import Graph
 from tilewright_mapper.importer import import_program
 from tilewright_mapper.passes import canonicalize
+from tilewright_mapper.rounding import with_rounding
 
 EDGE8 = tw.PRESETS["edge8"]
 
@@ -166,10 +167,10 @@ def check(
     """Compile and run on images that the calibration has not seen."""
     program = tw.compile(quantized(kind), config=cfg, strict=strict, rounding=rounding)
     x = [tensor.numpy() for tensor in inputs(kind, images, seed=2)]
-    return program, agree(devices, graph(quantized(kind)), program, *x, **options)
+    return program, agree(devices, with_rounding(graph(quantized(kind)), rounding), program, *x, **options)
 
 
-@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("rounding", HARDWARE_ROUNDINGS)
 @pytest.mark.parametrize("kind", [Separable, Activations, TwoInTwoOut, Tokens], ids=lambda k: k.__name__)
 def test_networks_wholly_on_the_accelerator(devices: Devices, kind: type[nn.Module], rounding: Rounding) -> None:
     program, found = check(devices, kind, NANO4, rounding=rounding)
@@ -180,12 +181,12 @@ def test_networks_wholly_on_the_accelerator(devices: Devices, kind: type[nn.Modu
 
 def test_both_roundings_differ(devices: Devices) -> None:
     """Else nothing above would have seen the second."""
-    results = [check(devices, Separable, NANO4, images=8, rounding=r)[1].outputs[0] for r in Rounding]
+    results = [check(devices, Separable, NANO4, images=8, rounding=r)[1].outputs[0] for r in HARDWARE_ROUNDINGS]
     assert not np.array_equal(*results)
 
 
 def test_the_demos_network(devices: Devices) -> None:
-    for rounding in Rounding:
+    for rounding in HARDWARE_ROUNDINGS:
         check(devices, ResidualNet, EDGE8, images=4, rounding=rounding)
 
 
