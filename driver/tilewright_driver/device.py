@@ -6,6 +6,7 @@ instruction-set simulator, the RTL and, later, boards.
 """
 
 from collections.abc import Callable
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
@@ -128,15 +129,16 @@ class Device:
         integer = _check_inputs(arrays, tensors)
         images: list[list[npt.NDArray[Any]]] = []
         runs: list[list[RunResult]] = []
+        host_seconds = dict.fromkeys(range(len(program.layers)), 0.0)
         for number in range(len(arrays[0])):
             values = {
                 t.name: _quantized(t.from_end(a[number]), t) for t, a in zip(tensors, arrays, strict=True)
             }
-            runs.append(self._run_image(program, values))
+            runs.append(self._run_image(program, values, host_seconds))
             images.append([_delivered(values[name], program.tensors[name], integer) for name in program.outputs])
             if progress is not None:
                 progress(number + 1)
-        self._profile = profile_of(program, self.name, runs)
+        self._profile = profile_of(program, self.name, runs, host_seconds)
         results: list[Any] = [np.stack(column) for column in zip(*images, strict=True)]
         if as_torch:
             import torch
@@ -156,12 +158,16 @@ class Device:
             raise DeviceError("A profile exists only after device.run(program, x); nothing has been run yet")
         return self._profile
 
-    def _run_image(self, program: Program, values: dict[str, npt.NDArray[Any]]) -> list[RunResult]:
-        """Run all steps on one image; ``values`` gains every tensor that a step makes."""
+    def _run_image(
+        self, program: Program, values: dict[str, npt.NDArray[Any]], host_seconds: dict[int, float]
+    ) -> list[RunResult]:
+        """Run all steps on one image; ``values`` gains every tensor that a step makes, ``host_seconds`` its times."""
         results, jobs = [], iter(self._jobs)
         for step in program.steps:
             if isinstance(step, HostStep):
+                start = perf_counter()
                 values.update(run_host_step(step, program.tensors, values))
+                host_seconds[step.layer] += perf_counter() - start
                 continue
             job = next(jobs)
             for name in step.inputs:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run cost: cycles, utilization and stalls, per layer, predicted beside measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,6 +27,8 @@ class LayerProfile:
         Cycles by cause.
     reason : str
         Why it runs on the host, if it does.
+    host_seconds : float
+        What it took there, of all images together.
     """
 
     name: str
@@ -38,6 +40,7 @@ class LayerProfile:
     utilization: float
     stalls: dict[str, int]
     reason: str = ""
+    host_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ class Profile:
     images : int
     pes : int
     cycles, macs : int
-        Of all images on the accelerator; the host's share has no cycles.
+        Of all images on the accelerator; the host's share has no cycles, but ``host_seconds``.
     counters : dict of str to int
         Hardware counters, summed.
     layers : list of LayerProfile
@@ -96,6 +99,11 @@ class Profile:
         return _utilization(self.macs, self.pes, self.cycles)
 
     @property
+    def host_seconds(self) -> float:
+        """Time of all layers on the host."""
+        return sum(layer.host_seconds for layer in self.layers)
+
+    @property
     def predicted_cycles(self) -> int:
         """Cycles by the mapper's cycle model."""
         return sum(layer.predicted_cycles for layer in self.layers)
@@ -104,7 +112,7 @@ class Profile:
         """Plain data for JSON, without the trace."""
         data = {name: getattr(self, name) for name in (
             "device", "config", "program", "images", "cycles", "predicted_cycles", "macs", "utilization", "counters",
-            "records_lost",
+            "records_lost", "host_seconds",
         )}
         return data | {"layers": [asdict(layer) for layer in self.layers]}
 
@@ -113,8 +121,10 @@ def _utilization(macs: int, pes: int, cycles: int) -> float:
     return macs / pes / cycles if cycles else 0.0
 
 
-def profile_of(program: Program, device: str, runs: Sequence[Sequence[RunResult]]) -> Profile:
-    """Profile of the results of each image's accelerator steps, in order."""
+def profile_of(
+    program: Program, device: str, runs: Sequence[Sequence[RunResult]], host_seconds: Mapping[int, float]
+) -> Profile:
+    """Profile of the results of each image's accelerator steps, in order, and of the time of layers on the host."""
     steps = [step for step in program.steps if isinstance(step, RunStep)]
     cycles = dict.fromkeys(range(len(program.layers)), 0)
     stalls: dict[int, dict[str, int]] = {i: {} for i in cycles}
@@ -139,6 +149,7 @@ def profile_of(program: Program, device: str, runs: Sequence[Sequence[RunResult]
             utilization=_utilization(layer.macs * images, pes, cycles[i]),
             stalls=stalls[i],
             reason=layer.reason,
+            host_seconds=host_seconds.get(i, 0.0),
         )
         for i, layer in enumerate(program.layers)
     ]

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from tilewright_hdl.activation_layout import channel_tiles
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.errors import ModelError
 
 from .allocate import BlockRequest, pack
 from .emit_operands import Place
 from .lower_layers import DeviceLayer, Operand, Window
-from .tiling import BUFFERS, Geometry, Tiling, smallest_tiling
+from .misfit import refusal
+from .tiling import BUFFERS, Geometry
 from .tiling_search import ROLES, Choice, bank_wishes, search
 
 __all__ = ["Arena", "RunPlan", "plan_run"]
@@ -147,7 +147,7 @@ class _Planner:
                 crowded = choices
             victim = self._victim(crowded)
             if victim is None:
-                raise self._refusal(crowded)
+                raise refusal(self._config, self._layers[crowded])
             self._streamed |= {victim}
 
     def _choose(self) -> list[Choice] | int:
@@ -297,22 +297,3 @@ class _Planner:
             else:
                 places[role] = Place((placed[owner(operand.root)],), dram)
         return places
-
-    def _refusal(self, number: int) -> ModelError:
-        layer, config = self._layers[number], self._config
-        geometry = Geometry(config, layer)
-        tiling: Tiling = smallest_tiling(geometry)
-        buffers = geometry.buffer_words(tiling, frozenset(o.root for o in (*layer.operands, layer.output)))
-        bytes_needed = tiling.buffers * sum(buffers.values()) * config.array.rows
-        need = [f"activations: {bytes_needed} bytes for the operands of its smallest tile, of "
-                f"{config.memory.activation_bytes} (memory.activation_bytes)"]
-        if layer.conv is not None:
-            chunk = geometry.chunks(tiling.channels)[0]
-            pixels = geometry.middle(geometry.rects(tiling)[0]).pixels
-            need += [
-                f"accumulators: {chunk.columns[1] * pixels} entries, of {config.memory.accumulator_entries} in a bank "
-                "(memory.accumulator_entries)",
-                f"parameters: {chunk.groups[1]} words, of {config.memory.parameter_groups} (memory.parameter_groups)",
-            ]
-        return ModelError(f"{layer.op} {layer.name!r} does not fit configuration {config.name!r}; enlarge what is "
-                          f"exceeded. It needs " + "; ".join(need))

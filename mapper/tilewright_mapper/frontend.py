@@ -31,11 +31,14 @@ class LoadedModel:
 
     Members
     -------
+    imported : Graph
+        Operator by operator as the model has them.
     graph : Graph
         Canonical; each node rounds by the rule of its framework.
     framework : Framework
     """
 
+    imported: Graph
     graph: Graph
     framework: Framework
 
@@ -67,20 +70,20 @@ def load_model(model: Any) -> LoadedModel:
         If the file cannot be read, is malformed, or is of another kind. Operators that nothing here computes are no
         error yet, but nodes of kind ``Unsupported``.
     """
-    framework, imported = Framework.PYTORCH, None
+    framework = Framework.PYTORCH
     if isinstance(model, str | Path):
         path = Path(model)
         entry = _FILES.get(path.suffix.lower())
         if entry is None:
-            raise ModelError(f"Model file {path} must end in {', '.join(_FILES)}, not in {path.suffix!r}; save a PyTorch "
-                             "model with torch.export.save after tw.quantize")
+            raise ModelError(f"Model file {path} must end in {', '.join(_FILES)}, not in {path.suffix!r}; save a "
+                             "PyTorch model with torch.export.save after tw.quantize")
         framework, load = entry
-        imported = load(path)
+        imported: Graph = load(path)
     else:
         from .importer import import_program
 
         imported = import_program(model)
-    return LoadedModel(graph=canonicalize(imported), framework=framework)
+    return LoadedModel(imported=imported, graph=canonicalize(imported), framework=framework)
 
 
 def _read(path: Path) -> bytes:

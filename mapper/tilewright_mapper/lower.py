@@ -15,13 +15,17 @@ from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, INT8_MAX, INT8_MIN, Roun
 from .graph import (
     Add,
     AvgPool2d,
+    ConstantTensor,
     Conv2d,
     Dequantize,
     Elementwise,
     Graph,
     HostOp,
+    IntegerOp,
     MaxPool2d,
+    Multiply,
     Node,
+    Pad2d,
     Quantize,
     Reshape,
     Rounded,
@@ -32,7 +36,7 @@ from .graph import (
 )
 from .rescale import Rescaled, hardware_rescale
 
-__all__ = ["Phase", "check_placeable", "host_reason", "partition", "trim_ends"]
+__all__ = ["Phase", "check_placeable", "host_reason", "partition", "problems", "trim_ends"]
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,20 @@ def trim_ends(graph: Graph) -> Graph:
 
 def host_reason(graph: Graph, node: Node, config: AcceleratorConfig) -> str:
     """Why a node runs on the host, and what would bring it to the accelerator; empty if the accelerator runs it."""
+    if isinstance(node, HostOp) and graph.tensor(node.outputs[0]).is_quantized:
+        return f"no engine moves bytes as {node.target} does; it would not be needed with another order of the axes"
     if isinstance(node, HostOp):
         return (f"no engine computes {node.target}; it would run on the accelerator if it were replaced by operators "
                 "that have integer forms (convolution, linear, addition, pooling, unary functions), quantized on both "
                 "sides")
+    if isinstance(node, IntegerOp):
+        return f"no engine computes {node.target}"
+    if isinstance(node, Unsupported):
+        return f"{node.reason}; {node.remedy}"
     if isinstance(node, Quantize | Dequantize):
         return "it converts between the accelerator's int8 and the float numbers of an operator on the host"
+    if isinstance(node, ConstantTensor):
+        return "it is a constant, which the host writes to main memory"
     obstacles = _obstacles(graph, node, config)
     if not obstacles and isinstance(node, Rescaled) and hardware_rescale(graph, node, config.post) is None:
         obstacles.append(_no_integers(node))
@@ -110,18 +122,23 @@ def check_placeable(graph: Graph, config: AcceleratorConfig, *, strict: bool) ->
     ------
     ModelError
     """
-    problems = [f"{_where(node)} cannot be run: {node.reason}; {node.remedy}"
-                for node in graph if isinstance(node, Unsupported)]
-    if not problems:
-        problems += _missing_roundings(graph, config)
-    if strict and not problems:
-        problems += [
+    found = problems(graph, config)
+    if strict and not found:
+        found += [
             f"{node.op} {node.name!r} runs on the host, which strict=True forbids: {reason}"
-            for node in graph if (reason := host_reason(graph, node, config))
+            for node in graph
+            if not isinstance(node, ConstantTensor) and (reason := host_reason(graph, node, config))
         ]
-    if problems:
-        listed = "\n".join(f"  - {p}" for p in problems)
+    if found:
+        listed = "\n".join(f"  - {p}" for p in found)
         raise ModelError(f"The network cannot run on configuration {config.name!r}:\n{listed}")
+
+
+def problems(graph: Graph, config: AcceleratorConfig) -> list[str]:
+    """What keeps a graph from running at all: operators that nothing here computes, rounding rules that are missing."""
+    refused = [f"{_where(node)} cannot be run: {node.reason}; {node.remedy}"
+               for node in graph if isinstance(node, Unsupported)]
+    return refused or _missing_roundings(graph, config)
 
 
 def _where(node: Node) -> str:
@@ -149,6 +166,12 @@ def _obstacles(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]
     problems = []
     if isinstance(node, Add | Subtract) and not config.post.add:
         problems.append(f"configuration {config.name!r} has no residual adder; set post.add = true")
+    if isinstance(node, Multiply) and not config.post.multiply:
+        problems.append(f"configuration {config.name!r} multiplies no two tensors; set post.multiply = true")
+    if isinstance(node, Elementwise):
+        channels = {image_shape(graph.tensor(name).shape)[0] for name in node.inputs}
+        if len(channels) > 1:
+            problems.append(f"it repeats the one channel of an operand for {max(channels)} channels")
     if isinstance(node, Elementwise) and node.rounding is Rounding.FLOAT_HALF_EVEN:
         problems.append(f"rounding {node.rounding.value!r} is computed in floating point; compile with "
                         "rounding='single' to run on the accelerator")
@@ -157,6 +180,9 @@ def _obstacles(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]
     spec = Exec if isinstance(node, Conv2d) else Post
     limits = {s.name: s.high for s in field_specs(spec)}
     kernel, size = ("kernel_height", "input_height") if spec is Exec else ("window_height", "source_height")
+    if isinstance(node, Pad2d) and max(node.padding) > limits["first_y"]:
+        problems.append(f"its padding must be at most {limits['first_y']} for the accelerator, but is "
+                        f"{max(node.padding)}")
     if isinstance(node, Conv2d | MaxPool2d | AvgPool2d):
         dilation = (1, 1) if isinstance(node, AvgPool2d) else node.dilation
         for what, value, limit in (
@@ -182,7 +208,8 @@ def partition(graph: Graph, config: AcceleratorConfig) -> tuple[Phase, ...]:
     known = set(graph.inputs)
     waiting = list(graph.nodes)
     phases: list[Phase] = []
-    on_device = True
+    # Constants first, so that they do not come between two layers.
+    on_device = not any(isinstance(node, ConstantTensor) for node in graph)
     while waiting:
         taken = []
         for node in waiting:
