@@ -27,6 +27,9 @@ MOST_ELEMENTS = 1 << 28
 MOST_PRODUCTS = 1 << 37
 """Elements of all windows together: minutes of work, and more than any layer of a network that one would quantize."""
 
+MOST_ADDENDS = (1 << 12) - 1
+"""Channels of a softmax, whose sum has 12 bits before the point."""
+
 _LARGEST = 1 << 16
 _LARGEST_FACTOR = 2.0**31
 """More than any multiplier and shift express."""
@@ -89,9 +92,11 @@ FORMS: Mapping[str, Form] = {
     "pad2d": Form(numbers={"padding": 4}, constants={"value": "int8"}),
     "table": Form(constants={"entries": "int8"}),
     "requantize": Form(rescales=1, roundings=_ONNX),
+    "softmax": Form(constants={"beta": "float32"}),
 }
 """By name; a convolution's groups follow from its weight (O, I / groups, height, width), which for ``conv2d_wide`` is
-uint8 weights less their zero point. An ``avg_pool2d_raw`` of divisor 0 divides by the elements that are no padding."""
+uint8 weights less their zero point. An ``avg_pool2d_raw`` of divisor 0 divides by the elements that are no padding. A
+``softmax`` over channels is TFLite's."""
 
 
 def spatial_shape(
@@ -155,6 +160,11 @@ def _check_shapes(step: HostStep, sources: list[tuple[int, ...]], target: tuple[
               target, sources)
     else:
         _must({*sources} == {target}, step, "have inputs of the shape of its result", target, sources)
+    if step.target == "softmax":
+        beta, depth = step.constants["beta"], image_shape(target)[0]
+        sound = beta.shape == (1,) and 0 < float(beta[0]) < _LARGEST_FACTOR
+        _must(sound, step, "have a beta of", "one positive number", beta.tolist()[:4])
+        _must(depth <= MOST_ADDENDS, step, "have channels of at most", MOST_ADDENDS, depth)
     if "entries" in step.constants:
         _must(step.constants["entries"].shape == (TABLE_ENTRIES,), step, "have entries of shape", (TABLE_ENTRIES,),
               step.constants["entries"].shape)

@@ -20,6 +20,7 @@ from tilewright_hdl.numerics import (
     Requantizer,
     Rounding,
 )
+from tilewright_sim.tflite_functions import mean_rescale, multiply_factor
 
 from .graph import Add, AvgPool2d, Conv2d, Graph, Linear, Multiply, Node, Requantize, Subtract
 from .rescale_fit import fit_average, fit_half_away
@@ -43,6 +44,8 @@ def real_factor(graph: Graph, node: Node) -> npt.NDArray[np.float64]:
             return np.array([1 / node.divisor if node.raw else scale_in / (node.divisor * scale_out)])
         case Multiply():
             scale_b, _ = graph.tensor(node.inputs[1]).quantization
+            if node.rounding is Rounding.TFLITE_DOUBLE:
+                return np.array([multiply_factor(scale_in, scale_b, scale_out)])
             return np.array([scale_in * scale_b / scale_out])
         case Requantize():
             return np.array([scale_in / scale_out])
@@ -62,6 +65,11 @@ def requantizer(graph: Graph, node: Rescaled, *, bits: int = MULTIPLIER_BITS) ->
     ends = {"zero_point": zero_point, "low": node.low, "high": node.high}
     if node.rounding not in HARDWARE_ROUNDINGS:
         return FloatRequantizer(factor=_float_factor(graph, node), rounding=node.rounding, **ends)
+    if isinstance(node, AvgPool2d) and node.rounding is Rounding.TFLITE_DOUBLE and bits == MULTIPLIER_BITS:
+        # MEAN of TFLite, which divides the multiplier by the number of elements, rounding down.
+        ends_of = (graph.tensor(name).quantization for name in (node.input, node.output))
+        multiplier, shift = mean_rescale(node.divisor, *ends_of)
+        return Requantizer(multiplier=np.array([multiplier]), shift=np.array([shift]), rounding=node.rounding, **ends)
     with _expressible(graph, node):
         return Requantizer.from_scales(real_factor(graph, node), rounding=node.rounding, bits=bits, **ends)
 
@@ -98,7 +106,8 @@ def _float_factor(graph: Graph, node: Rescaled) -> npt.NDArray[np.float64]:
         import torch
 
         return linear_factor(scale_in, torch.from_numpy(node.weight_scale), scale_out).to(torch.float64).numpy()
-    assert isinstance(node, AvgPool2d), "the others are computed from their scales"
+    if not isinstance(node, AvgPool2d):
+        return real_factor(graph, node)  # The reference computes them from their scales.
     return average_factor(scale_in, scale_out, node.divisor).reshape(1).double().numpy()
 
 

@@ -12,6 +12,7 @@ from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, AddParameters, FloatRequ
 from tilewright_hdl.program import HostStep, TensorInfo
 
 from . import tensor_reference
+from .tflite_functions import softmax as tflite_softmax
 
 __all__ = ["as_image", "in_shape", "run"]
 
@@ -45,6 +46,10 @@ def run(step: HostStep, tensors: Mapping[str, TensorInfo], inputs: Sequence[torc
         case "pad2d":
             value = int(constants["value"])
             return in_shape(tensor_reference.pad2d(as_image(x), value=value, **options), target.shape)
+        case "softmax":
+            channels_last = as_image(x).movedim(1, -1).numpy()
+            result = tflite_softmax(channels_last, scale=source.quantization[0], beta=float(step.constants["beta"][0]))
+            return in_shape(torch.from_numpy(result).movedim(-1, 1).clamp(step.low, step.high), target.shape)
         case "requantize" if step.rounding not in HARDWARE_ROUNDINGS:
             return tensor_reference.requantize_float(x, source.quantization, target.quantization, low=step.low,
                                                      high=step.high)

@@ -12,6 +12,7 @@ from ..spec import CANONICAL, verify
 from .borders import expose_zero_pads, fuse_pairs, hoist_quantize, sink_dequantize
 from .clamps import fold_clamps
 from .lift import lift_additions, lift_average_pools, lift_convolutions, lift_linears
+from .pads import fold_pads
 from .shapes import linears_to_convolutions, merge_reshapes, reshapes_to_host
 from .tables import build_tables
 from .tidy import drop_identities, materialize_constants, remove_dead_nodes
@@ -36,6 +37,7 @@ STEPS: tuple[Callable[[Graph], Graph], ...] = (
     # Integer operators get simpler.
     remove_dead_nodes,
     fold_clamps,
+    fold_pads,
     merge_reshapes,
     linears_to_convolutions,
     remove_dead_nodes,
@@ -53,13 +55,14 @@ def canonicalize(graph: Graph) -> Graph:
     Returns
     -------
     Graph
-        Of Conv2d, Add, MaxPool2d, AvgPool2d, Table, Requantize, Reshape (which moves nothing), and, on the host,
-        Quantize, Dequantize and HostOp. Satisfies ``spec.CANONICAL``.
+        Of Conv2d, Add, Subtract, Multiply, MaxPool2d, AvgPool2d, Table, Requantize, Pad2d, ConstantTensor, Reshape
+        (which moves nothing), and, on the host, Quantize, Dequantize, HostOp and IntegerOp. What nothing computes is
+        still Unsupported. Satisfies ``spec.CANONICAL``.
 
     Raises
     ------
     ModelError
-        A bias or an accumulator that could leave int32, with the numbers.
+        A bias, an accumulator or a rescale that could leave int32, with the numbers.
     """
     for step in STEPS:
         graph = step(graph)

@@ -9,16 +9,16 @@ from dataclasses import replace
 
 import torch
 
-from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
+from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, QuantizeRule
 from tilewright_sim import tensor_reference
 
 from ..aten import operator_name, tensor_name
 from ..edit import Editor
-from ..graph import Dequantize, Graph, HostOp, MaxPool2d, Quantize, Requantize, Reshape, Tensor
+from ..graph import Dequantize, Graph, HostOp, MaxPool2d, Quantize, Requantize, Reshape, Table, Tensor
 from .clamps import clamp_bounds
 from .windows import max_pool, zero_padding
 
-__all__ = ["expose_zero_pads", "fuse_pairs", "hoist_quantize", "sink_dequantize"]
+__all__ = ["expose_zero_pads", "fuse_pairs", "hoist_quantize", "quantized_by", "sink_dequantize"]
 
 RESHAPES = frozenset(
     {
@@ -100,9 +100,7 @@ def _swap(graph: Graph, edit: Editor, node: HostOp, borders: list[Quantize]) -> 
 
 def _quantized(bound: float, target: Tensor, border: Quantize) -> int:
     """Integer that a real bound becomes, by the same float32 arithmetic as the values."""
-    scale, zero_point = target.quantization
-    value = torch.tensor(bound, dtype=torch.float32)
-    return int(tensor_reference.quantize(value, scale=scale, zero_point=zero_point, low=border.low, high=border.high))
+    return int(quantized_by(border, target, torch.tensor(bound, dtype=torch.float32)))
 
 
 def _int8_tensor(graph: Graph, name: str, like: Tensor, node: HostOp) -> Tensor | None:
@@ -177,6 +175,9 @@ def fuse_pairs(graph: Graph) -> Graph:
             edit.replace(node, ())
             edit.redirect(node.output, source.input)
             continue
+        if node.rule is QuantizeRule.HALF_AWAY:
+            edit.replace(node, [_table(source, node, graph)])
+            continue
         edit.replace(
             node,
             [
@@ -191,3 +192,25 @@ def fuse_pairs(graph: Graph) -> Graph:
             ],
         )
     return edit.graph()
+
+
+def _table(source: Dequantize, border: Quantize, graph: Graph) -> Table:
+    """The two as one table, by their own float32 arithmetic."""
+    scale, zero_point = graph.tensor(source.input).quantization
+    every = torch.arange(INT8_MIN, INT8_MAX + 1, dtype=torch.int8)
+    real = tensor_reference.dequantize(every, scale=scale, zero_point=zero_point)
+    return Table(
+        name=border.name,
+        inputs=(source.input,),
+        outputs=border.outputs,
+        table=quantized_by(border, graph.tensor(border.output), real).numpy(),
+        provenance=border.provenance,
+    )
+
+
+def quantized_by(border: Quantize, target: Tensor, real: torch.Tensor) -> torch.Tensor:
+    """int8 values that ``border`` makes of real ones for the tensor ``target``."""
+    scale, zero_point = target.quantization
+    return tensor_reference.quantize(
+        real, scale=scale, zero_point=zero_point, low=border.low, high=border.high, rule=border.rule
+    )

@@ -13,6 +13,7 @@ from ..edit import Editor
 from ..elementwise import ELEMENTWISE
 from ..graph import Dequantize, Graph, HostOp, Node, Provenance, Quantize, QuantizedConstant, Requantize, Table
 from ..rescale import requantizer
+from .borders import quantized_by
 
 __all__ = ["build_tables"]
 
@@ -115,6 +116,4 @@ def _entries(
     result = values[border.input]
     if result.shape != (1, 256) or bool(result.isnan().any()):
         return None
-    scale, zero_point = graph.tensor(border.output).quantization
-    entries = tensor_reference.quantize(result, scale=scale, zero_point=zero_point, low=border.low, high=border.high)
-    return entries.reshape(256).numpy()
+    return quantized_by(border, graph.tensor(border.output), result).reshape(256).numpy()

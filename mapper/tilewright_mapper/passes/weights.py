@@ -8,15 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.errors import ModelError
-from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
+from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, Rounding
 
 from ..aten import argument, constant_array
-from ..graph import Conv2d, Graph, HostOp, Linear, QuantizedConstant
-from ..rescale import Rescaled, requantizer
+from ..graph import AvgPool2d, Conv2d, Graph, HostOp, Linear, Multiply, QuantizedConstant, Requantize
+from ..rescale import Rescaled, real_factor, requantizer
 
 __all__ = ["IntegerParameters", "integer_parameters", "prove_accumulators"]
 
 INT32_MAX = 2**31 - 1
+ROOM = 256
+"""For a zero point, and for a last multiplier that rounds up to the next power of two."""
+TFLITE_ROUNDINGS = (Rounding.TFLITE_DOUBLE, Rounding.FLOAT64_HALF_AWAY)
 SAME_SCALE = 1e-5
 """Relative difference below which a bias counts as held at ``scale_x * scale_w``: PyTorch multiplies in float32."""
 
@@ -79,7 +82,14 @@ def _real(bias: npt.NDArray[Any] | QuantizedConstant) -> npt.NDArray[np.float64]
 
 
 def accumulator_bound(graph: Graph, node: Conv2d | Linear) -> tuple[int, int]:
-    """Largest absolute value that the accumulator of ``node`` can reach at any time, and its channel.
+    """Largest absolute value that the accumulator of ``node`` can reach at any time, and its channel."""
+    bounds = _accumulator_bounds(graph, node)
+    worst = int(np.argmax(bounds))
+    return int(bounds[worst]), worst
+
+
+def _accumulator_bounds(graph: Graph, node: Conv2d | Linear) -> npt.NDArray[np.int64]:
+    """Largest absolute value of each channel's accumulator, int64 (O,).
 
     Covers the sum around the zero point, the sum of the bare products, in which the zero point is part of the bias, and
     that folded bias itself.
@@ -96,9 +106,8 @@ def accumulator_bound(graph: Graph, node: Conv2d | Linear) -> tuple[int, int]:
             (positive - negative) * -INT8_MIN,
             np.abs(bias - zero_point * (positive + negative)),
         ]
-    ).max(0)
-    worst = int(np.argmax(bounds))
-    return int(bounds[worst]), worst
+    )
+    return np.asarray(bounds.max(0))
 
 
 def prove_accumulators(graph: Graph) -> Graph:
@@ -113,6 +122,38 @@ def prove_accumulators(graph: Graph) -> Graph:
                     f"{node.bias[channel]}; split the layer, or prune a channel whose weights are almost zero beside "
                     "its bias"
                 )
-        if isinstance(node, Rescaled):
+        if isinstance(node, Rescaled) and not (isinstance(node, AvgPool2d) and node.raw):
             requantizer(graph, node)
+            _prove_results(graph, node)
     return graph
+
+
+def _prove_results(graph: Graph, node: Rescaled) -> None:
+    """Refuse a rescale whose result could leave int32, where the kernels of TFLite are undefined or wrap around.
+
+    With a factor of one or more they shift to the left before they multiply, and they add the zero point at the end.
+    """
+    if node.rounding not in TFLITE_ROUNDINGS:
+        return
+    factor = real_factor(graph, node)
+    _, zero_point = graph.tensor(node.inputs[0]).quantization
+    widest = max(INT8_MAX - zero_point, zero_point - INT8_MIN)
+    match node:
+        case Conv2d() | Linear():
+            bounds = _accumulator_bounds(graph, node)
+        case Multiply():
+            _, other = graph.tensor(node.inputs[1]).quantization
+            bounds = np.array([widest * max(INT8_MAX - other, other - INT8_MIN)])
+        case AvgPool2d():
+            bounds = np.array([widest * node.kernel[0] * node.kernel[1]])
+        case Requantize():
+            bounds = np.array([widest])
+    shifted = factor if node.rounding is Rounding.FLOAT64_HALF_AWAY else np.exp2(np.frexp(factor)[1])
+    results = bounds * np.maximum(shifted, 1)
+    worst = int(np.argmax(results))
+    if results[worst] > INT32_MAX - ROOM:
+        raise ModelError(
+            f"Rescale of {node.op} {node.name!r} must stay within int32 ({INT32_MAX}), but channel {worst} can reach "
+            f"{int(bounds[worst])} times {factor[worst]:.6g}; quantize the model again, with a scale of the output "
+            "that fits its values"
+        )
