@@ -48,8 +48,9 @@ def run(step: HostStep, tensors: Mapping[str, TensorInfo], inputs: Sequence[torc
             return in_shape(tensor_reference.pad2d(as_image(x), value=value, **options), target.shape)
         case "softmax":
             channels_last = as_image(x).movedim(1, -1).numpy()
-            result = tflite_softmax(channels_last, scale=source.quantization[0], beta=float(step.constants["beta"][0]))
-            return in_shape(torch.from_numpy(result).movedim(-1, 1).clamp(step.low, step.high), target.shape)
+            beta = float(step.constants["beta"][0])
+            shares = tflite_softmax(channels_last, scale=source.quantization[0], beta=beta)
+            return in_shape(torch.from_numpy(shares).movedim(-1, 1).clamp(step.low, step.high), target.shape)
         case "requantize" if step.rounding not in HARDWARE_ROUNDINGS:
             return tensor_reference.requantize_float(x, source.quantization, target.quantization, low=step.low,
                                                      high=step.high)
