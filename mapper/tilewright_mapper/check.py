@@ -51,14 +51,11 @@ class Report:
         In the order of the model.
     problems : tuple of str
         What keeps the model from being compiled, all of it; empty if nothing does.
-    advice : tuple of str
-        What concerns the model as a whole.
     """
 
     framework: str
     findings: tuple[Finding, ...]
     problems: tuple[str, ...]
-    advice: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -67,7 +64,6 @@ class Report:
             "runs": not self.problems,
             "operators": [vars(finding) for finding in self.findings],
             "problems": list(self.problems),
-            "advice": list(self.advice),
         }
 
 
@@ -85,12 +81,14 @@ def check_model(model: LoadedModel, graph: Graph, config: AcceleratorConfig) -> 
     found = problems(trimmed, config)
     if not found:
         found += _layers_that_do_not_fit(trimmed, config)
-    findings = [_finding(trimmed, node, config) for node in trimmed]
+    findings = [*(_finding(trimmed, node, config) for node in trimmed), *_absorbed(model, trimmed)]
+    order = {node.provenance.module: number for number, node in reversed([*enumerate(model.imported)])}
+    if model.framework is not Framework.PYTORCH:
+        findings.sort(key=lambda finding: order.get(finding.name, len(order)))
     return Report(
         framework=model.framework.value,
-        findings=(*findings, *_absorbed(model, trimmed)),
+        findings=tuple(findings),
         problems=tuple(found),
-        advice=tuple(_advice(model, trimmed)),
     )
 
 
@@ -133,15 +131,3 @@ def _layers_that_do_not_fit(graph: Graph, config: AcceleratorConfig) -> list[str
                 continue
             complaints += [str(found) for layer in layers if (found := misfit(config, layer)) is not None]
     return complaints
-
-
-def _advice(model: LoadedModel, graph: Graph) -> Iterator[str]:
-    kinds = {type(node) for node in graph}
-    if kinds and kinds <= {HostOp, Reshape, Quantize, Dequantize}:
-        how = {
-            Framework.PYTORCH: "quantize it with tw.quantize(model, calibration), or with PT2E and any quantizer",
-            Framework.ONNX: "quantize it with onnxruntime.quantization.quantize_static(..., activation_type=QInt8, "
-                            "weight_type=QInt8, per_channel=True)",
-            Framework.TFLITE: "convert it with full integer quantization",
-        }[model.framework]
-        yield f"Nothing in the model is quantized, so all of it would run on the host: {how}"
