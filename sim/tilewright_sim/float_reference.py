@@ -68,7 +68,7 @@ def add_half_even(
     ``c = zero_point_y - fma(zero_point_a, ra, zero_point_b * rb)``. The shapes broadcast. An operand that is one number
     for a whole row of the result is the kernel's ``b``, whichever side it stands on.
     """
-    if a.shape[-1] == 1 and b.shape[-1] != 1:
+    if _repeated_in_rows(a, b):
         a, b = b, a
         scale_a, zero_point_a, scale_b, zero_point_b = scale_b, zero_point_b, scale_a, zero_point_a
     ratio_a, ratio_b = (_float32(scale) / _float32(scale_y) for scale in (scale_a, scale_b))
@@ -108,6 +108,12 @@ def requantize_half_even(
 def quantize_half_even(x: torch.Tensor, *, scale: float, zero_point: int) -> torch.Tensor:
     """QuantizeLinear of float32 ``x`` (no NaN): ``rint(x / scale) + zero_point``; a true division."""
     return _rounded(x.to(torch.float32) / _float32(scale)) + zero_point
+
+
+def _repeated_in_rows(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether ``a`` is one number along the last axis on which the two are not both 1."""
+    sizes = zip(reversed(a.shape), reversed(b.shape), strict=False)
+    return next((size_a == 1 for size_a, size_b in sizes if (size_a, size_b) != (1, 1)), False)
 
 
 def _float32(value: Scale) -> torch.Tensor:

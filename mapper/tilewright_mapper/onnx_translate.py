@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""State of an import from ONNX, and what its operators share: operands, constants, quantization, new nodes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tilewright_hdl.errors import ProgramError
+from tilewright_hdl.numerics import QuantizeRule
+from tilewright_sim import host_operators
+
+from .graph import (
+    ConstantTensor,
+    Dequantize,
+    HostOp,
+    Node,
+    Provenance,
+    Quantize,
+    QuantizedConstant,
+    Shape,
+    Tensor,
+    Unsupported,
+    tensor_refs,
+)
+from .onnx_file import OnnxNode
+
+__all__ = ["REQUANTIZE", "Quantization", "Refusal", "Translation", "Value", "centred", "whole"]
+
+Array = npt.NDArray[Any]
+Value = str | Array | QuantizedConstant
+"""What a name of the file stands for: a tensor of the graph, or a constant."""
+
+Quantization = tuple[float, int, bool]
+"""Scale, zero point in int8 terms, and whether the file has uint8 there."""
+
+REQUANTIZE = "quantize the model with onnxruntime.quantization.quantize_static to int8 activations and weights"
+OFFSET = 128
+"""From uint8 to int8: of values and zero points alike."""
+
+
+class Refusal(Exception):
+    """An operator that nothing here computes, as it stands.
+
+    Parameters
+    ----------
+    reason, remedy : str
+        See :class:`tilewright_mapper.nodes.Unsupported`.
+    """
+
+    def __init__(self, reason: str, remedy: str):
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+class Translation:
+    """The graph while it grows. Each operator's translator is a function of it and a node of the file.
+
+    ``opset`` is the version of ONNX's operators, ``folded`` the number of elements that constant operators made.
+    ``values`` holds what each name became; it lacks the results of operators that were refused. ``unsigned`` names the
+    tensors that are uint8 in the file. ``behind`` is the int8 tensor of which a float one is the dequantized form.
+    """
+
+    def __init__(self, opset: int) -> None:
+        self.opset = opset
+        self.values: dict[str, Value] = {}
+        self.nodes: list[Node] = []
+        self.tensors: dict[str, Tensor] = {}
+        self.unsigned: set[str] = set()
+        self.behind: dict[str, Tensor] = {}
+        self.folded = 0
+        self._taken: dict[str, set[str]] = {"node": set(), "tensor": set()}
+
+    # -- Operands
+
+    def value(self, node: OnnxNode, index: int) -> Value | None:
+        """What an input is, None if it is left out."""
+        name = node.inputs[index] if index < len(node.inputs) else ""
+        return self.values[name] if name else None
+
+    def tensor(self, node: OnnxNode, index: int) -> Tensor:
+        """Input that must be computed by the network, with the batch first."""
+        value = self.value(node, index)
+        if not isinstance(value, str):
+            raise Refusal(f"its input {index} must be computed by the network", "fold constants and export again")
+        tensor = self.tensors[value]
+        if not tensor.batched:
+            raise Refusal(f"its input {index} must have the batch as its first axis", "keep the batch first")
+        return tensor
+
+    def real(self, node: OnnxNode, index: int) -> Tensor:
+        """Input that must be a float tensor."""
+        tensor = self.tensor(node, index)
+        if tensor.dtype != "float32":
+            raise Refusal(f"its input {index} must be float32, but is {tensor.dtype}", REQUANTIZE)
+        return tensor
+
+    def constant(self, node: OnnxNode, index: int) -> Array | None:
+        """Plain array, None if it is left out."""
+        value = self.value(node, index)
+        if value is None:
+            return None
+        if not isinstance(value, np.ndarray):
+            raise Refusal(f"its input {index} must be a constant of the file", "fold constants and export again")
+        return value
+
+    def numbers(self, node: OnnxNode, index: int, attribute: str) -> tuple[int, ...] | None:
+        """Whole numbers that newer operators take as an input and older ones as an attribute."""
+        array = self.constant(node, index)
+        if array is not None:
+            if array.dtype.kind not in "iu":
+                raise Refusal(f"its input {index} must hold whole numbers, not {array.dtype}", "export the model again")
+            return tuple(int(i) for i in array.reshape(-1))
+        value = node.attributes.get(attribute)
+        return value if isinstance(value, tuple) else None
+
+    def scale(self, node: OnnxNode, index: int) -> npt.NDArray[np.float32]:
+        """Scales, each positive and finite."""
+        array = self.constant(node, index)
+        if array is None or array.dtype != np.float32 or not array.size:
+            raise Refusal(f"its input {index} must be a float32 scale", REQUANTIZE)
+        if not (np.all(np.isfinite(array)) and np.all(array > 0)):
+            raise Refusal(f"its scale must be a positive number, not {array.min():g} to {array.max():g}", REQUANTIZE)
+        return array
+
+    def quantization(self, node: OnnxNode, scale: int, zero_point: int, default: str = "uint8") -> Quantization:
+        """Scale and zero point of an activation; ``default`` is its type where the zero point is left out."""
+        scales, zeros = self.scale(node, scale), self.constant(node, zero_point)
+        zeros = np.zeros(1, default) if zeros is None else zeros
+        if scales.size != 1 or zeros.size != 1:
+            raise Refusal("its activation must have one scale and one zero point", REQUANTIZE)
+        if zeros.dtype not in (np.int8, np.uint8):
+            raise Refusal(f"its activation must be int8 or uint8, but is {zeros.dtype}", REQUANTIZE)
+        unsigned = zeros.dtype == np.uint8
+        return float(scales.reshape(())), int(zeros.reshape(())) - (OFFSET if unsigned else 0), unsigned
+
+    def integers(self, node: OnnxNode, index: int, scale: int, zero_point: int) -> Tensor:
+        """Int8 input with the scale and zero point that the operator says; a constant becomes a tensor."""
+        value = self.value(node, index)
+        default = "int8"
+        if isinstance(value, str) and value in self.unsigned:
+            default = "uint8"
+        elif isinstance(value, np.ndarray):
+            default = value.dtype.name
+        quantization = self.quantization(node, scale, zero_point, default)
+        if isinstance(value, np.ndarray):
+            return self.constant_tensor(node.inputs[index], value, quantization, node)
+        wanted, unsigned = quantization[:2], quantization[2]
+        tensor = self.tensor(node, index)
+        matches = tensor.is_quantized and tensor.quantization == wanted
+        if not matches or (tensor.name in self.unsigned) != unsigned:
+            was = tensor.quantization if tensor.is_quantized else tensor.dtype
+            raise Refusal(
+                f"its input {index} must be made with the scale and zero point that it is read with, {wanted}, "
+                f"but has {was}",
+                "quantize the model again",
+            )
+        return tensor
+
+    # -- New nodes
+
+    def provenance(self, node: OnnxNode) -> Provenance:
+        name = node.name or next(filter(None, node.outputs), "")
+        return Provenance(module=f"{node.index}: {name}", operators=(node.kind,))
+
+    def unique(self, name: str, kind: str = "node") -> str:
+        """A name for a node, or for a tensor, that none has yet."""
+        taken = self._taken[kind]
+        candidate, count = name, 1
+        while candidate in taken:
+            count += 1
+            candidate = f"{name}#{count}"
+        taken.add(candidate)
+        return candidate
+
+    def name(self, node: OnnxNode) -> str:
+        """Name of a node of the graph that stands for an operator."""
+        return self.unique(node.name or next(filter(None, node.outputs), node.kind))
+
+    def add_tensor(self, tensor: Tensor) -> Tensor:
+        """Define a tensor, under another name if its own is taken."""
+        tensor = replace(tensor, name=self.unique(tensor.name, "tensor"))
+        self.tensors[tensor.name] = tensor
+        return tensor
+
+    def int8(self, name: str, shape: Shape, quantization: Quantization) -> Tensor:
+        """A new int8 tensor."""
+        scale, zero_point, unsigned = quantization
+        if not 1 <= len(shape) <= 3 or min(shape) < 1:
+            raise Refusal(
+                f"an int8 tensor must have 1 to 3 axes without the batch, none of them empty, but has shape {shape}",
+                "keep the operator in float, or write it for images (N, C, H, W)",
+            )
+        tensor = self.add_tensor(Tensor(name=name, shape=shape, dtype="int8", scale=scale, zero_point=zero_point))
+        if unsigned:
+            self.unsigned.add(tensor.name)
+        return tensor
+
+    def constant_tensor(self, name: str, values: Array, quantization: Quantization, node: OnnxNode) -> Tensor:
+        """Int8 constant as a tensor of one image; ``values`` as they stand in the file."""
+        if values.dtype not in (np.int8, np.uint8):
+            raise Refusal(f"its constant {name!r} must be int8 or uint8, but is {values.dtype}", REQUANTIZE)
+        moved = (values.astype(np.int16) - (OFFSET if quantization[2] else 0)).astype(np.int8)
+        shape = values.shape[1:] if values.ndim > 1 and values.shape[0] == 1 else values.shape
+        tensor = self.int8(name, shape or (1,), quantization)
+        self.nodes.append(
+            ConstantTensor(
+                name=self.unique(f"{name}.constant"),
+                inputs=(),
+                outputs=(tensor.name,),
+                values=moved.reshape(tensor.shape),
+                provenance=self.provenance(node),
+            )
+        )
+        return tensor
+
+    def add(self, node: OnnxNode, made: Node) -> None:
+        """Append a node whose only output is the operator's first."""
+        self.nodes.append(made)
+        self.values[node.outputs[0]] = made.output
+
+    def host(
+        self,
+        node: OnnxNode,
+        target: str,
+        args: Sequence[Any],
+        constants: Mapping[str, Any] | None = None,
+        *,
+        final: bool = True,
+    ) -> tuple[Tensor, ...]:
+        """Append an operator of PyTorch on float tensors.
+
+        Parameters
+        ----------
+        target, args, constants
+            As in :class:`tilewright_mapper.nodes.HostOp`.
+        final : bool
+            Its results are those of ``node``.
+        """
+        constants = {} if constants is None else dict(constants)
+        args = tuple(args)
+        inputs = tuple(dict.fromkeys(tensor_refs(args)))
+        stem = next(filter(None, node.outputs))
+        shapes = self._result_shapes(target, args, inputs, constants)
+        names = node.outputs if final and len(shapes) == len(node.outputs) else (stem,) * len(shapes)
+        made = tuple(
+            self.add_tensor(_float_tensor(name if final else f"{stem}.{target.split('.')[1]}", shape))
+            for name, shape in zip(names, shapes, strict=True)
+        )
+        self.nodes.append(
+            HostOp(
+                name=self.name(node),
+                inputs=inputs,
+                outputs=tuple(t.name for t in made),
+                target=target,
+                args=args,
+                constants=constants,
+                provenance=self.provenance(node),
+            )
+        )
+        if final:
+            self.values.update({name: t.name for name, t in zip(node.outputs, made, strict=False) if name})
+        return made
+
+    def _result_shapes(
+        self, target: str, args: tuple[Any, ...], inputs: Sequence[str], constants: Mapping[str, Any]
+    ) -> list[Shape]:
+        """Shapes with the batch, by PyTorch's own rules, without any memory."""
+        tensors = {name: torch.empty(whole(self.tensors[name]), device="meta") for name in inputs}
+        empty = {
+            key: torch.empty(value.values.shape if isinstance(value, QuantizedConstant) else value.shape, device="meta")
+            for key, value in constants.items()
+        }
+        try:
+            results = host_operators.run(target, args, {}, tensors, empty)
+        except (RuntimeError, IndexError, ValueError, TypeError, ProgramError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise Refusal(f"its shapes or numbers do not fit: {reason}", "export the model again") from error
+        return [tuple(r.shape) for r in results]
+
+    def operand(self, node: OnnxNode, index: int, constants: dict[str, Any]) -> dict[str, str]:
+        """Reference to a float input; a constant is put among ``constants``.
+
+        An int8 constant that is no single number becomes a tensor, so that it may take part in integer operators.
+        """
+        value = self.value(node, index)
+        if isinstance(value, str):
+            return {"tensor": self.real(node, index).name}
+        if isinstance(value, QuantizedConstant) and value.values.dtype == np.int8 and value.values.size > 1:
+            if value.axis is None:
+                return {"tensor": self._real_constant(node, node.inputs[index], value)}
+            value = value.real()
+        if isinstance(value, QuantizedConstant):
+            value = value.real()
+        if value is None or value.dtype != np.float32:
+            was = "left out" if value is None else value.dtype
+            raise Refusal(f"its input {index} must be float32, but is {was}", "export the model in float32")
+        key = f"constant{index}"
+        constants[key] = value.reshape(()) if value.size == 1 else value
+        return {"constant": key}
+
+    def _real_constant(self, node: OnnxNode, name: str, value: QuantizedConstant) -> str:
+        quantization = float(value.scale[0]), int(value.zero_point[0]), False
+        tensor = self.constant_tensor(f"{name}.int8", value.values, quantization, node)
+        return self.dequantize(node, tensor, f"{name}.real").name
+
+    def dequantize(self, node: OnnxNode, tensor: Tensor, name: str) -> Tensor:
+        """Append a Dequantize behind an int8 tensor."""
+        real = self.add_tensor(Tensor(name=name, shape=tensor.shape, dtype="float32"))
+        self.behind[real.name] = tensor
+        self.nodes.append(
+            Dequantize(
+                name=self.unique(f"{real.name}.dequantize"),
+                inputs=(tensor.name,),
+                outputs=(real.name,),
+                provenance=self.provenance(node),
+            )
+        )
+        return real
+
+    def quantize(self, node: OnnxNode, real: Tensor, quantization: Quantization) -> Tensor:
+        """Append a Quantize that makes the operator's result."""
+        tensor = self.int8(node.outputs[0], real.shape, quantization)
+        self.add(
+            node,
+            Quantize(
+                name=self.name(node),
+                inputs=(real.name,),
+                outputs=(tensor.name,),
+                rule=QuantizeRule.HALF_EVEN,
+                provenance=self.provenance(node),
+            ),
+        )
+        return tensor
+
+    def refuse(self, node: OnnxNode, reason: str, remedy: str) -> None:
+        """Append an operator that nothing computes; its results stay out of ``values``."""
+        outputs = [
+            self.add_tensor(Tensor(name=name, shape=(), dtype="float32", batched=False))
+            for name in filter(None, node.outputs)
+        ]
+        known = [self.values.get(name) for name in node.inputs]
+        self.nodes.append(
+            Unsupported(
+                name=self.name(node),
+                inputs=tuple(dict.fromkeys(value for value in known if isinstance(value, str))),
+                outputs=tuple(t.name for t in outputs),
+                reason=reason,
+                remedy=remedy,
+                provenance=self.provenance(node),
+            )
+        )
+
+
+def centred(values: Array, zero_point: Array) -> npt.NDArray[np.int8] | npt.NDArray[np.int16]:
+    """Weights less their zero point (which broadcasts): int8 where they fit, else *wide* int16 of -255 to 255."""
+    wide = values.astype(np.int16) - zero_point.astype(np.int16)
+    narrow = wide.astype(np.int8)
+    return narrow if np.array_equal(narrow, wide) else wide
+
+
+def _float_tensor(name: str, shape: Shape) -> Tensor:
+    batched = len(shape) > 0 and shape[0] == 1
+    return Tensor(name=name, shape=shape[1:] if batched else shape, dtype="float32", batched=batched)
+
+
+def whole(tensor: Tensor) -> Shape:
+    """Shape with the batch."""
+    return (1, *tensor.shape) if tensor.batched else tensor.shape
