@@ -18,6 +18,11 @@ The factor becomes an integer multiplier by ``quantize_multiplier`` (not for ``F
 int32 accumulator as float64). The zero point is added to the rescaled value, and then the sum is clamped. Scales are
 float64 numbers that hold float32 values, as they are read from a file; zero points are those of int8 (those of a uint8
 tensor minus 128).
+
+Zero points of weights count for uint8, and for int8 in FULLY_CONNECTED with one scale. With a scale for each channel
+FULLY_CONNECTED leaves them out, and so does DEPTHWISE_CONV_2D; CONV_2D refuses them. Where weights have one scale,
+FULLY_CONNECTED and the kernels of uint8 refuse a bias whose scale is off ``s_x * s_w`` by more than 2 % of ``s_y``; the
+bias's scale is not used otherwise.
 """
 
 import numpy as np
