@@ -153,6 +153,7 @@ class _LayerEmitter:
         self._source = self._input("source", places)
         self._residual = None if layer.residual is None else self._input("residual", places)
         self._output = OutputOperand(run.config, layer.output, places["output"], self._emit)
+        self._counted: dict[tuple[int, int, int, Block], bool] = {}
         # Parameters of the whole layer at once, if they leave room for those of a neighbour.
         groups = -(-layer.output.channels // run.config.post.lanes)
         self._whole_parameters = groups if BUFFERS * groups <= run.parameters.capacity else None
@@ -176,12 +177,12 @@ class _LayerEmitter:
                 self._convolve(layer.conv, tile, source, bank)
                 fields = self._accumulator_source(tile, bank)
             if self._residual is not None:
-                residual = self._residual.need(piece)
-                fields |= _steps("residual", residual, tile)
+                needed = self._geometry.residual_piece(tile, outer)
+                fields |= self._steps("residual", self._residual.need(needed), tile)
             if layer.table is not None:
                 fields["table_index"] = self._table(layer.table)
             output = self._output.room(piece)
-            self._post(tile, fields | _steps("output", output, tile))
+            self._post(tile, fields | self._steps("output", output, tile))
             if outer or tile.last_of_rect:
                 self._output.done(output, piece)
 
@@ -190,11 +191,11 @@ class _LayerEmitter:
         middle, window = self._geometry.middle(tile.rect), self._layer.conv_window
         rows = self._config.array.rows
         first, count = tile.chunk.columns
-        for n, columns, block, accumulate in self._weight_pieces(conv, first, count):
+        for n, columns, block, part, accumulate in self._weight_pieces(conv, first, count):
             words = columns * block.passes * rows
             weights = self._run.constant(
-                self._number, Memory.WEIGHT, (self._layer.name, n, columns, block), words,
-                partial(pack_weights, self._config, conv, n, columns, block))
+                self._number, Memory.WEIGHT, (self._layer.name, n, columns, block, part), words,
+                partial(pack_weights, self._config, self._layer.convs[part], n, columns, block))
             y = window.start(0, middle.y) + block.ky[0] * window.dilation[0]
             x = window.start(1, middle.x) + block.kx[0] * window.dilation[1]
             self._emit(Exec(
@@ -212,16 +213,26 @@ class _LayerEmitter:
                 accumulator_address=(n - first) * middle.pixels,
             ))
 
-    def _weight_pieces(self, conv: Conv2d, first: int, count: int) -> Iterator[tuple[int, int, Block, int]]:
-        """(first column tile, how many, block, accumulate) for each EXEC of a tile."""
+    def _weight_pieces(self, conv: Conv2d, first: int, count: int) -> Iterator[tuple[int, int, Block, int, int]]:
+        """(first column tile, how many, block, part of wide weights, accumulate) for each EXEC of a tile."""
         limit = max(1, self._tiling.weight_words // self._config.array.rows)
         for run_first, run_count, tiles in column_pieces(self._config, conv):
             low, high = max(first, run_first), min(first + count, run_first + run_count)
             passes = conv.kernel[0] * conv.kernel[1] * tiles[1]
             together = max(1, limit // passes)
             for n in range(low, high, together):
+                columns = min(together, high - n)
                 for i, block in enumerate(blocks(conv.kernel, tiles, limit)):
-                    yield n, min(together, high - n), block, min(i, 1)
+                    for part in range(len(self._layer.convs)):
+                        if part == 0 or self._counts(part, n, columns, block):
+                            yield n, columns, block, part, int(i + part > 0)
+
+    def _counts(self, part: int, first: int, count: int, block: Block) -> bool:
+        """Whether a part of wide weights has any but zeros for some column tiles and a block."""
+        key = part, first, count, block
+        if key not in self._counted:
+            self._counted[key] = bool(pack_weights(self._config, self._layer.convs[part], first, count, block).any())
+        return self._counted[key]
 
     def _accumulator_source(self, tile: Tile, bank: int) -> dict[str, int]:
         """Fields of POST that say where it finds a tile in the accumulators, and its parameters."""
@@ -238,13 +249,26 @@ class _LayerEmitter:
 
     def _activation_source(self, tile: Tile, source: Region) -> dict[str, int]:
         """Fields of POST that say where it finds a tile in the activations."""
-        window = self._layer.window
+        layer, window = self._layer, self._layer.window
         y, x = window.start(0, tile.rect.y), window.start(1, tile.rect.x)
+        y, pitch_y = _repeated(y, source.pitch_y, layer.source.height, layer.middle.height)
+        x, pitch_x = _repeated(x, source.pitch_x, layer.source.width, layer.middle.width)
         return {
             "source": Source.ACTIVATION,
             "source_address": source.word(y, x, tile.chunk.words[0]),
             "source_tile_step": 1,
-            **_window_steps(window, source.pitch_y, source.pitch_x),
+            **_window_steps(window, pitch_y, pitch_x),
+        }
+
+    def _steps(self, name: str, region: Region, tile: Tile) -> dict[str, int]:
+        """Address and steps of POST's output or residual."""
+        operand, output = self._geometry.operand(name), self._layer.output
+        y, pitch_y = _repeated(tile.rect.y, region.pitch_y, operand.height, output.height)
+        x, pitch_x = _repeated(tile.rect.x, region.pitch_x, operand.width, output.width)
+        return {
+            f"{name}_address": region.word(y, x, tile.chunk.words[0]),
+            f"{name}_y_step": pitch_y,
+            f"{name}_x_step": pitch_x,
         }
 
     def _parameter_address(self, tile: Tile) -> int:
@@ -285,10 +309,6 @@ def _window_steps(window: Window, pitch_y: int, pitch_x: int) -> dict[str, int]:
     }
 
 
-def _steps(name: str, region: Region, tile: Tile) -> dict[str, int]:
-    """Address and steps of POST's output or residual."""
-    return {
-        f"{name}_address": region.word(tile.rect.y, tile.rect.x, tile.chunk.words[0]),
-        f"{name}_y_step": region.pitch_y,
-        f"{name}_x_step": region.pitch_x,
-    }
+def _repeated(first: int, pitch: int, size: int, wanted: int) -> tuple[int, int]:
+    """First position along an axis, and step, of an operand of some size; of one that is repeated 0."""
+    return (first, pitch) if size == wanted else (0, 0)

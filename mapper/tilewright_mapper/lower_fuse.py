@@ -17,9 +17,23 @@ from tilewright_hdl.errors import ModelError
 from tilewright_hdl.isa import Combine, RoundingCode
 from tilewright_hdl.numerics import INT8_MIN, ONE_RULE_SHIFT, Requantizer, Rounding
 
-from .graph import Add, AvgPool2d, Conv2d, Graph, MaxPool2d, Node, Requantize, Reshape, Table, image_shape
+from .graph import (
+    AvgPool2d,
+    Conv2d,
+    Elementwise,
+    Graph,
+    MaxPool2d,
+    Multiply,
+    Node,
+    Pad2d,
+    Requantize,
+    Reshape,
+    Subtract,
+    Table,
+    image_shape,
+)
 from .lower_layers import DeviceLayer, LaneParameters, Operand, Window
-from .rescale import add_parameters, hardware_rescale
+from .rescale import Rescaled, Sum, add_parameters, hardware_rescale
 
 __all__ = ["ROUNDING_CODES", "alias_roots", "lower_phase"]
 
@@ -91,10 +105,10 @@ class _Builder:
 
     def alone(self, node: Node) -> DeviceLayer:
         """A layer of one node."""
-        source = self._operand(node.inputs[0])
-        base = DeviceLayer(
-            name=node.name, op=node.op, nodes=(), source=source, output=self._operand(node.output), middle=source,
-        )
+        source, output = self._operand(node.inputs[0]), self._operand(node.output)
+        # A first operand that is repeated is read again for each pixel of the result.
+        middle = replace(source, height=output.height, width=output.width) if isinstance(node, Elementwise) else source
+        base = DeviceLayer(name=node.name, op=node.op, nodes=(), source=source, output=output, middle=middle)
         layer = self._convolution(base, node) if isinstance(node, Conv2d) else self._with(base, node, node.inputs[0])
         assert layer is not None, "one node has one rule"
         return layer
@@ -103,18 +117,29 @@ class _Builder:
         """``layer`` with ``node``, a reader of its result ``name``, behind it; ``None`` if one pass cannot do both."""
         if isinstance(node, Conv2d) or self._operand(name) != layer.output:
             return None
-        if layer.post.get("combine", Combine.NONE) != Combine.NONE:
+        if layer.post.get("combine", Combine.NONE) != Combine.NONE or not layer.keeps_size:
+            return None
+        if isinstance(node, Elementwise) and not self._may_combine(layer, node, name):
             return None
         if isinstance(node, Table) and layer.table is not None:
             return None
-        if isinstance(node, MaxPool2d | AvgPool2d) and not self._may_pool(layer, node):
+        if isinstance(node, MaxPool2d | AvgPool2d | Pad2d) and not self._may_pool(layer, node):
             return None
         joined = self._with(layer, node, name)
         if joined is None:
             return None
         return replace(joined, op=f"{layer.op}+{node.op}", output=self._operand(node.output))
 
-    def _may_pool(self, layer: DeviceLayer, node: MaxPool2d | AvgPool2d) -> bool:
+    def _may_combine(self, layer: DeviceLayer, node: Elementwise, name: str) -> bool:
+        """Whether the result ``name`` of a layer may be the post-processor's own operand, the other one the residual.
+
+        It must not be repeated, nor be what is subtracted.
+        """
+        result = self._operand(node.output)
+        fills = (layer.output.height, layer.output.width) == (result.height, result.width)
+        return fills and not (isinstance(node, Subtract) and name != node.inputs[0])
+
+    def _may_pool(self, layer: DeviceLayer, node: MaxPool2d | AvgPool2d | Pad2d) -> bool:
         """Whether a pool on the way out of the accumulators computes nothing twice, and finds its windows there."""
         if layer.conv is None:
             return True
@@ -137,51 +162,56 @@ class _Builder:
         _, zero_in = self._graph.tensor(name).quantization
         if isinstance(node, Table):
             return replace(layer, table=node.table.tobytes(), post=_extend(layer, use_table=1))
-        if isinstance(node, Add):
-            return self._addition(layer, node, name)
+        if isinstance(node, Elementwise):
+            return self._combined(layer, node, name)
+        if isinstance(node, Pad2d):
+            return replace(layer, window=_window(node), post=_extend(layer, pad_value=node.value))
         if isinstance(node, MaxPool2d):
             return replace(layer, window=_window(node), post=_extend(layer, combine=Combine.MAX, pad_value=INT8_MIN))
         if isinstance(node, AvgPool2d):
             count = node.kernel[0] * node.kernel[1]
             offset, pad = (0, 0) if node.raw else (-count * zero_in, zero_in)
-            return self._average(replace(layer, window=_window(node)), node, offset=offset, pad_value=pad)
+            return self._rescaled(replace(layer, window=_window(node)), node, combine=Combine.AVERAGE, offset=offset,
+                                  pad_value=pad)
         assert isinstance(node, Requantize), node
-        return self._average(layer, node, offset=-zero_in)
+        return self._rescaled(layer, node, combine=Combine.AVERAGE, offset=-zero_in)
 
-    def _average(self, layer: DeviceLayer, node: AvgPool2d | Requantize, **fields: int) -> DeviceLayer | None:
+    def _rescaled(
+        self, layer: DeviceLayer, node: AvgPool2d | Requantize | Multiply, **fields: int
+    ) -> DeviceLayer | None:
+        """``layer`` with the one rescale of ``node`` at its end."""
         rescale = self._requantizer(node)
         post = _with_rounding(layer, rescale.rounding, rescale.shift.tolist())
         if post is None:
             return None
-        return replace(layer, post=MappingProxyType({
-            **post, **fields,
-            "combine": int(Combine.AVERAGE),
-            "multiplier_out": int(rescale.multiplier[0]),
-            "shift_out": int(rescale.shift[0]),
-            "zero_point_out": rescale.zero_point,
-            "low_out": rescale.low,
-            "high_out": rescale.high,
-        }))
+        return replace(layer, post=_extend(
+            layer, **post, **fields, multiplier_out=rescale.multiplier[0], shift_out=rescale.shift[0],
+            zero_point_out=rescale.zero_point, low_out=rescale.low, high_out=rescale.high,
+        ))
 
-    def _addition(self, layer: DeviceLayer, node: Add, name: str) -> DeviceLayer | None:
+    def _combined(self, layer: DeviceLayer, node: Elementwise, name: str) -> DeviceLayer | None:
+        """``layer`` with an operation of two tensors, of which ``name`` is the post-processor's own."""
+        own = node.inputs.index(name)
+        other = node.inputs[1 - own]
+        layer = replace(layer, residual=self._operand(other))
+        zeros = {f"zero_point_{end}": self._graph.tensor(tensor).quantization[1]
+                 for end, tensor in (("a", name), ("b", other))}
+        if isinstance(node, Multiply):
+            return self._rescaled(layer, node, combine=Combine.MULTIPLY, **zeros)
+        assert isinstance(node, Sum), node
         p = add_parameters(self._graph, node, bits=self._config.post.multiplier_bits)
         post = _with_rounding(layer, p.rounding, [p.shift_a, p.shift_b, p.shift_out])
         if post is None:
             return None
-        first = (p.multiplier_a, p.shift_a, p.zero_point_a)
-        second = (p.multiplier_b, p.shift_b, p.zero_point_b)
-        other = node.inputs[1]
-        if name != node.inputs[0]:
-            # The sum does not change when its operands change places.
-            first, second, other = second, first, node.inputs[0]
-        return replace(layer, residual=self._operand(other), post=MappingProxyType({
-            **post,
-            "combine": int(Combine.ADD),
-            "multiplier_a": first[0], "shift_a": first[1], "zero_point_a": first[2],
-            "multiplier_b": second[0], "shift_b": second[1], "zero_point_b": second[2],
-            "multiplier_out": p.multiplier_out, "shift_out": p.shift_out, "zero_point_out": p.zero_point_out,
-            "low_out": p.low, "high_out": p.high,
-        }))
+        operands = [(p.multiplier_a, p.shift_a), (p.multiplier_b, p.shift_b)]
+        # The sum does not change when its operands change places.
+        first, second = operands[own], operands[1 - own]
+        return replace(layer, post=_extend(
+            layer, **post, **zeros, combine=Combine.SUBTRACT if isinstance(node, Subtract) else Combine.ADD,
+            multiplier_a=first[0], shift_a=first[1], multiplier_b=second[0], shift_b=second[1],
+            multiplier_out=p.multiplier_out, shift_out=p.shift_out, zero_point_out=p.zero_point_out,
+            low_out=p.low, high_out=p.high,
+        ))
 
     def _convolution(self, layer: DeviceLayer, node: Conv2d) -> DeviceLayer:
         _, zero_in = self._graph.tensor(node.input).quantization
@@ -199,17 +229,18 @@ class _Builder:
                                       for a in (bias, rescale.multiplier, rescale.shift)))
         return replace(
             layer, nodes=(node.name,), conv=node, pad_value=zero_in, parameters=parameters, middle=layer.output,
-            post=MappingProxyType({**post, "low": rescale.low, "high": rescale.high,
-                                   "zero_point": rescale.zero_point}),
+            post=_extend(layer, **post, low=rescale.low, high=rescale.high, zero_point=rescale.zero_point),
         )
 
-    def _requantizer(self, node: Conv2d | AvgPool2d | Requantize) -> Requantizer:
+    def _requantizer(self, node: Rescaled) -> Requantizer:
         rescale = hardware_rescale(self._graph, node, self._config.post)
         assert rescale is not None, "placing leaves such a node to the host"
         return rescale
 
 
-def _window(node: MaxPool2d | AvgPool2d) -> Window:
+def _window(node: MaxPool2d | AvgPool2d | Pad2d) -> Window:
+    if isinstance(node, Pad2d):
+        return Window(padding=node.padding[:2])
     dilation = (1, 1) if isinstance(node, AvgPool2d) else node.dilation
     return Window(node.kernel, node.stride, node.padding[:2], dilation)
 
@@ -218,9 +249,9 @@ def _extend(layer: DeviceLayer, **fields: int) -> Mapping[str, int]:
     return MappingProxyType({**layer.post, **{name: int(value) for name, value in fields.items()}})
 
 
-def _with_rounding(layer: DeviceLayer, rounding: Rounding, shifts: list[int]) -> Mapping[str, int] | None:
-    """Fields of POST with a rule for rescales by these shifts; ``None`` if the layer has another one already."""
+def _with_rounding(layer: DeviceLayer, rounding: Rounding, shifts: list[int]) -> dict[str, int] | None:
+    """The field ``rounding`` for rescales by these shifts; ``None`` if the layer has another rule already."""
     if max(shifts) <= ONE_RULE_SHIFT:
-        return layer.post
+        return {}
     code = int(ROUNDING_CODES[rounding])
-    return {**layer.post, "rounding": code} if layer.post.get("rounding", code) == code else None
+    return {"rounding": code} if layer.post.get("rounding", code) == code else None

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers of the accelerator: what one pass through the hardware does.
 
-A layer is a convolution or a plain read of activations, then in the post-processor a table, then a residual addition,
-a pool or a rescale.
+A layer is a convolution or a plain read of activations, then in the post-processor a table, then an operation with a
+second tensor, a pool, a border or a rescale.
 """
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import lcm
 from types import MappingProxyType
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
 
 from .graph import Conv2d
 
@@ -94,7 +96,8 @@ class DeviceLayer:
     source, output : Operand
     residual : Operand or None
     middle : Operand
-        What the post-processor reads: the convolution's result, or the source.
+        What the post-processor reads: the convolution's result, or the source, repeated where the result of an
+        operation of two tensors is larger.
     table : bytes or None
         256 entries.
     window : Window
@@ -136,6 +139,28 @@ class DeviceLayer:
             return Window()
         return Window(self.conv.kernel, self.conv.stride, self.conv.padding[:2], self.conv.dilation)
 
+    @cached_property
+    def convs(self) -> tuple[Conv2d, ...]:
+        """The convolution as a sum of some of int8 weights: one, or with wide weights two or three.
+
+        Each takes what it can of every weight, so that the parts of a weight have one sign, and the bound of the whole
+        accumulator (``passes.weights.accumulator_bound``) holds for what their sum has on the way.
+        """
+        if self.conv is None or self.conv.weight.dtype == np.int8:
+            return () if self.conv is None else (self.conv,)
+        parts: list[Conv2d] = []
+        rest = self.conv.weight.astype(np.int16)
+        while not parts or rest.any():
+            part = np.clip(rest, INT8_MIN, INT8_MAX).astype(np.int8)
+            parts.append(replace(self.conv, weight=part))
+            rest = rest - part
+        return tuple(parts)
+
+    @property
+    def keeps_size(self) -> bool:
+        """Whether the post-processor makes one pixel of each that it reads."""
+        return (self.middle.height, self.middle.width) == (self.output.height, self.output.width)
+
     @property
     def operands(self) -> tuple[Operand, ...]:
         """What the layer reads."""
@@ -145,7 +170,9 @@ class DeviceLayer:
     def shape_key(self) -> Hashable:
         """Equal for layers that differ in nothing but their names and numbers."""
         conv = self.conv
-        shape = None if conv is None else (conv.weight.shape, conv.groups, self.conv_window)
+        # Which parts of wide weights are left out depends on their values.
+        wide = self.name if len(self.convs) > 1 else None
+        shape = None if conv is None else (conv.weight.shape, conv.groups, self.conv_window, wide)
         operands = (self.source, self.output, self.middle, self.residual)
         return (
             shape, self.window, self.post.get("combine"), self.table is not None,

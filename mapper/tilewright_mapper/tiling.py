@@ -13,7 +13,7 @@ from tilewright_hdl.activation_layout import channel_tiles
 from tilewright_hdl.config import AcceleratorConfig
 
 from .layout import Piece, Rect, column_pieces
-from .lower_layers import DeviceLayer, Operand
+from .lower_layers import DeviceLayer, Operand, Window
 
 __all__ = ["BUFFERS", "Chunk", "Geometry", "Tile", "Tiling", "candidates", "smallest_tiling"]
 
@@ -130,10 +130,21 @@ class Geometry:
         return Piece(rect, 0, self.words(self.layer.source))
 
     def output_piece(self, tile: Tile, channels_outer: bool) -> Piece:
-        """Piece of the output, and of the residual, that is on chip at a time around a tile."""
+        """Piece of the output that is on chip at a time around a tile."""
         if channels_outer:
             return Piece(tile.rect, *tile.chunk.words)
         return Piece(tile.rect, 0, self.words(self.layer.output))
+
+    def residual_piece(self, tile: Tile, channels_outer: bool) -> Piece:
+        """Piece of the residual that is on chip at a time around a tile."""
+        return self.output_piece(tile, channels_outer)._replace(rect=self.residual(tile.rect))
+
+    def residual(self, rect: Rect) -> Rect:
+        """Pixels of the residual for an output rectangle; where it is repeated, all that there are."""
+        operand = self.operand("residual")
+        (y, h), (x, w) = (Window().span(axis, rect[axis], rect[axis + 2], size)
+                          for axis, size in enumerate((operand.height, operand.width)))
+        return Rect(y, x, h, w)
 
     def buffer_words(self, tiling: Tiling, streamed: frozenset[str]) -> dict[str, int]:
         """Words of one buffer for each operand that streams, by role: ``source``, ``residual``, ``output``."""
@@ -148,7 +159,8 @@ class Geometry:
             "output": tile * (widest if tiling.channels_outer else whole),
         }
         if layer.residual is not None:
-            sizes["residual"] = sizes["output"]
+            most = self.residual(Rect(0, 0, tiling.height, tiling.width)).pixels
+            sizes["residual"] = most * (sizes["output"] // tile)
         return {role: n for role, n in sizes.items() if self.operand(role).root in streamed}
 
     def _extents(self, tiling: Tiling) -> tuple[int, int]:
@@ -166,6 +178,11 @@ class Geometry:
         assert isinstance(operand, Operand)
         return operand
 
+    def pixels(self, role: str) -> int:
+        """Pixels of a whole operand."""
+        operand = self.operand(role)
+        return operand.height * operand.width
+
     def fits(self, tiling: Tiling, streamed: frozenset[str], words: int) -> bool:
         """Whether tiles fit the accumulators and parameters, and buffers fit into ``words`` of activations."""
         config, layer = self.config, self.layer
@@ -180,12 +197,12 @@ class Geometry:
 
     @property
     def total_weight_words(self) -> int:
-        """Weight words of the layer."""
+        """Weight words of the layer, at most."""
         conv = self.layer.conv
         if conv is None:
             return 0
         tiles = sum(count * nt for _, count, (_, nt) in column_pieces(self.config, conv))
-        return tiles * conv.kernel[0] * conv.kernel[1] * self.config.array.rows
+        return len(self.layer.convs) * tiles * conv.kernel[0] * conv.kernel[1] * self.config.array.rows
 
 
 def smallest_tiling(geometry: Geometry) -> Tiling:
@@ -229,7 +246,8 @@ def _candidates(geometry: Geometry, streamed: frozenset[str], words: int, buffer
                     if limit >= geometry.total_weight_words and limit != weights[-1]:
                         continue
                     tiling = replace(tiling, height=height, width=shape[1], weight_words=limit)
-                    if outer and len(geometry.rects(tiling)) == 1:
+                    # With one rectangle the orders are one, but this one needs less room.
+                    if outer and len(geometry.rects(tiling)) == 1 and replace(tiling, channels_outer=False) in found:
                         continue
                     found[tiling] = None
     return list(found)

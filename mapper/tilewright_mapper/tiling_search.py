@@ -131,7 +131,7 @@ def _rough_loads(
         if role == "source" and layer.conv is None:
             partial = len(chunks) > 1
         for rect in rects:
-            piece = geometry.input(rect) if role == "source" else rect
+            piece = geometry.input(rect) if role == "source" else geometry.residual(rect)
             if partial:
                 cycles += sum(transfer_cycles(config, piece.pixels, chunk.words[1]) for chunk in chunks)
             else:
@@ -170,7 +170,7 @@ def _places_alone(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) 
     requests, names = [], {}
     for role in roles:
         operand = geometry.operand(role)
-        whole = geometry.words(operand) * operand.height * operand.width
+        whole = geometry.words(operand) * geometry.pixels(role)
         words = tiling.buffers * buffers[role] if role in buffers else whole
         names[role] = role if role in buffers else operand.root
         requests.append(BlockRequest(names[role], words, 0, 0))
@@ -178,8 +178,9 @@ def _places_alone(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) 
     placed = pack(config.activation_words, unique, bank_words=config.activation_bank_words,
                   apart=bank_wishes(layer, names))
     if placed is None:
-        # The output does not fit beside its operands, so it will be written over one of them.
-        under = names.get("residual", names["source"])
+        # The output does not fit beside its operands, so it will be written over the one that has its size.
+        under = next(names[role] for role in ("residual", "source")
+                     if role in names and geometry.pixels(role) == geometry.pixels("output"))
         placed = pack(config.activation_words, [r for r in unique if r.name != names["output"]])
         assert placed is not None, "the whole operands of a layer do not fit the activations"
         placed[names["output"]] = placed[under]

@@ -2,6 +2,7 @@
 """Small networks built by hand, small accelerators, and programs run on the instruction-set simulator."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,28 @@ import numpy.typing as npt
 from tilewright_driver.host import run_host_step
 from tilewright_hdl.activation_layout import pack, packed_bytes, unpack
 from tilewright_hdl.config import AcceleratorConfig, ArrayConfig, BusConfig, MemoryConfig, PostConfig
+from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, Rounding
 from tilewright_hdl.program import HostStep, Program, RunStep
 from tilewright_mapper.graph import (
     Add,
     AvgPool2d,
+    ConstantTensor,
     Conv2d,
     Dequantize,
+    Elementwise,
     Graph,
     HostOp,
+    Linear,
     MaxPool2d,
+    Multiply,
     Node,
+    Pad2d,
+    Padding,
     Quantize,
     Requantize,
     Reshape,
+    Rounded,
+    Subtract,
     Table,
     Tensor,
     image_shape,
@@ -36,8 +46,8 @@ Int8 = npt.NDArray[np.int8]
 
 def config(
     rows: int, columns: int, lanes: int, *, activation_words: int = 1024, weight_words: int = 512, entries: int = 64,
-    groups: int = 64, bus: int = 64, tables: int = 2, add: bool = True, semaphore_bits: int = 6, banks: int = 4,
-    multiplier_bits: int = 31,
+    groups: int = 64, bus: int = 64, tables: int = 2, add: bool = True, multiply: bool = True, semaphore_bits: int = 6,
+    banks: int = 4, multiplier_bits: int = 31,
 ) -> AcceleratorConfig:
     """An accelerator; sizes in words."""
     return AcceleratorConfig(
@@ -47,7 +57,7 @@ def config(
             activation_bytes=activation_words * rows, weight_bytes=weight_words * columns, accumulator_entries=entries,
             parameter_groups=groups, activation_banks=banks,
         ),
-        post=PostConfig(lanes=lanes, tables=tables, add=add, multiplier_bits=multiplier_bits),
+        post=PostConfig(lanes=lanes, tables=tables, add=add, multiply=multiply, multiplier_bits=multiplier_bits),
         bus=BusConfig(data_bits=bus, burst_beats=16),
         semaphore_bits=semaphore_bits,
     )
@@ -93,10 +103,10 @@ class Net:
     def conv(
         self, x: str, channels: int, kernel: tuple[int, int] = (1, 1), *, stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int, int, int] = (0, 0, 0, 0), dilation: tuple[int, int] = (1, 1), groups: int = 1,
-        low: int = -128, high: int = 127,
+        low: int = -128, high: int = 127, wide: bool = False,
     ) -> str:
         name, (inputs, _, _) = self._name("conv"), image_shape(self.shape(x))
-        weight = self.rng.integers(-127, 128, (channels, inputs // groups, *kernel)).astype(np.int8)
+        weight = self._weight((channels, inputs // groups, *kernel), wide)
         spread = np.sqrt(weight[0].size) * 70
         scale_x, _ = self.tensors[x].quantization
         y = self.tensor(f"{name}.out", self._spatial(x, channels, kernel, stride, padding, dilation))
@@ -109,10 +119,48 @@ class Net:
         ))
         return y
 
+    def _weight(self, shape: tuple[int, ...], wide: bool) -> npt.NDArray[Any]:
+        if not wide:
+            return self.rng.integers(-127, 128, shape).astype(np.int8)
+        # As uint8 weights have them: some beyond int8, the farthest as well, and whole channels within.
+        most = self.rng.choice((100, 255), (shape[0], 1, 1, 1))
+        return np.where(self.rng.integers(0, 9, shape) == 0, most, self.rng.integers(-most, most + 1, shape)).astype(
+            np.int16)
+
     def add(self, a: str, b: str, *, low: int = -128) -> str:
-        name = self._name("add")
-        y = self.tensor(f"{name}.out", self.shape(a))
-        self.nodes.append(Add(name=name, inputs=(a, b), outputs=(y,), low=low))
+        return self._elementwise(Add, a, b, low)
+
+    def subtract(self, a: str, b: str, *, low: int = -128) -> str:
+        return self._elementwise(Subtract, a, b, low)
+
+    def multiply(self, a: str, b: str, *, low: int = -128) -> str:
+        return self._elementwise(Multiply, a, b, low)
+
+    def _elementwise(self, kind: type[Elementwise], a: str, b: str, low: int) -> str:
+        name = self._name(kind.__name__.lower())
+        # The axes of the operand that has more of them, each as long as the longer one.
+        first, second = sorted((self.shape(a), self.shape(b)), key=len)
+        shape = tuple(map(max, zip(first, second, strict=True))) if len(first) == len(second) else second
+        scales = [self.tensors[x].quantization[0] for x in (a, b)]
+        scale = 30 * scales[0] * scales[1] if kind is Multiply else None
+        y = self.tensor(f"{name}.out", shape, scale=scale)
+        self.nodes.append(kind(name=name, inputs=(a, b), outputs=(y,), low=low))
+        return y
+
+    def constant(self, shape: tuple[int, ...]) -> str:
+        name = self._name("constant")
+        y = self.tensor(f"{name}.out", shape)
+        values = self.rng.integers(-128, 128, shape).astype(np.int8)
+        self.nodes.append(ConstantTensor(name=name, inputs=(), outputs=(y,), values=values))
+        return y
+
+    def pad(self, x: str, padding: Padding, value: int | None = None) -> str:
+        """A border, of the zero point if nothing else is given."""
+        name, (scale, zero) = self._name("pad"), self.tensors[x].quantization
+        (channels, height, width), (top, left, bottom, right) = image_shape(self.shape(x)), padding
+        y = self.tensor(f"{name}.out", (channels, height + top + bottom, width + left + right), scale=scale, zero=zero)
+        self.nodes.append(Pad2d(name=name, inputs=(x,), outputs=(y,), padding=padding,
+                                value=zero if value is None else value))
         return y
 
     def max_pool(self, x: str, kernel: tuple[int, int], stride: tuple[int, int],
@@ -131,6 +179,21 @@ class Net:
         y = self.tensor(f"{name}.out", self._spatial(x, channels, kernel, stride, padding, (1, 1)))
         self.nodes.append(AvgPool2d(name=name, inputs=(x,), outputs=(y,), kernel=kernel, stride=stride,
                                     padding=padding, divisor=kernel[0] * kernel[1]))
+        return y
+
+    def raw_pool(
+        self, x: str, kernel: tuple[int, int], stride: tuple[int, int],
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0), *, divisor: int | None = None,
+        rounding: Rounding = Rounding.FLOAT64_HALF_AWAY,
+    ) -> str:
+        """An average of the stored integers."""
+        name, (channels, _, _) = self._name("raw"), image_shape(self.shape(x))
+        scale, zero = self.tensors[x].quantization
+        shape = self._spatial(x, channels, kernel, stride, padding, (1, 1))
+        y = self.tensor(f"{name}.out", shape, scale=scale, zero=zero)
+        count = kernel[0] * kernel[1] if divisor is None else divisor
+        self.nodes.append(AvgPool2d(name=name, inputs=(x,), outputs=(y,), kernel=kernel, stride=stride,
+                                    padding=padding, divisor=count, raw=True, rounding=rounding))
         return y
 
     def table(self, x: str) -> str:
@@ -176,8 +239,23 @@ class Net:
         return y
 
 
-def run_program(program: Program, inputs: Mapping[str, Any], *, times: int = 1) -> tuple[dict[str, Any], RunResult]:
-    """Outputs of a program, and the result of its last run on the accelerator.
+def mixed_roundings(graph: Graph, seed: int) -> Graph:
+    """The graph with a rule for each node, as a model of several frameworks would have."""
+    rng = np.random.default_rng(seed)
+
+    def mixed(node: Node) -> Node:
+        if not isinstance(node, Rounded) or getattr(node, "raw", False):
+            return node
+        away = (Rounding.FLOAT64_HALF_AWAY,) if isinstance(node, Conv2d | Linear | AvgPool2d) else ()
+        return replace(node, rounding=(*HARDWARE_ROUNDINGS, *away)[rng.integers(2 + len(away))])
+
+    return replace(graph, nodes=tuple(mixed(node) for node in graph))
+
+
+def run_program(
+    program: Program, inputs: Mapping[str, Any], *, times: int = 1
+) -> tuple[dict[str, Any], RunResult | None]:
+    """Outputs of a program, and the result of its last run on the accelerator, if it has one.
 
     With ``times`` the program runs again on the machine as the run before left it.
     """
@@ -198,7 +276,7 @@ class _Runner:
         self.host: dict[str, Any] = {}
         self.result: RunResult | None = None
 
-    def run(self, inputs: Mapping[str, Any], times: int) -> tuple[dict[str, Any], RunResult]:
+    def run(self, inputs: Mapping[str, Any], times: int) -> tuple[dict[str, Any], RunResult | None]:
         for _ in range(times):
             for name, value in inputs.items():
                 self._set(name, value)
@@ -209,7 +287,6 @@ class _Runner:
                                                        constant_base=0, arena_base=self.arena))
                 else:
                     self._host_step(step)
-        assert self.result is not None
         return {name: self._get(name) for name in self.program.outputs}, self.result
 
     def _set(self, name: str, value: Any) -> None:
@@ -228,6 +305,6 @@ class _Runner:
 
     def _host_step(self, step: HostStep) -> None:
         values = {name: self._get(name) for name in step.inputs}
-        results = run_host_step(step, self.program.tensors, values, rounding=self.program.rounding)
+        results = run_host_step(step, self.program.tensors, values)
         for name, value in results.items():
             self._set(name, value)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tests.mapper.bench import Net, config
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ModelError
-from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.allocate import BlockRequest, Ring, pack
 from tilewright_mapper.allocate_run import Arena, RunPlan, plan_run
 from tilewright_mapper.lower import trim_ends
@@ -69,8 +68,7 @@ def test_a_ring_overwrites_the_oldest() -> None:
 
 def plan(net: Net, cfg: AcceleratorConfig, *outputs: str) -> tuple[list[DeviceLayer], RunPlan]:
     graph = trim_ends(net.graph(*outputs))
-    layers = lower_phase(graph, graph.nodes, cfg, rounding=Rounding.SINGLE, kept=outputs,
-                         roots=alias_roots(graph, graph.nodes))
+    layers = lower_phase(graph, graph.nodes, cfg, kept=outputs, roots=alias_roots(graph, graph.nodes))
     return layers, plan_run(cfg, layers, outputs, Arena(cfg))
 
 

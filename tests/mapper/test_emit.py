@@ -6,7 +6,6 @@ import numpy as np
 from tests.mapper.bench import Net, config
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Combine, Engine, Exec, Load, Memory, Post, Segment, Source, Store
-from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.emit import Constants, Emitter
 from tilewright_mapper.emit_operands import Place
 from tilewright_mapper.lower import trim_ends
@@ -19,8 +18,7 @@ CONFIG = config(4, 4, 4, bus=64)
 
 def layers(net: Net, output: str, cfg: AcceleratorConfig = CONFIG) -> list[DeviceLayer]:
     graph = trim_ends(net.graph(output))
-    return lower_phase(graph, graph.nodes, cfg, rounding=Rounding.SINGLE, kept=(output,),
-                       roots=alias_roots(graph, graph.nodes))
+    return lower_phase(graph, graph.nodes, cfg, kept=(output,), roots=alias_roots(graph, graph.nodes))
 
 
 def emit(layer: DeviceLayer, tiling: Tiling, places: dict[str, Place], cfg: AcceleratorConfig = CONFIG) -> list[object]:

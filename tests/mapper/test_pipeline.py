@@ -2,21 +2,23 @@
 """Whole programs against the golden reference, on the instruction-set simulator."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.mapper.bench import Net, config, run_program
+from tests.mapper.bench import Net, config, mixed_roundings, run_program
 from tilewright_hdl.config import PRESETS, AcceleratorConfig
 from tilewright_hdl.errors import ModelError
 from tilewright_hdl.isa import Exec, Load, Memory
-from tilewright_hdl.numerics import Rounding
+from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, Rounding
 from tilewright_hdl.program import Program, RunStep
-from tilewright_mapper.graph import Graph, image_shape, spatial_shape
+from tilewright_mapper.graph import Graph, Padding, image_shape, spatial_shape
 from tilewright_mapper.pipeline import compile_graph
 from tilewright_mapper.reference_run import reference_run
+from tilewright_mapper.rounding import with_rounding
 
 ROOMY = config(4, 4, 2)
 CONFIGS = (
@@ -30,15 +32,21 @@ CONFIGS = (
 )
 
 
-def check(net: Net, graph: Graph, cfg: AcceleratorConfig, rounding: Rounding = Rounding.SINGLE) -> Program:
-    """Compile a graph, run it twice, and compare every output with the reference."""
-    program = compile_graph(graph, cfg, rounding=rounding)
+def rounded(graph: Graph, rounding: Rounding | int) -> Graph:
+    """The graph with one rule for all, or a mixture from a seed."""
+    return with_rounding(graph, rounding) if isinstance(rounding, Rounding) else mixed_roundings(graph, rounding)
+
+
+def check(net: Net, graph: Graph, cfg: AcceleratorConfig, rounding: Rounding | int = Rounding.SINGLE) -> Program:
+    """Compile a graph, run it twice, and compare every output with the reference; ``rounding`` as in ``rounded``."""
+    graph = rounded(graph, rounding)
+    program = compile_graph(graph, cfg)
     image = net.image()
     found, result = run_program(program, {program.inputs[0]: image}, times=2)
-    expected = reference_run(graph, image[None], rounding=rounding, bits=cfg.post.multiplier_bits)
+    expected = reference_run(graph, image[None], bits=cfg.post.multiplier_bits)
     for name, values in found.items():
         np.testing.assert_array_equal(values, expected[name][0] if name != "input" else image, err_msg=name)
-    if len(program.steps) == 1:
+    if len(program.steps) == 1 and result is not None:
         assert program.predicted_cycles == result.cycles
     return program
 
@@ -46,7 +54,15 @@ def check(net: Net, graph: Graph, cfg: AcceleratorConfig, rounding: Rounding = R
 # --- Random networks.
 
 
-KINDS = ("conv", "conv", "conv", "groups", "add", "max", "avg", "table", "requantize", "reshape")
+def roundings() -> st.SearchStrategy[Rounding | int]:
+    """A rule of the hardware, or the seed of a mixture."""
+    return st.one_of(st.sampled_from(HARDWARE_ROUNDINGS), st.integers(0, 999))
+
+
+KINDS = (
+    *("conv", "conv", "conv", "wide", "groups", "max", "avg", "raw", "table", "requantize", "reshape", "pad"),
+    *("add", "subtract", "multiply", "broadcast"),
+)
 
 
 @st.composite
@@ -74,8 +90,13 @@ def _node(draw: st.DrawFn, net: Net, live: list[str]) -> str | None:
     channels, height, width = image_shape(shape)
     kind = draw(st.sampled_from(KINDS))
     match kind:
-        case "add":
-            return net.add(draw(st.sampled_from([t for t in live if net.shape(t) == shape])), x)
+        case "add" | "subtract" | "multiply":
+            other = draw(st.sampled_from([t for t in live if net.shape(t) == shape]))
+            return getattr(net, kind)(other, x)
+        case "broadcast":
+            return broadcast(draw, net, x)
+        case "pad":
+            return net.pad(x, draw(paddings()), draw(st.sampled_from((None, -128, 3)))) if len(shape) == 3 else None
         case "table":
             return net.table(x)
         case "requantize":
@@ -86,7 +107,7 @@ def _node(draw: st.DrawFn, net: Net, live: list[str]) -> str | None:
     axes = {1: (1, 1), 2: (1, 4), 3: (4, 4)}[rank]
     kernel = tuple(draw(st.integers(1, n)) for n in axes)
     stride = tuple(draw(st.integers(1, min(n, 3))) for n in axes)
-    dilation = tuple(draw(st.integers(1, min(n, 2))) for n in axes) if kind != "avg" else (1, 1)
+    dilation = tuple(draw(st.integers(1, min(n, 2))) for n in axes) if kind not in ("avg", "raw") else (1, 1)
     padding = tuple(draw(st.integers(0, kernel[i % 2] // 2)) for i in range(4))
     if min(spatial_shape((height, width), kernel, stride, padding, dilation)) < 1:
         return None
@@ -94,15 +115,47 @@ def _node(draw: st.DrawFn, net: Net, live: list[str]) -> str | None:
         return net.max_pool(x, kernel, stride, padding, dilation)
     if kind == "avg":
         return net.avg_pool(x, kernel, stride, padding)
+    if kind == "raw":
+        return net.raw_pool(x, kernel, stride, padding, **draw(averages()))
     groups = draw(st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0])) if kind == "groups" else 1
     outputs = groups * draw(st.integers(1, 2)) if groups > 1 else draw(st.integers(1, 24))
     return net.conv(x, outputs, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups,
-                    low=draw(st.sampled_from((-128, -20))))
+                    low=draw(st.sampled_from((-128, -20))), wide=kind == "wide")
+
+
+def paddings() -> st.SearchStrategy[Padding]:
+    """Of a border: none, thin, or thicker than most tiles."""
+    side = st.sampled_from((0, 0, 1, 2, 7))
+    return st.tuples(side, side, side, side)
+
+
+@st.composite
+def averages(draw: st.DrawFn) -> dict[str, Any]:
+    """Divisor (0: each window its own) and rounding of an average of stored integers."""
+    rounding = draw(st.sampled_from((Rounding.SINGLE, Rounding.FLOAT64_HALF_AWAY)))
+    return {"divisor": draw(st.sampled_from((None, None, 0, 3))), "rounding": rounding}
+
+
+def broadcast(draw: st.DrawFn, net: Net, x: str) -> str:
+    """An operation of ``x`` with a smaller tensor, a pool of it or a constant, in either order."""
+    channels, height, width = image_shape(net.shape(x))
+    match len(net.shape(x)):
+        case 1:
+            other = net.constant(draw(st.sampled_from(((channels,), (1,)))))
+        case 2:
+            other = net.constant(draw(st.sampled_from(((width, channels), (1, channels), (channels,)))))
+        case _:
+            kernel = draw(st.sampled_from(((height, width), (height, 1), (1, width))))
+            other = net.max_pool(x, kernel, (1, 1))
+            if draw(st.booleans()):
+                other = net.constant((draw(st.sampled_from((1, channels))), *net.shape(other)[1:]))
+    operation = draw(st.sampled_from((net.add, net.subtract, net.multiply)))
+    return operation(*draw(st.permutations((x, other))))
 
 
 @settings(max_examples=120)
-@given(networks(), st.sampled_from(CONFIGS), st.sampled_from(list(Rounding)))
-def test_random_networks(case: tuple[Net, Graph], cfg: AcceleratorConfig, rounding: Rounding) -> None:
+@given(networks(), st.sampled_from(CONFIGS), roundings())
+def test_random_networks(case: tuple[Net, Graph], cfg: AcceleratorConfig, rounding: Rounding | int) -> None:
     net, graph = case
     try:
         check(net, graph, cfg, rounding)

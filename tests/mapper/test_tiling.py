@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from tests.mapper.bench import Net, config
 from tilewright_hdl.config import PRESETS, AcceleratorConfig
-from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.lower import trim_ends
 from tilewright_mapper.lower_fuse import alias_roots, lower_phase
 from tilewright_mapper.lower_layers import DeviceLayer
@@ -23,8 +22,7 @@ CONFIG = config(8, 4, 4, entries=32, groups=8)
 
 def layer(net: Net, output: str, cfg: AcceleratorConfig = CONFIG) -> DeviceLayer:
     graph = trim_ends(net.graph(output))
-    (found,) = lower_phase(graph, graph.nodes, cfg, rounding=Rounding.SINGLE, kept=(output,),
-                           roots=alias_roots(graph, graph.nodes))
+    (found,) = lower_phase(graph, graph.nodes, cfg, kept=(output,), roots=alias_roots(graph, graph.nodes))
     return found
 
 

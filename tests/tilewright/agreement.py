@@ -88,7 +88,7 @@ def agree(
     **options
         Of the simulated memory.
     """
-    expected = reference_run(graph, images, rounding=program.rounding, bits=program.config.post.multiplier_bits)
+    expected = reference_run(graph, images, bits=program.config.post.multiplier_bits)
     if images[0].dtype == np.int8:
         expected |= dict(zip(program.inputs, images, strict=True))
     names = program.outputs if images[0].dtype == np.int8 else graph.outputs
