@@ -3,11 +3,19 @@
 
 from dataclasses import replace
 
-from tilewright_hdl.numerics import Rounding
+from tilewright_hdl.numerics import QuantizeRule, Rounding
 
-from .graph import Graph, Rounded
+from .graph import Graph, Quantize, Rounded
 
-__all__ = ["with_rounding"]
+__all__ = ["rounding_before", "with_rounding"]
+
+
+def rounding_before(border: Quantize) -> Rounding:
+    """Rule of an integer operator that takes the place of a float one and of the Quantize behind it.
+
+    ONNX has a rule of its own for both; PyTorch and TFLite define none for the integer operator.
+    """
+    return Rounding.FLOAT_HALF_EVEN if border.rule is QuantizeRule.HALF_EVEN else Rounding.SINGLE
 
 
 def with_rounding(graph: Graph, rounding: Rounding) -> Graph:

@@ -15,6 +15,7 @@ from tilewright_sim import tensor_reference
 from ..aten import operator_name, tensor_name
 from ..edit import Editor
 from ..graph import Dequantize, Graph, HostOp, MaxPool2d, Quantize, Requantize, Reshape, Table, Tensor
+from ..rounding import rounding_before
 from .clamps import clamp_bounds
 from .windows import max_pool, zero_padding
 
@@ -187,6 +188,7 @@ def fuse_pairs(graph: Graph) -> Graph:
                     outputs=node.outputs,
                     low=node.low,
                     high=node.high,
+                    rounding=rounding_before(node),
                     provenance=node.provenance,
                 )
             ],

@@ -6,13 +6,27 @@ from dataclasses import replace
 
 from ..aten import argument, constant_array, operator_name, pair, tensor_name
 from ..edit import Editor
-from ..graph import Add, Conv2d, Dequantize, Graph, HostOp, Linear, Node, Padding, Pair, Quantize, QuantizedConstant
+from ..graph import (
+    Add,
+    Conv2d,
+    Dequantize,
+    Graph,
+    HostOp,
+    Linear,
+    Node,
+    Padding,
+    Pair,
+    Quantize,
+    QuantizedConstant,
+    Rounded,
+)
+from ..rounding import rounding_before
 from .weights import integer_parameters
 from .windows import average_pool, zero_padding
 
 __all__ = ["lift_additions", "lift_average_pools", "lift_convolutions", "lift_linears"]
 
-Builder = Callable[[Graph, HostOp, Quantize, Mapping[str, Node]], Node | None]
+Builder = Callable[[Graph, HostOp, Quantize, Mapping[str, Node]], Rounded | None]
 
 
 def _lift(graph: Graph, build: Builder) -> Graph:
@@ -25,9 +39,10 @@ def _lift(graph: Graph, build: Builder) -> Graph:
         lifted = 0
         for border in readers[node.output]:
             made = build(graph, node, border, producers) if isinstance(border, Quantize) else None
-            if made is not None:
+            if isinstance(border, Quantize) and made is not None:
                 lifted += 1
-                made = replace(made, name=node.name if lifted == 1 else f"{node.name}#{lifted}")
+                name = node.name if lifted == 1 else f"{node.name}#{lifted}"
+                made = replace(made, name=name, rounding=rounding_before(border))
                 edit.replace(border, [made])
         if lifted == len(readers[node.output]) and lifted and node.output not in graph.outputs:
             edit.replace(node, ())
@@ -153,7 +168,7 @@ def _addition(graph: Graph, node: HostOp, border: Quantize, producers: Mapping[s
 def lift_average_pools(graph: Graph) -> Graph:
     """Average pools, global ones and means among them, whose windows all have the same divisor."""
 
-    def build(graph: Graph, node: HostOp, border: Quantize, producers: Mapping[str, Node]) -> Node | None:
+    def build(graph: Graph, node: HostOp, border: Quantize, producers: Mapping[str, Node]) -> Rounded | None:
         source, outer = _padded_source(producers, tensor_name(node.args[0]) if node.args else None)
         return None if source is None else average_pool(graph, node, source, outer, border)
 

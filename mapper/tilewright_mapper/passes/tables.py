@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from tilewright_hdl.numerics import HARDWARE_ROUNDINGS
 from tilewright_sim import tensor_reference
 
 from ..aten import evaluate, operator_name
@@ -95,6 +96,13 @@ def _is_elementwise(node: HostOp) -> bool:
     return operator_name(node) in ELEMENTWISE and len(node.outputs) == 1 and all(size == 1 for size in sizes)
 
 
+def _requantized(graph: Graph, node: Requantize, x: torch.Tensor) -> torch.Tensor:
+    source, target = graph.tensor(node.input).quantization, graph.tensor(node.output).quantization
+    if node.rounding not in HARDWARE_ROUNDINGS:
+        return tensor_reference.requantize_float(x, source, target, low=node.low, high=node.high)
+    return tensor_reference.requantize(x, zero_point=source[1], requantizer=requantizer(graph, node))
+
+
 def _entries(
     graph: Graph, root: str, chain: list[Node], border: Quantize
 ) -> np.ndarray[tuple[int], np.dtype[np.int8]] | None:
@@ -109,10 +117,7 @@ def _entries(
         elif isinstance(node, Table):
             values[node.output] = tensor_reference.table(values[node.input], torch.from_numpy(node.table))
         elif isinstance(node, Requantize):
-            _, zero_point = graph.tensor(node.input).quantization
-            values[node.output] = tensor_reference.requantize(
-                values[node.input], zero_point=zero_point, requantizer=requantizer(graph, node)
-            )
+            values[node.output] = _requantized(graph, node, values[node.input])
     result = values[border.input]
     if result.shape != (1, 256) or bool(result.isnan().any()):
         return None
