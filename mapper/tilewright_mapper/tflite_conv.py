@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, Rounding, quantize_multiplier
-from tilewright_sim.tflite_functions import convolution_factor
+from tilewright_sim.tflite_functions import convolution_factor, multiplier_of
 
 from .graph import Conv2d, Linear, Pair, Shape
 from .tflite_context import QUANTIZE_REMEDY, Activation, Call, Refused, malformed
@@ -139,7 +139,7 @@ def weight_scale(factor: float, scale_in: float, scale_out: float) -> float:
 
     TFLite computes some factors with a step in float32, where the graph's nodes multiply scales in float64.
     """
-    wanted = quantize_multiplier(factor, rounding=Rounding.TFLITE_DOUBLE)
+    wanted = multiplier_of(factor, 1)
     scale = factor * scale_out / scale_in
     # A few roundings lie between, each of half a unit in the last place.
     for units in (0, 1, -1, 2, -2, 3, -3):

@@ -6,6 +6,8 @@ of its kernel. What those kernels refuse, misread or leave undefined is refused 
 not served becomes an ``Unsupported`` node, so that all of them can be reported at once.
 """
 
+import numpy as np
+
 from tilewright_hdl.errors import ModelError
 
 from .graph import Graph, Unsupported
@@ -89,7 +91,9 @@ def _import(network: Network, operator: TfliteOperator) -> ModelError | None:
     added = len(network.nodes)
     fault: ModelError | None = None
     try:
-        _importer(network.model, operator)(call)
+        # Scales far apart give infinite factors, which are refused where they are made to integers.
+        with np.errstate(over="ignore", invalid="ignore"):
+            _importer(network.model, operator)(call)
         return None
     except Refused as refused:
         reason, remedy = refused.reason, refused.remedy
