@@ -18,10 +18,9 @@ from tilewright_hdl.program import HostStep, Program
 from . import api
 from .output import (
     check_target,
-    console,
     host_notes,
-    layer_table,
     print_json,
+    print_profile,
     progress_bar,
     say,
     status,
@@ -38,6 +37,18 @@ def demo(options: argparse.Namespace) -> int:
     from .demo.run import run_demo
 
     return run_demo(config=options.config, rtl_images=options.rtl_images, trace=options.trace, as_json=options.json)
+
+
+def example(options: argparse.Namespace) -> int:
+    """``tilewright example``."""
+    from .examples import list_examples, run_example
+
+    if options.list:
+        return list_examples(as_json=options.json)
+    return run_example(
+        options.name, config=options.config, device=options.device, images=options.images, data=options.data,
+        epochs=options.epochs, save=options.save, as_json=options.json,
+    )
 
 
 def compile_(options: argparse.Namespace) -> int:
@@ -83,9 +94,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(profile.to_dict())
         return 0
-    images = f"{profile.images} image{'s' if profile.images > 1 else ''}"
-    console.print(layer_table(profile, f"{program.name} on {profile.device} ({profile.config}), {images}, per image"))
-    host_notes(profile.layers)
+    print_profile(profile, program.name)
     if targets:
         say(f"Result: {', '.join(map(str, targets))}")
     if options.trace is not None:
@@ -156,6 +165,7 @@ def verilog(options: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": demo,
+    "example": example,
     "compile": compile_,
     "run": run,
     "disasm": disasm,

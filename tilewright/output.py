@@ -32,7 +32,9 @@ __all__ = [
     "console",
     "host_notes",
     "layer_table",
+    "plain_table",
     "print_json",
+    "print_profile",
     "progress_bar",
     "say",
     "status",
@@ -119,12 +121,8 @@ def write_files(files: Mapping[Path, bytes]) -> None:
 def layer_table(profile: Profile, title: str) -> Table:
     """Cycles of each layer, predicted beside measured, per image."""
     images = profile.images
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("layer", "operator", "on"):
-        table.add_column(name, no_wrap=True)
-    for name in ("MACs", "cycles", "predicted", "busy"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("waits most for", no_wrap=True)
+    table = plain_table(title, words=("layer", "operator", "on"), figures=("MACs", "cycles", "predicted", "busy"),
+                        more_words=("waits most for",))
     for layer in profile.layers:
         table.add_row(layer.name, layer.op, layer.on, *_cells(layer, images))
     table.add_section()
@@ -133,6 +131,27 @@ def layer_table(profile: Profile, title: str) -> Table:
         f"{profile.predicted_cycles // images:,}", f"{profile.utilization:.1%}", "", style="bold",
     )
     return table
+
+
+def plain_table(
+    title: str, *, words: Iterable[str], figures: Iterable[str], more_words: Iterable[str]
+) -> Table:
+    """An empty table with columns of words, of figures, and of words again."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for name in words:
+        table.add_column(name, no_wrap=True)
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in more_words:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def print_profile(profile: Profile, name: str) -> None:
+    """Print what a run of the network ``name`` cost, layer by layer."""
+    images = f"{profile.images} image{'s' if profile.images > 1 else ''}"
+    console.print(layer_table(profile, f"{name} on {profile.device} ({profile.config}), {images}, per image"))
+    host_notes(profile.layers)
 
 
 def host_notes(layers: Iterable[Layer | LayerProfile]) -> None:

@@ -5,6 +5,8 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
+from .networks import NETWORKS
+
 __all__ = ["build_parser", "doctor_parser"]
 
 
@@ -33,6 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--rtl-images", type=int, default=64, metavar="N", help="images to run on the RTL (default: 64)")
     demo.add_argument("--trace", type=Path, metavar="FILE", help="where to write the Chrome/Perfetto trace")
     _add_json(demo)
+
+    _add_example(commands.add_parser("example", help="quantize, compile and run a well-known network"), config_help)
 
     compile_ = commands.add_parser("compile", help="compile a quantized model to a program file")
     compile_.add_argument("model", type=Path, metavar="MODEL.pt2", help="model quantized with PT2E and saved with "
@@ -76,6 +80,22 @@ def doctor_parser() -> Parser:
     parser = Parser(prog="tilewright doctor", description="Check that the machine has all that is needed.")
     _add_json(parser)
     return parser
+
+
+def _add_example(example: argparse.ArgumentParser, config_help: str) -> None:
+    which = example.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", choices=tuple(NETWORKS), metavar="NAME", help=", ".join(NETWORKS))
+    which.add_argument("--list", action="store_true", help="list the networks")
+    example.add_argument("--data", type=Path, metavar="FILE.npz",
+                         help="train on your own data: arrays x (N, *input shape; floating point, or uint8) and y (N,; "
+                              "labels; not for the autoencoder). Without it, weights and inputs are random")
+    example.add_argument("--epochs", type=int, metavar="N", help="rounds of training (default: 5)")
+    example.add_argument("--config", default="edge16", help=config_help + " (default: edge16)")
+    example.add_argument("--device", choices=("iss", "rtl"), default="iss", help="where to run (default: iss)")
+    example.add_argument("--images", type=int, default=4, metavar="N", help="inputs to run (default: 4)")
+    example.add_argument("--save", type=Path, metavar="FILE.pt2",
+                         help="write the quantized model, for `tilewright compile`")
+    _add_json(example)
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

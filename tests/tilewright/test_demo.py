@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tilewright.cli import main
-from tilewright.demo.network import ResidualNet, accuracy, load_digits, train
+from tilewright.demo.network import ResidualNet, load_digits, train
+from tilewright.training import accuracy
 
 
 def test_digits_are_split_without_overlap() -> None:

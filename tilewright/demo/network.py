@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Digits", "ResidualNet", "accuracy", "load_digits", "train"]
+from ..training import train_network
+
+__all__ = ["Digits", "ResidualNet", "load_digits", "train"]
 
 
 class ResidualBlock(nn.Module):
@@ -77,32 +79,12 @@ def load_digits() -> Digits:
 
 def train(
     digits: Digits, *, epochs: int = 16, seed: int = 0, progress: Callable[[int], None] | None = None
-) -> ResidualNet:
+) -> nn.Module:
     """Train a network; ``progress`` is called with the number of epochs done, after each."""
-    threads = torch.get_num_threads()
-    # Tensors this small gain nothing from a second thread, and lose a hundredfold on a busy machine.
-    torch.set_num_threads(1)
-    try:
-        return _train(digits, epochs, seed, progress or (lambda done: None))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _train(digits: Digits, epochs: int, seed: int, progress: Callable[[int], None]) -> ResidualNet:
-    torch.manual_seed(seed)
-    model = ResidualNet()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=1e-2)
-    batches = -(-len(digits.train_images) // 64)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=epochs * batches)
-    for epoch in range(epochs):
-        for rows in torch.randperm(len(digits.train_images)).split(64):
-            optimizer.zero_grad()
-            shifted = _shifted(digits.train_images[rows])
-            nn.functional.cross_entropy(model(shifted), digits.train_labels[rows]).backward()
-            optimizer.step()
-            schedule.step()
-        progress(epoch + 1)
-    return model.eval()
+    return train_network(
+        ResidualNet, digits.train_images, digits.train_labels, loss=nn.functional.cross_entropy, epochs=epochs,
+        seed=seed, augment=_shifted, progress=progress or (lambda done: None),
+    )
 
 
 def _shifted(images: torch.Tensor) -> torch.Tensor:
@@ -110,8 +92,3 @@ def _shifted(images: torch.Tensor) -> torch.Tensor:
     dy, dx = (int(n) for n in torch.randint(-1, 2, (2,)))
     padded = nn.functional.pad(images, (1, 1, 1, 1))
     return padded[:, :, 1 + dy : 9 + dy, 1 + dx : 9 + dx]
-
-
-def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Share of rows whose largest logit is the label's."""
-    return float((logits.argmax(1) == labels).float().mean())

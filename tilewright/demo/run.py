@@ -7,24 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
+from torch import nn
 
 from tilewright_driver.profile import Profile
-from tilewright_hdl.config import AcceleratorConfig, load_config
+from tilewright_hdl.config import load_config
 from tilewright_hdl.numerics import quantize
 from tilewright_hdl.program import Program
-from tilewright_mapper.importer import import_program
-from tilewright_mapper.passes import canonicalize
-from tilewright_mapper.reference_run import reference_run
 from tilewright_sim.build_cache import cache_root, cached, digest
 
-from .. import api
+from .. import api, training
+from ..comparison import per_image, reference_outputs, run_on, say_agreement, say_cycles
 from ..output import check_target, console, layer_table, print_json, progress_bar, say, status
 from ..trace import write_trace
+from ..training import accuracy
 from . import network
-from .network import Digits, ResidualNet, accuracy, load_digits, train
+from .network import Digits, ResidualNet, load_digits, train
 
 __all__ = ["DemoResult", "run_demo"]
 
@@ -61,11 +59,8 @@ class DemoResult:
             "accuracy_hardware": self.accuracy_hardware,
             "logits_compared": self.logits_compared,
             "mismatches": self.mismatches,
-            "cycles": self.rtl.cycles // self.rtl.images,
-            "predicted_cycles": self.rtl.predicted_cycles // self.rtl.images,
-            "utilization": self.rtl.utilization,
             "rtl": self.rtl.to_dict(),
-        }
+        } | per_image(self.rtl)
 
 
 def run_demo(*, config: str, rtl_images: int, trace: Path | None, as_json: bool) -> int:
@@ -81,7 +76,7 @@ def run_demo(*, config: str, rtl_images: int, trace: Path | None, as_json: bool)
         quantized = api.quantize(model, digits.train_images.split(256))
     with status(f"Compiling for {accelerator.name}", quiet=as_json) as step:
         program = api.compile(quantized, config=accelerator, name="digits", progress=step)
-    result = _compare(model, quantized, program, accelerator, digits, rtl_images, quiet=as_json)
+    result = _compare(model, quantized, program, digits, rtl_images, quiet=as_json)
     trace = trace or cache_root() / "demo" / "digits.trace.json"
     write_trace(trace, result.rtl)
     if as_json:
@@ -92,19 +87,18 @@ def run_demo(*, config: str, rtl_images: int, trace: Path | None, as_json: bool)
 
 
 def _compare(
-    model: ResidualNet,
+    model: nn.Module,
     quantized: Any,
     program: Program,
-    accelerator: AcceleratorConfig,
     digits: Digits,
     rtl_images: int,
     *,
     quiet: bool,
 ) -> DemoResult:
     x = quantize(digits.test_images.numpy(), *program.tensors[program.inputs[0]].quantization)
-    expected = _reference(quantized, x, program)
-    iss, on_iss = _run("iss", accelerator, program, x, quiet=quiet)
-    rtl, on_rtl = _run("rtl", accelerator, program, x[:rtl_images], quiet=quiet)
+    expected = reference_outputs(quantized, x, program)
+    iss, on_iss = run_on("iss", program, x, quiet=quiet)
+    rtl, on_rtl = run_on("rtl", program, x[:rtl_images], quiet=quiet)
     with torch.no_grad():
         float_logits = model(digits.test_images)
     return DemoResult(
@@ -118,26 +112,10 @@ def _compare(
     )
 
 
-def _reference(quantized: Any, x: npt.NDArray[np.int8], program: Program) -> npt.NDArray[np.int8]:
-    """Logits by PyTorch's integer arithmetic."""
-    values = reference_run(canonicalize(import_program(quantized)), x, rounding=program.rounding,
-                           bits=program.config.post.multiplier_bits)
-    return np.asarray(values[program.outputs[0]], np.int8)
-
-
-def _run(
-    device: str, accelerator: AcceleratorConfig, program: Program, x: npt.NDArray[np.int8], *, quiet: bool
-) -> tuple[npt.NDArray[np.int8], Profile]:
-    with status(f"Preparing the device {device}", quiet=quiet):
-        opened = api.open(device, config=accelerator)
-    with opened, progress_bar(f"Running {len(x)} images on {device}", len(x), quiet=quiet) as done:
-        y = opened.run(program, x, progress=done)
-        return y, opened.profile()
-
-
-def _trained(digits: Digits, *, quiet: bool) -> ResidualNet:
+def _trained(digits: Digits, *, quiet: bool) -> nn.Module:
     """The network, trained now or by an earlier demo with the same source and PyTorch."""
-    key = digest(Path(network.__file__).read_text(encoding="utf-8"), torch.__version__, str(EPOCHS))
+    sources = (Path(str(module.__file__)).read_text(encoding="utf-8") for module in (network, training))
+    key = digest(*sources, torch.__version__, str(EPOCHS))
 
     def build(folder: Path) -> None:
         with progress_bar("Training on the digits", EPOCHS, quiet=quiet) as done:
@@ -158,14 +136,6 @@ def _show(result: DemoResult, trace: Path) -> None:
         f"accuracy     float {result.accuracy_float:.4f}   int8 {result.accuracy_int8:.4f}   "
         f"hardware {result.accuracy_hardware:.4f}   ({result.iss.images} test images)"
     )
-    verdict = "all equal" if result.mismatches == 0 else "THEY DIFFER"
-    say(
-        f"logits       {result.logits_compared:,} compared with the integer PyTorch reference "
-        f"({result.iss.images} images on iss, {rtl.images} on rtl): {result.mismatches} mismatches, {verdict}"
-    )
-    cycles, predicted = rtl.cycles // rtl.images, rtl.predicted_cycles // rtl.images
-    say(
-        f"cycles       {cycles:,} per image measured, {predicted:,} predicted; "
-        f"the array is busy with useful products {rtl.utilization:.1%} of the time"
-    )
+    say_agreement("logits", result.logits_compared, [result.iss, rtl], result.mismatches)
+    say_cycles(rtl)
     say(f"trace        {trace}{os.linesep}             open it in ui.perfetto.dev or chrome://tracing")
