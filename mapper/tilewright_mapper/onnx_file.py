@@ -101,7 +101,7 @@ class OnnxModel:
     ----------
     nodes : tuple of OnnxNode
         Each after the producers of its inputs.
-    constants : mapping of str to read-only array
+    constants : mapping of str to array
     inputs : tuple of OnnxInput
     outputs : tuple of str
     opset : int
@@ -226,7 +226,7 @@ def _constants(graph: GraphProto) -> dict[str, Array]:
 
 
 def _array(tensor: TensorProto) -> Array:
-    """Elements of a constant, read-only."""
+    """Elements of a constant, a copy."""
     what = f"constant {tensor.name!r}"
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         raise ModelError(
@@ -244,9 +244,7 @@ def _array(tensor: TensorProto) -> Array:
     values = _elements(tensor, np.dtype(dtype).newbyteorder("<"), what)
     if values.size != math.prod(shape):
         raise fault(f"number of elements of {what}", f"{math.prod(shape)}, as its shape {shape} says", values.size)
-    array = values.astype(dtype).reshape(shape)
-    array.flags.writeable = False
-    return array
+    return values.astype(dtype).reshape(shape)
 
 
 def _elements(tensor: TensorProto, dtype: np.dtype[Any], what: str) -> Array:

@@ -235,7 +235,9 @@ def _pad(t: Translation, node: OnnxNode) -> None:
     if tensor.is_quantized:
         _pad_integers(t, node, tensor, around, 0 if value is None else int(value.reshape(())))
         return
-    sides = tuple(side for pair in reversed(around[1:]) for side in pair)
+    # PyTorch counts from the last axis; axes in front that keep their size are left out.
+    first = next((i for i, pair in enumerate(around) if any(pair)), rank - 1)
+    sides = tuple(side for pair in reversed(around[first:]) for side in pair)
     number = node.attributes.get("value", 0.0) if value is None else float(value.reshape(()))
     if not isinstance(number, int | float) or not math.isfinite(number):
         raise Refusal(f"it must pad with a number, not {number!r}", AGAIN)

@@ -26,9 +26,9 @@ SAME_SCALE = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerParameters:
-    """Weight int8 (O, ...), bias int32 (O,) at ``scale_x * scale``, scale float64 (O,)."""
+    """Weight int8 or wide int16 (O, ...), bias int32 (O,) at ``scale_x * scale``, scale float64 (O,)."""
 
-    weight: npt.NDArray[np.int8]
+    weight: npt.NDArray[Any]
     bias: npt.NDArray[np.int32]
     scale: npt.NDArray[np.float64]
 
@@ -36,9 +36,9 @@ class IntegerParameters:
 def integer_parameters(graph: Graph, node: HostOp, source: str, weight: QuantizedConstant) -> IntegerParameters | None:
     """Integer parameters of a convolution or linear layer that reads the int8 tensor ``source``.
 
-    None where the weights are not int8, symmetric, and scaled for the whole tensor or for each output channel.
+    None where the weights are not int8 (or wide int16), symmetric, and scaled for the whole tensor or for each output channel.
     """
-    if weight.values.dtype != np.int8 or weight.axis not in (None, 0) or np.any(weight.zero_point):
+    if weight.values.dtype not in (np.int8, np.int16) or weight.axis not in (None, 0) or np.any(weight.zero_point):
         return None
     channels = weight.values.shape[0]
     scale = np.broadcast_to(weight.scale, (channels,)).copy()
