@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from tilewright_hdl.errors import ModelFileError
 
-__all__ = ["FlatFile", "fault"]
+from .file_fault import fault
+
+__all__ = ["FlatFile"]
 
 READS_PER_BYTE = 4
 """Fields that may be read for each byte of the file. The smallest operator with its tensor needs less than one for two
@@ -32,11 +34,6 @@ OFFSET = struct.Struct("<I")
 TO_FIELDS = struct.Struct("<i")
 SIZES = struct.Struct("<HH")
 FIELD = struct.Struct("<H")
-
-
-def fault(what: str, must: str, was: object, remedy: str = "export the model again") -> ModelFileError:
-    """Error that says what is wrong with the file: ``what`` must be ``must``, but was ``was``."""
-    return ModelFileError(f"Model file: {what} must be {must}, was {was}; {remedy}")
 
 
 class FlatFile:

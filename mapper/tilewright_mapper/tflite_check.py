@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """That the operators of a TFLite file can run in the order in which they stand."""
 
-from .flat_file import fault
+from .file_fault import fault
 from .tflite_model import TfliteModel, TfliteOperator
 
 __all__ = ["check_order"]

@@ -16,7 +16,8 @@ import tflite
 from flatbuffers.number_types import Int32Flags
 from numpy.typing import NDArray
 
-from .flat_file import FlatFile, fault
+from .file_fault import fault
+from .flat_file import FlatFile
 from .tflite_check import check_order
 from .tflite_model import TfliteModel, TfliteOperator, TfliteQuantization, TfliteTensor
 from .tflite_options import enumeration, read_options

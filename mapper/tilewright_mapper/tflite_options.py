@@ -7,7 +7,8 @@ from typing import Any
 
 import tflite
 
-from .flat_file import FlatFile, fault
+from .file_fault import fault
+from .flat_file import FlatFile
 from .tflite_model import OptionValue
 
 __all__ = ["enumeration", "read_options"]
@@ -38,10 +39,12 @@ OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         "FullyConnectedOptions",
         ("fused_activation", "weights_format", "keep_num_dims", "asymmetric_quantize_inputs"),
     ),
+    "GELU": ("GeluOptions", ("approximate",)),
     "LEAKY_RELU": ("LeakyReluOptions", ("alpha",)),
     "MAX_POOL_2D": ("Pool2DOptions", POOL),
     "MEAN": ("ReducerOptions", ("keep_dims",)),
     "MUL": ("MulOptions", ("fused_activation",)),
+    "PACK": ("PackOptions", ("values_count", "axis")),
     "PAD": ("PadOptions", ()),
     "RESHAPE": ("ReshapeOptions", ("new_shape",)),
     "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", ("align_corners", "half_pixel_centers")),
@@ -54,6 +57,7 @@ OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "SUB": ("SubOptions", ("fused_activation", "pot_scale_int16")),
     "TRANSPOSE": ("TransposeOptions", ()),
+    "UNPACK": ("UnpackOptions", ("num", "axis")),
 }
 """Table of the options of each operator, and the fields of it that are read."""
 
