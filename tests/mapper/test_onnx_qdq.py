@@ -106,12 +106,15 @@ CASES: dict[str, tuple[Callable[[Builder], str], tuple[int, ...], list[str]]] = 
         lambda b: b.q(b.op("AveragePool", b.q("x"), kernel_shape=[2, 2], strides=[2, 2]), 0.0213), IMAGE, ["AvgPool2d"],
     ),
     "padded average pool": (
-        lambda b: b.q(b.op("AveragePool", b.q("x"), kernel_shape=[3, 3], pads=[1, 0, 0, 1], count_include_pad=1), 0.0213),
+        lambda b: b.q(
+            b.op("AveragePool", b.q("x"), kernel_shape=[3, 3], pads=[1, 0, 0, 1], count_include_pad=1), 0.0213
+        ),
         IMAGE, ["AvgPool2d"],
     ),
     "global average": (lambda b: b.q(b.op("GlobalAveragePool", b.q("x")), 0.01), IMAGE, ["AvgPool2d"]),
     "mean": (
-        lambda b: b.q(b.op("ReduceMean", b.q("x"), b.const(np.array([2, -1])), keepdims=0), 0.0113), IMAGE, ["AvgPool2d"],
+        lambda b: b.q(b.op("ReduceMean", b.q("x"), b.const(np.array([2, -1])), keepdims=0), 0.0113), IMAGE,
+        ["AvgPool2d"],
     ),
     "sigmoid": (lambda b: b.q(b.op("Sigmoid", b.q("x")), 1 / 256, -128), IMAGE, ["Table"]),
     "hard sigmoid": (lambda b: b.q(b.op("HardSigmoid", b.q("x"), alpha=0.3), 1 / 256, -128), IMAGE, ["Table"]),

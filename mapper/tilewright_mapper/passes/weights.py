@@ -36,7 +36,8 @@ class IntegerParameters:
 def integer_parameters(graph: Graph, node: HostOp, source: str, weight: QuantizedConstant) -> IntegerParameters | None:
     """Integer parameters of a convolution or linear layer that reads the int8 tensor ``source``.
 
-    None where the weights are not int8 (or wide int16), symmetric, and scaled for the whole tensor or for each output channel.
+    None where the weights are not int8 (or wide int16), symmetric, and scaled for the whole tensor or for each output
+    channel.
     """
     if weight.values.dtype not in (np.int8, np.int16) or weight.axis not in (None, 0) or np.any(weight.zero_point):
         return None
