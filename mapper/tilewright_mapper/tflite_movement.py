@@ -179,7 +179,7 @@ def _range(size: int, begin: int, end: int, step: int, *, shrink: bool, open_beg
 
 
 def _slice(call: Call, x: Activation, out: Activation, ranges: Sequence[range]) -> None:
-    """Select along each axis, then take the shape of the output."""
+    """Select along each axis that is not whole, then take the shape of the output."""
     name = call.read(x)
     for axis, part in zip(graph_axes(x.shape) or (), ranges, strict=True):
         if axis is None or part == range(call.shape(name)[axis - 1]):

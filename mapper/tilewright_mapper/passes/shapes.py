@@ -26,18 +26,28 @@ __all__ = ["linears_to_convolutions", "merge_reshapes", "reshapes_to_host"]
 
 
 def merge_reshapes(graph: Graph) -> Graph:
-    """Let a Reshape of a Reshape read the first one's input, and remove one that changes no shape."""
+    """Let a Reshape of a Reshape read the first one's input, and remove one that changes no shape.
+
+    An output of the network keeps its name, or its Reshape.
+    """
     while True:
         edit = Editor(graph)
-        producers = graph.producers()
+        producers, readers = graph.producers(), graph.consumers()
         for node in graph:
             if not isinstance(node, Reshape):
                 continue
             source = producers.get(node.input)
             if isinstance(source, Reshape) and source.channels_last == node.channels_last:
                 edit.replace(node, [replace(node, inputs=source.inputs)])
-            elif graph.tensor(node.input).shape == graph.tensor(node.output).shape:
+            elif graph.tensor(node.input).shape != graph.tensor(node.output).shape:
+                continue
+            elif node.output not in graph.outputs:
                 edit.bypass(node)
+            elif source is not None and node.input not in graph.outputs and readers[node.input] == (node,):
+                outputs = tuple(node.output if name == node.input else name for name in source.outputs)
+                edit.replace(source, [replace(source, outputs=outputs)])
+                edit.replace(node, ())
+                break
         if not edit.changed:
             return graph
         graph = edit.graph()
