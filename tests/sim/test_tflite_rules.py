@@ -194,10 +194,6 @@ def test_requantize(unsigned: bool) -> None:
     assert repeat(check_requantize, unsigned=unsigned) == 512 * REPEATS
 
 
-def random_scales(rng: Any) -> tuple[float, float, float]:
-    return scale(rng), scale(rng), scale(rng)
-
-
 def near_ties(factor: float) -> Any:
     """Sums whose product with ``factor`` is next to a tie."""
     ties = np.rint((np.arange(-100, 100) + 0.5) / factor).astype(np.int64)
@@ -219,30 +215,29 @@ def requantize(factor: Any, rounding: Rounding, acc: Any) -> Any:
 @pytest.mark.parametrize("kind", ["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"])
 def test_sums_that_tell_the_rounding_of_the_scales_apart(kind: str, unsigned: bool) -> None:
     """Scales are multiplied in float32 by the convolutions of uint8 alone."""
-    rng, compared = np.random.default_rng(0), 0
-    dense, depthwise = kind == "FULLY_CONNECTED", kind == "DEPTHWISE_CONV_2D"
-    rounding = Rounding.FLOAT64_HALF_AWAY if dense else Rounding.TFLITE_DOUBLE
-    in_float32 = unsigned and not dense
-    options = {} if dense else {"stride_h": 1, "stride_w": 1}
-    while compared < 100:
-        sx, sw, sy = random_scales(rng)
-        right = tflite.convolution_factor(sx, sw, sy, unsigned=in_float32)
-        wrong = tflite.convolution_factor(sx, sw, sy, unsigned=not in_float32)
-        sums = near_ties(right[0])
-        sums = sums[requantize(right, rounding, sums) != requantize(wrong, rounding, sums)]
-        if not sums.size:
-            continue
-        image = (1, 1) if dense else (1, 1, 1, 1)
-        weight = (1, 1, 1, sums.size) if depthwise else (sums.size, *image[1:])
-        multiplier = {"depth_multiplier": sums.size} if depthwise else {}
-        expected = execute(
-            kind,
-            [Operand(np.zeros(image), (sx, 0)), Operand(np.zeros(weight), (sw, 0), constant=True),
-             Operand(sums, (sx * sw, 0), dtype="int32", constant=True)],
-            (sy, 0), unsigned=unsigned, shape=(*image[:-1], sums.size), **options, **multiplier,
-        )
-        np.testing.assert_array_equal(requantize(right, rounding, sums), expected.ravel())
-        compared += sums.size
+    if kind == "FULLY_CONNECTED":
+        sx, sw, sy, rounding = float32(0.0336), float32(0.004), float32(0.8848), Rounding.FLOAT64_HALF_AWAY
+    else:
+        sx, sw, sy, rounding = float32(0.0332), float32(0.00011), float32(0.7393), Rounding.TFLITE_DOUBLE
+    in_float32 = unsigned and kind != "FULLY_CONNECTED"
+    right, wrong = (tflite.convolution_factor(sx, sw, sy, unsigned=flag) for flag in (in_float32, not in_float32))
+    sums = near_ties(right[0])
+    sums = sums[requantize(right, rounding, sums) != requantize(wrong, rounding, sums)]
+    assert sums.size > 20
+    image, weight, options = {
+        "CONV_2D": ((1, 1, 1, 1), (sums.size, 1, 1, 1), {"stride_h": 1, "stride_w": 1}),
+        "DEPTHWISE_CONV_2D": (
+            (1, 1, 1, 1), (1, 1, 1, sums.size), {"stride_h": 1, "stride_w": 1, "depth_multiplier": sums.size}
+        ),
+        "FULLY_CONNECTED": ((1, 1), (sums.size, 1), {}),
+    }[kind]
+    expected = execute(
+        kind,
+        [Operand(np.zeros(image), (sx, 0)), Operand(np.zeros(weight), (sw, 0), constant=True),
+         Operand(sums, (sx * sw, 0), dtype="int32", constant=True)],
+        (sy, 0), unsigned=unsigned, shape=(*image[:-1], sums.size), **options,
+    )
+    np.testing.assert_array_equal(requantize(right, rounding, sums), expected.ravel())
 
 
 @pytest.mark.parametrize(("sx", "sw", "sy"), [(49.0, 0.5, 49.0), (0.5, 49.0, 49.0)])
@@ -264,18 +259,13 @@ def test_fully_connected_multiplies_scales_before_it_divides(sx: float, sw: floa
 @pytest.mark.parametrize("unsigned", [False, True])
 def test_products_that_tell_the_rounding_of_the_scales_apart(unsigned: bool) -> None:
     """MUL computes its factor in float32."""
-    rng = np.random.default_rng(0)
+    sa, sb, sy = float32(0.0728), float32(0.6368), float32(5.4979)
     stored = np.arange(-128, 128)
-    products = np.outer(stored, stored).ravel()
-    while True:
-        sa, sb, _ = random_scales(rng)
-        sy = float32(sa * sb * 2 ** rng.uniform(6, 9))
-        right, wrong = (
-            requantize(factor, Rounding.TFLITE_DOUBLE, products)
-            for factor in (tflite.multiply_factor(sa, sb, sy), sa * sb / sy)
-        )
-        if (right != wrong).any():
-            break
+    right, wrong = (
+        requantize(factor, Rounding.TFLITE_DOUBLE, np.outer(stored, stored).ravel())
+        for factor in (tflite.multiply_factor(sa, sb, sy), sa * sb / sy)
+    )
+    assert (right != wrong).any()
     expected = execute(
         "MUL", [Operand(stored[:, np.newaxis], (sa, 0)), Operand(stored[np.newaxis], (sb, 0))], (sy, 0),
         unsigned=unsigned, shape=(256, 256),
@@ -286,19 +276,13 @@ def test_products_that_tell_the_rounding_of_the_scales_apart(unsigned: bool) -> 
 @pytest.mark.parametrize("operator", ["RELU", "ABS", "QUANTIZE"])
 def test_values_that_tell_the_rounding_of_the_ratio_apart(operator: str) -> None:
     """RELU and ABS divide scales in float32, QUANTIZE in float64."""
-    rng = np.random.default_rng(0)
-    stored = np.arange(-128, 128)
-    magnitudes = np.arange(256)
-    while True:
-        sx = scale(rng)
-        sy = float32(sx * 2 ** rng.uniform(-1, 2))
-        in32, in64 = (
-            requantize(factor, Rounding.TFLITE_DOUBLE, magnitudes)
-            for factor in (tflite.ratio_float32(sx, sy), tflite.ratio(sx, sy))
-        )
-        if (in32 != in64).any():
-            break
-    expected = execute(operator, [Operand(stored, (sx, -128))], (sy, 0))
+    sx, sy = float32(0.0519), float32(0.0346)
+    in32, in64 = (
+        requantize(factor, Rounding.TFLITE_DOUBLE, np.arange(256))
+        for factor in (tflite.ratio_float32(sx, sy), tflite.ratio(sx, sy))
+    )
+    assert (in32 != in64).any()
+    expected = execute(operator, [Operand(np.arange(-128, 128), (sx, -128))], (sy, 0))
     np.testing.assert_array_equal(in64 if operator == "QUANTIZE" else in32, expected)
 
 
