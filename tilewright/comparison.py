@@ -18,7 +18,7 @@ from .output import progress_bar, say, status
 
 __all__ = ["per_image", "reference_outputs", "run_on", "say_agreement", "say_cycles"]
 
-BATCH = 64
+BATCH = 32
 """Images that the reference takes at once: it keeps every layer's values."""
 
 Int8 = npt.NDArray[np.int8]
