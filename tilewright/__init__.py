@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from tilewright_hdl.program import Program
 
-    from .api import compile, open, quantize, verilog
+    from .api import check, compile, open, quantize, verilog
 
 __all__ = [
     "PRESETS",
@@ -43,6 +43,7 @@ __all__ = [
     "ProgramError",
     "SimulationError",
     "TilewrightError",
+    "check",
     "compile",
     "load_config",
     "open",

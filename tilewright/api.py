@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import torch
 
     from tilewright_driver.device import Device
+    from tilewright_mapper.check import Report
 
-__all__ = ["compile", "open", "quantize", "verilog"]
+__all__ = ["check", "compile", "open", "quantize", "verilog"]
 
 
 def quantize(model: "torch.nn.Module", calibration: "Iterable[Any]", **options: Any) -> "torch.export.ExportedProgram":
@@ -81,19 +82,49 @@ def compile(
     ConfigError
         If the configuration is not sound.
     """
+    from tilewright_mapper.check import check_model, refuse
     from tilewright_mapper.frontend import load_model
     from tilewright_mapper.pipeline import compile_graph
 
-    accelerator = load_config(config)
-    try:
-        rule = None if rounding is None else Rounding(rounding)
-    except ValueError:
-        raise ValueError(f"rounding must be one of {', '.join(Rounding)}, not {rounding!r}") from None
+    accelerator, rule = load_config(config), _rule(rounding)
     announce = progress or (lambda step: None)
     announce("import")
-    graph = load_model(model).for_hardware(rule)
+    loaded = load_model(model)
+    graph = loaded.for_hardware(rule)
+    announce("check")
+    refuse(check_model(loaded, graph, accelerator))
     announce("tile and schedule")
     return compile_graph(graph, accelerator, strict=strict, name=name)
+
+
+def check(
+    model: Any, *, config: str | Path | AcceleratorConfig, rounding: str | Rounding | None = None
+) -> "Report":
+    """Where each operator of a quantized network would run, why, and what would make it run; all problems at once.
+
+    Parameters
+    ----------
+    model, config, rounding
+        As for :func:`compile`.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot even be read: a damaged file, or a network that is not quantized.
+    """
+    from tilewright_mapper.check import check_model
+    from tilewright_mapper.frontend import load_model
+
+    accelerator, rule = load_config(config), _rule(rounding)
+    loaded = load_model(model)
+    return check_model(loaded, loaded.for_hardware(rule), accelerator)
+
+
+def _rule(rounding: str | Rounding | None) -> Rounding | None:
+    try:
+        return None if rounding is None else Rounding(rounding)
+    except ValueError:
+        raise ValueError(f"rounding must be one of {', '.join(Rounding)}, not {rounding!r}") from None
 
 
 def open(device: str, *, config: str | Path | AcceleratorConfig, **options: Any) -> "Device":

@@ -14,11 +14,13 @@ from tilewright_driver.device import Device, required_memory
 from tilewright_driver.open_device import DEFAULT_MEMORY, open_device
 from tilewright_hdl.isa_text import disassemble
 from tilewright_hdl.program import HostStep, Program
+from tilewright_mapper.model_files import MODEL_FILES
 
 from . import api
 from .output import (
     check_target,
     host_notes,
+    print_check,
     print_json,
     print_profile,
     progress_bar,
@@ -30,6 +32,9 @@ from .output import (
 from .trace import write_trace
 
 __all__ = ["COMMANDS"]
+
+DEFAULT_CONFIG = "edge16"
+"""For what ``run`` compiles on the way."""
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -78,7 +83,7 @@ def compile_(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """``tilewright run``."""
-    program = Program.load(options.program)
+    program = _program(options)
     inputs = [_load_array(path) for path in options.input]
     targets = _result_files(options.output, program)
     for path in (*targets, *filter(None, (options.trace,))):
@@ -100,6 +105,26 @@ def run(options: argparse.Namespace) -> int:
     if options.trace is not None:
         say(f"Trace: {options.trace} (open it in ui.perfetto.dev or chrome://tracing)")
     return 0
+
+
+def _program(options: argparse.Namespace) -> Program:
+    """The program of a file, or one compiled from a model."""
+    path: Path = options.program
+    if path.suffix.lower() not in MODEL_FILES:
+        return Program.load(path)
+    with status(f"Compiling {path.name}", quiet=options.json) as step:
+        return api.compile(path, config=options.config or DEFAULT_CONFIG, name=path.stem, progress=step)
+
+
+def check(options: argparse.Namespace) -> int:
+    """``tilewright check``."""
+    with status(f"Checking {options.model.name}", quiet=options.json):
+        report = api.check(options.model, config=options.config, rounding=options.rounding)
+    if options.json:
+        print_json(report.to_dict())
+    else:
+        print_check(report, options.model.name)
+    return 1 if report.problems else 0
 
 
 def _open(options: argparse.Namespace, program: Program) -> Device:
@@ -164,6 +189,7 @@ def verilog(options: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "check": check,
     "demo": demo,
     "example": example,
     "compile": compile_,

@@ -5,9 +5,10 @@ import contextlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -27,12 +28,16 @@ from tilewright_hdl.errors import TilewrightError
 from tilewright_hdl.files import write_whole
 from tilewright_hdl.program import Layer
 
+if TYPE_CHECKING:
+    from tilewright_mapper.check import Report
+
 __all__ = [
     "check_target",
     "console",
     "host_notes",
     "layer_table",
     "plain_table",
+    "print_check",
     "print_json",
     "print_profile",
     "progress_bar",
@@ -46,6 +51,11 @@ PIPE_WIDTH = 120
 """Columns of the output where it is no terminal that has a width of its own."""
 
 # Names of layers and files are shown as they are, whatever brackets and colons they have.
+FIGURE_WIDTH = 9
+
+CLOCK_HZ = 100_000_000
+"""Clock of the accelerator in sentences that set its cycles beside the host's seconds."""
+
 console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False, emoji=False)
 errors = Console(stderr=True, markup=False, emoji=False)
 
@@ -141,9 +151,10 @@ def plain_table(
     for name in words:
         table.add_column(name, no_wrap=True)
     for name in figures:
-        table.add_column(name, justify="right", no_wrap=True)
+        # Where the terminal is narrow, words are cut, never figures.
+        table.add_column(name, justify="right", no_wrap=True, min_width=FIGURE_WIDTH)
     for name in more_words:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=True, min_width=len(name))
     return table
 
 
@@ -151,14 +162,42 @@ def print_profile(profile: Profile, name: str) -> None:
     """Print what a run of the network ``name`` cost, layer by layer."""
     images = f"{profile.images} image{'s' if profile.images > 1 else ''}"
     console.print(layer_table(profile, f"{name} on {profile.device} ({profile.config}), {images}, per image"))
-    host_notes(profile.layers)
+    whole = profile.cycles / CLOCK_HZ + profile.host_seconds
+    for layer in profile.layers:
+        if layer.on == "host":
+            milliseconds = layer.host_seconds / profile.images * 1000
+            say(f"on the host: {layer.name} ({layer.op}), {milliseconds:.2f} ms an image, "
+                f"{layer.host_seconds / whole:.1%} of the time at {CLOCK_HZ // 10**6} MHz: {layer.reason}")
 
 
-def host_notes(layers: Iterable[Layer | LayerProfile]) -> None:
+def print_check(report: "Report", name: str) -> None:
+    """Print where each operator of the model ``name`` would run, and what keeps it from running."""
+    counts = Counter(finding.place for finding in report.findings)
+    title = f"{name} ({report.framework}) on {report.config}"
+    table = plain_table(title, words=("operator", "where in the model", "runs on"), figures=(), more_words=())
+    for finding in report.findings:
+        place = _PLACES.get(finding.place, finding.place)
+        table.add_row(finding.operator, finding.name, place, style="bold red" if finding.place == "refused" else None)
+    console.print(table)
+    for finding in report.findings:
+        if finding.place == "host":
+            say(f"on the host: {finding.name} ({finding.operator}): {finding.reason}")
+    for problem in report.problems:
+        say(f"problem: {problem}")
+    summary = ", ".join(f"{count} {_PLACES.get(place, place)}" for place, count in counts.items())
+    verdict = f"cannot be compiled: {len(report.problems)} problems" if report.problems else "can be compiled"
+    say(f"{name} {verdict} ({summary})")
+
+
+def host_notes(layers: Iterable[Layer]) -> None:
     """Print which layers run on the host, and why: in lines of their own, since reasons are long."""
     for layer in layers:
         if layer.on == "host":
             say(f"on the host: {layer.name} ({layer.op}): {layer.reason}")
+
+
+_PLACES = {"post": "post-processor", "none": "nowhere: costs nothing"}
+"""Places in more words than they have."""
 
 
 def _cells(layer: LayerProfile, images: int) -> tuple[str, ...]:

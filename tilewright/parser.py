@@ -10,6 +10,9 @@ from .networks import NETWORKS
 __all__ = ["build_parser", "doctor_parser"]
 
 
+MODEL_HELP = "quantized model: .pt2 (PT2E, saved with torch.export.save), .tflite or .onnx"
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that complains in one line."""
 
@@ -20,7 +23,6 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """Parser of all commands."""
     from tilewright_hdl.config import PRESETS
-    from tilewright_hdl.numerics import Rounding
 
     config_help = f"accelerator: {', '.join(PRESETS)}, or a .toml file"
     parser = Parser(
@@ -39,19 +41,25 @@ def build_parser() -> argparse.ArgumentParser:
     _add_example(commands.add_parser("example", help="quantize, compile and run a well-known network"), config_help)
 
     compile_ = commands.add_parser("compile", help="compile a quantized model to a program file")
-    compile_.add_argument("model", type=Path, metavar="MODEL.pt2", help="model quantized with PT2E and saved with "
-                                                                     "torch.export.save")
+    compile_.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
     compile_.add_argument("-o", "--output", type=Path, required=True, metavar="P", help="program file to write")
     compile_.add_argument("--config", required=True, help=config_help)
     compile_.add_argument("--strict", action="store_true", help="refuse a model of which anything runs on the host")
-    compile_.add_argument("--rounding", choices=[str(r) for r in Rounding], default=str(Rounding.SINGLE),
-                          help="rounding rule of the requantization (default: single)")
+    _add_rounding(compile_)
     _add_json(compile_)
 
-    run = commands.add_parser("run", help="run a program on an input")
-    run.add_argument("program", type=Path, metavar="P", help="program file")
+    check = commands.add_parser("check", help="tell where each operator of a model would run, and why")
+    check.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
+    check.add_argument("--config", default="edge16", help=config_help + " (default: edge16)")
+    _add_rounding(check)
+    _add_json(check)
+
+    run = commands.add_parser("run", help="run a program, or a quantized model, on an input")
+    run.add_argument("program", type=Path, metavar="P",
+                     help="program file; or a model, which is compiled first, for --config (default: edge16)")
     run.add_argument("--input", type=Path, required=True, action="append", metavar="X.npy",
-                     help="batch of inputs, float or int8; repeat it for networks with several inputs")
+                     help="batch of inputs as the model has them, floating point or integers; repeat it for networks "
+                          "with several inputs")
     run.add_argument("--device", choices=("iss", "rtl"), default="iss", help="where to run (default: iss)")
     run.add_argument("--config", help="accelerator of the device (default: the one the program was compiled for)")
     run.add_argument("--output", type=Path, metavar="Y.npy", help="where to write the result")
@@ -87,8 +95,8 @@ def _add_example(example: argparse.ArgumentParser, config_help: str) -> None:
     which.add_argument("name", nargs="?", choices=tuple(NETWORKS), metavar="NAME", help=", ".join(NETWORKS))
     which.add_argument("--list", action="store_true", help="list the networks")
     example.add_argument("--data", type=Path, metavar="FILE.npz",
-                         help="train on your own data: arrays x (N, *input shape; floating point, or uint8) and y (N,; "
-                              "labels; not for the autoencoder). Without it, weights and inputs are random")
+                         help="train on your own data: arrays x (inputs, floating point or uint8) and y (labels from "
+                              "0 on; not for the autoencoder). Without it, weights and inputs are random")
     example.add_argument("--epochs", type=int, metavar="N", help="rounds of training (default: 5)")
     example.add_argument("--config", default="edge16", help=config_help + " (default: edge16)")
     example.add_argument("--device", choices=("iss", "rtl"), default="iss", help="where to run (default: iss)")
@@ -96,6 +104,13 @@ def _add_example(example: argparse.ArgumentParser, config_help: str) -> None:
     example.add_argument("--save", type=Path, metavar="FILE.pt2",
                          help="write the quantized model, for `tilewright compile`")
     _add_json(example)
+
+
+def _add_rounding(parser: argparse.ArgumentParser) -> None:
+    from tilewright_hdl.numerics import Rounding
+
+    parser.add_argument("--rounding", choices=[str(r) for r in Rounding],
+                        help="rounding rule of the requantization (default: that of the model's framework)")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

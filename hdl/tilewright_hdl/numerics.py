@@ -114,7 +114,7 @@ def quantize(
     ValueError
         If a value is not a number.
     """
-    with np.errstate(over="ignore"):  # What float32 cannot hold is infinite, and saturates.
+    with np.errstate(over="ignore", invalid="ignore"):  # What float32 cannot hold is infinite, and saturates.
         real = np.asarray(values, np.float32)
         if np.isnan(real).any():
             raise ValueError(f"Input values must be numbers, but {int(np.isnan(real).sum())} of {real.size} are NaN")

@@ -14,7 +14,7 @@ from .lower import host_reason, partition, problems, trim_ends
 from .lower_fuse import alias_roots, lower_phase
 from .misfit import misfit
 
-__all__ = ["Finding", "Report", "check_model"]
+__all__ = ["Finding", "Report", "check_model", "refuse"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Report:
 
     Members
     -------
-    framework : str
+    framework, config : str
     findings : tuple of Finding
         In the order of the model.
     problems : tuple of str
@@ -54,6 +54,7 @@ class Report:
     """
 
     framework: str
+    config: str
     findings: tuple[Finding, ...]
     problems: tuple[str, ...]
 
@@ -61,6 +62,7 @@ class Report:
         """Plain data for JSON."""
         return {
             "framework": self.framework,
+            "config": self.config,
             "runs": not self.problems,
             "operators": [vars(finding) for finding in self.findings],
             "problems": list(self.problems),
@@ -87,9 +89,17 @@ def check_model(model: LoadedModel, graph: Graph, config: AcceleratorConfig) -> 
         findings.sort(key=lambda finding: order.get(finding.name, len(order)))
     return Report(
         framework=model.framework.value,
+        config=config.name,
         findings=tuple(findings),
         problems=tuple(found),
     )
+
+
+def refuse(report: Report) -> None:
+    """Raise ``ModelError`` with all problems of a report, if there are any."""
+    if report.problems:
+        listed = "\n".join(f"  - {problem}" for problem in report.problems)
+        raise ModelError(f"The network cannot run on configuration {report.config!r}:\n{listed}")
 
 
 def _finding(graph: Graph, node: Node, config: AcceleratorConfig) -> Finding:

@@ -3,7 +3,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,11 @@ from tilewright_hdl.errors import ModelError
 from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, Rounding
 
 from .graph import Graph
+from .model_files import MODEL_FILES, Framework
 from .passes import canonicalize
 from .rounding import with_rounding
 
 __all__ = ["Framework", "LoadedModel", "load_model"]
-
-
-class Framework(StrEnum):
-    """Where a model comes from."""
-
-    PYTORCH = "PyTorch"
-    TFLITE = "TFLite"
-    ONNX = "ONNX"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +65,12 @@ def load_model(model: Any) -> LoadedModel:
     framework = Framework.PYTORCH
     if isinstance(model, str | Path):
         path = Path(model)
-        entry = _FILES.get(path.suffix.lower())
-        if entry is None:
-            raise ModelError(f"Model file {path} must end in {', '.join(_FILES)}, not in {path.suffix!r}; save a "
+        kind = MODEL_FILES.get(path.suffix.lower())
+        if kind is None:
+            raise ModelError(f"Model file {path} must end in {', '.join(MODEL_FILES)}, not in {path.suffix!r}; save a "
                              "PyTorch model with torch.export.save after tw.quantize")
-        framework, load = entry
-        imported: Graph = load(path)
+        framework = kind
+        imported = _LOADERS[kind](path)
     else:
         from .importer import import_program
 
@@ -123,8 +115,8 @@ def _named(path: Path, load: Callable[[bytes], Graph]) -> Graph:
                          f"pip install 'tilewright[{path.suffix[1:].lower()}]'") from error
 
 
-_FILES: dict[str, tuple[Framework, Callable[[Path], Graph]]] = {
-    ".pt2": (Framework.PYTORCH, _load_pt2),
-    ".tflite": (Framework.TFLITE, _load_tflite),
-    ".onnx": (Framework.ONNX, _load_onnx),
+_LOADERS: dict[Framework, Callable[[Path], Graph]] = {
+    Framework.PYTORCH: _load_pt2,
+    Framework.TFLITE: _load_tflite,
+    Framework.ONNX: _load_onnx,
 }

@@ -38,20 +38,15 @@ from .nodes import (
     Multiply,
     Node,
     Pad2d,
-    Padding,
-    Pair,
-    Provenance,
     Quantize,
-    QuantizedConstant,
     Requantize,
     Reshape,
     Rounded,
-    Shape,
     Subtract,
     Table,
-    Tensor,
     Unsupported,
 )
+from .tensors import Padding, Pair, Provenance, QuantizedConstant, Shape, Tensor
 
 __all__ = [
     "Add",

@@ -105,11 +105,14 @@ def host_reason(graph: Graph, node: Node, config: AcceleratorConfig) -> str:
 
 
 def _no_integers(node: Rescaled) -> str:
-    if isinstance(node, AvgPool2d) and node.raw:
+    if isinstance(node, AvgPool2d) and node.divisor == 0:
         return "windows at the border divide by fewer elements; pad beforehand, or use a pool without padding"
     if node.rounding is Rounding.FLOAT_HALF_EVEN:
         return (f"rounding {node.rounding.value!r} is computed in floating point; compile with rounding='single' to "
                 "run on the accelerator")
+    if isinstance(node, AvgPool2d) and node.raw:
+        return (f"no integer multiplier of the accelerator divides by {node.divisor} exactly; enlarge "
+                "post.multiplier_bits")
     return (f"no integer multiplier of the accelerator equals its rule {node.rounding.value!r} for every accumulator; "
             "compile with rounding='single' to accept a difference of one in rare cases")
 

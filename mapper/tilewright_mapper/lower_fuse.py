@@ -170,9 +170,11 @@ class _Builder:
             return replace(layer, window=_window(node), post=_extend(layer, combine=Combine.MAX, pad_value=INT8_MIN))
         if isinstance(node, AvgPool2d):
             count = node.kernel[0] * node.kernel[1]
-            offset, pad = (0, 0) if node.raw else (-count * zero_in, zero_in)
-            return self._rescaled(replace(layer, window=_window(node)), node, combine=Combine.AVERAGE, offset=offset,
-                                  pad_value=pad)
+            layer = replace(layer, window=_window(node))
+            if node.raw:
+                offset = -self._requantizer(node).zero_point * node.divisor
+                return self._rescaled(layer, node, combine=Combine.AVERAGE, offset=offset, pad_value=0)
+            return self._rescaled(layer, node, combine=Combine.AVERAGE, offset=-count * zero_in, pad_value=zero_in)
         assert isinstance(node, Requantize), node
         return self._rescaled(layer, node, combine=Combine.AVERAGE, offset=-zero_in)
 

@@ -144,7 +144,7 @@ class DeviceLayer:
         """The convolution as a sum of some of int8 weights: one, or with wide weights two or three.
 
         Each takes what it can of every weight, so that the parts of a weight have one sign, and the bound of the whole
-        accumulator (``passes.weights.accumulator_bound``) holds for what their sum has on the way.
+        accumulator (:func:`tilewright_mapper.accumulators.accumulator_bounds`) holds for what their sum has on the way.
         """
         if self.conv is None or self.conv.weight.dtype == np.int8:
             return () if self.conv is None else (self.conv,)

@@ -41,7 +41,7 @@ from .graph import (
 from .host_steps import host_step, tensor_info
 from .rescale import add_parameters, requantizer
 
-__all__ = ["reference_run"]
+__all__ = ["by_name", "reference_run"]
 
 Array = npt.NDArray[Any]
 
@@ -59,8 +59,8 @@ def reference_run(
     graph : Graph
         As imported, canonical, or anything between.
     x : array, tuple of arrays or mapping of input name to array
-        Of shape (N, *shape of the input), channels first. int8 for a float input is taken as already quantized, where the input goes
-        into a Quantize.
+        Of shape (N, *shape of the input), channels first. int8 for a float input is taken as already quantized, where
+        the input goes into a Quantize.
     bits : int
         Width of every integer multiplier.
 
@@ -70,14 +70,15 @@ def reference_run(
         int8 for quantized tensors. An input that was given as int8 is missing.
     """
     run = _Run(graph, bits)
-    run.feed(_by_name(graph, x))
+    run.feed(by_name(graph, x))
     with torch.no_grad():
         for node in graph:
             run.step(node)
     return {name: value.numpy() for name, value in run.values.items()}
 
 
-def _by_name(graph: Graph, x: Any) -> dict[str, Array]:
+def by_name(graph: Graph, x: Any) -> dict[str, Array]:
+    """Arrays of a graph's inputs by name, checked, from the forms that :func:`reference_run` takes."""
     if isinstance(x, Mapping):
         named = {name: np.asarray(value) for name, value in x.items()}
     else:

@@ -22,6 +22,7 @@ from tilewright_hdl.numerics import (
 )
 from tilewright_sim.tflite_functions import mean_rescale, multiply_factor
 
+from .accumulators import accumulator_bounds
 from .graph import Add, AvgPool2d, Conv2d, Graph, Linear, Multiply, Node, Requantize, Subtract
 from .rescale_fit import fit_average, fit_half_away
 
@@ -75,9 +76,10 @@ def requantizer(graph: Graph, node: Rescaled, *, bits: int = MULTIPLIER_BITS) ->
 
 
 def hardware_rescale(graph: Graph, node: Rescaled, post: PostConfig) -> Requantizer | None:
-    """Rescale of a node as the hardware does it, equal for every accumulator to the node's own.
+    """Rescale of a node as the hardware does it, equal to the node's own for every accumulator that it can have.
 
-    ``None`` where there is none, since the rule is one of floating point that no integer multiplier equals.
+    That of a raw average is for sums to which ``-zero_point * divisor`` is added, see
+    :func:`fit_average`. ``None`` where there is none: no integer multiplier equals the node's rule of floating point.
     """
     if isinstance(node, AvgPool2d) and node.raw:
         if node.divisor == 0:
@@ -90,8 +92,8 @@ def hardware_rescale(graph: Graph, node: Rescaled, post: PostConfig) -> Requanti
     if rule.rounding is not Rounding.FLOAT64_HALF_AWAY:
         return None
     with _expressible(graph, node):
-        return fit_half_away(rule.factor, zero_point=rule.zero_point, low=rule.low, high=rule.high,
-                             roundings=post.roundings, bits=post.multiplier_bits)
+        return fit_half_away(rule.factor, bounds=accumulator_bounds(graph, node), zero_point=rule.zero_point,
+                             low=rule.low, high=rule.high, roundings=post.roundings, bits=post.multiplier_bits)
 
 
 def _float_factor(graph: Graph, node: Rescaled) -> npt.NDArray[np.float64]:

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.errors import ModelError
-from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, Rounding
+from tilewright_hdl.numerics import Rounding
 
+from ..accumulators import accumulator_bounds
 from ..aten import argument, constant_array
-from ..graph import AvgPool2d, Conv2d, Graph, HostOp, Linear, Multiply, QuantizedConstant, Requantize
+from ..graph import AvgPool2d, Conv2d, Graph, HostOp, Linear, QuantizedConstant
 from ..rescale import Rescaled, real_factor, requantizer
 
 __all__ = ["IntegerParameters", "integer_parameters", "prove_accumulators"]
@@ -82,40 +83,13 @@ def _real(bias: npt.NDArray[Any] | QuantizedConstant) -> npt.NDArray[np.float64]
     return bias.astype(np.float64)
 
 
-def accumulator_bound(graph: Graph, node: Conv2d | Linear) -> tuple[int, int]:
-    """Largest absolute value that the accumulator of ``node`` can reach at any time, and its channel."""
-    bounds = _accumulator_bounds(graph, node)
-    worst = int(np.argmax(bounds))
-    return int(bounds[worst]), worst
-
-
-def _accumulator_bounds(graph: Graph, node: Conv2d | Linear) -> npt.NDArray[np.int64]:
-    """Largest absolute value of each channel's accumulator, int64 (O,).
-
-    Covers the sum around the zero point, the sum of the bare products, in which the zero point is part of the bias, and
-    that folded bias itself.
-    """
-    _, zero_point = graph.tensor(node.input).quantization
-    weight = node.weight.reshape(len(node.bias), -1).astype(np.int64)
-    bias = node.bias.astype(np.int64)
-    positive, negative = np.maximum(weight, 0).sum(1), np.minimum(weight, 0).sum(1)
-    lowest, highest = INT8_MIN - zero_point, INT8_MAX - zero_point
-    bounds = np.stack(
-        [
-            np.abs(positive * highest + negative * lowest + bias),
-            np.abs(positive * lowest + negative * highest + bias),
-            (positive - negative) * -INT8_MIN,
-            np.abs(bias - zero_point * (positive + negative)),
-        ]
-    )
-    return np.asarray(bounds.max(0))
-
-
 def prove_accumulators(graph: Graph) -> Graph:
     """Refuse a model whose accumulators could leave int32, or whose rescale has no multiplier. Changes nothing."""
     for node in graph:
         if isinstance(node, Conv2d | Linear):
-            bound, channel = accumulator_bound(graph, node)
+            bounds = accumulator_bounds(graph, node)
+            channel = int(np.argmax(bounds))
+            bound = int(bounds[channel])
             if bound > INT32_MAX:
                 raise ModelError(
                     f"Accumulator of {node.op} {node.name!r} must stay within int32 ({INT32_MAX}), but channel "
@@ -137,18 +111,7 @@ def _prove_results(graph: Graph, node: Rescaled) -> None:
     if node.rounding not in TFLITE_ROUNDINGS:
         return
     factor = real_factor(graph, node)
-    _, zero_point = graph.tensor(node.inputs[0]).quantization
-    widest = max(INT8_MAX - zero_point, zero_point - INT8_MIN)
-    match node:
-        case Conv2d() | Linear():
-            bounds = _accumulator_bounds(graph, node)
-        case Multiply():
-            _, other = graph.tensor(node.inputs[1]).quantization
-            bounds = np.array([widest * max(INT8_MAX - other, other - INT8_MIN)])
-        case AvgPool2d():
-            bounds = np.array([widest * node.kernel[0] * node.kernel[1]])
-        case Requantize():
-            bounds = np.array([widest])
+    bounds = accumulator_bounds(graph, node)
     shifted = factor if node.rounding is Rounding.FLOAT64_HALF_AWAY else np.exp2(np.frexp(factor)[1])
     results = bounds * np.maximum(shifted, 1)
     worst = int(np.argmax(results))

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of a configuration, by concern; ``config`` puts them together."""
+
+from dataclasses import dataclass
+
+from .errors import ConfigError
+from .numerics import HARDWARE_ROUNDINGS, MULTIPLIER_BITS, Rounding
+
+__all__ = [
+    "ACCUMULATOR_BITS",
+    "TABLE_ENTRIES",
+    "ArrayConfig",
+    "BusConfig",
+    "MemoryConfig",
+    "PostConfig",
+    "bits_for",
+    "check_int",
+    "check_power_of_two",
+]
+
+ACCUMULATOR_BITS = 32
+TABLE_ENTRIES = 256
+
+
+def bits_for(count: int) -> int:
+    """Bits of an index that selects one of ``count`` things (at least 1)."""
+    return max(1, (count - 1).bit_length())
+
+
+def check_int(owner: str, name: str, value: object, low: int, high: int) -> None:
+    """Refuse what is no integer from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{owner}.{name} must be an integer from {low} to {high}, not {value!r}")
+
+
+def check_power_of_two(owner: str, name: str, value: int) -> None:
+    """Refuse what is no power of two."""
+    if value & (value - 1):
+        raise ConfigError(f"{owner}.{name} must be a power of two, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayConfig:
+    """Shape of the systolic array.
+
+    Parameters
+    ----------
+    rows : int
+        Input channels multiplied at once, 4 to 64; also the bytes of a word of the activation scratchpad.
+    columns : int
+        Output channels computed at once, 2 to 64; also the bytes of a word of the weight scratchpad.
+    """
+
+    rows: int
+    columns: int
+
+    def __post_init__(self) -> None:
+        # An accumulator is read and written back in 2 cycles; passes are at least `rows` cycles apart.
+        check_int("array", "rows", self.rows, 4, 64)
+        check_int("array", "columns", self.columns, 2, 64)
+
+    @property
+    def pes(self) -> int:
+        """Processing elements, and so the peak MACs per cycle."""
+        return self.rows * self.columns
+
+    @property
+    def sum_bits(self) -> int:
+        """Width of a partial sum that cannot overflow inside a column."""
+        return 16 + bits_for(self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """Sizes of the memories on chip.
+
+    Parameters
+    ----------
+    activation_bytes : int
+        Activation scratchpad. Must hold a power of two of words of ``rows`` bytes when divided into the banks.
+    activation_banks : int
+        Banks of the activation scratchpad, each with one read and one write port. High address bits choose the bank.
+    weight_bytes : int
+        Weight scratchpad, in words of ``columns`` bytes.
+    accumulator_entries : int
+        Entries in each of the two accumulator banks; an entry is ``columns`` x int32.
+    parameter_groups : int
+        Words of the parameter memory: bias, multiplier and shift for one group of post-processor lanes.
+    """
+
+    activation_bytes: int
+    weight_bytes: int
+    accumulator_entries: int
+    parameter_groups: int
+    activation_banks: int = 4
+
+    def __post_init__(self) -> None:
+        check_int("memory", "activation_bytes", self.activation_bytes, 256, 1 << 26)
+        check_int("memory", "weight_bytes", self.weight_bytes, 256, 1 << 26)
+        check_int("memory", "accumulator_entries", self.accumulator_entries, 16, 1 << 16)
+        check_int("memory", "parameter_groups", self.parameter_groups, 4, 1 << 16)
+        check_int("memory", "activation_banks", self.activation_banks, 1, 16)
+        for name in ("accumulator_entries", "parameter_groups", "activation_banks"):
+            check_power_of_two("memory", name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostConfig:
+    """The post-processor.
+
+    Parameters
+    ----------
+    lanes : int
+        Channels requantized per cycle. Must divide both the rows and the columns of the array.
+    multiplier_bits : int
+        Width of the requantization multiplier, 8 to 31. Only 31 equals the frameworks in every bit.
+    roundings : tuple of Rounding
+        Rounding rules that the hardware has.
+    add : bool
+        Whether the residual adder (two more multipliers a lane) is there, which also subtracts.
+    multiply : bool
+        Whether activations can be multiplied with a residual (one multiplier of 9 x 9 bits a lane).
+    tables : int
+        256-entry int8 tables held at once, 0 to 16.
+    """
+
+    lanes: int
+    multiplier_bits: int = MULTIPLIER_BITS
+    roundings: tuple[Rounding, ...] = HARDWARE_ROUNDINGS
+    add: bool = True
+    multiply: bool = True
+    tables: int = 4
+
+    def __post_init__(self) -> None:
+        check_int("post", "lanes", self.lanes, 1, 64)
+        check_int("post", "multiplier_bits", self.multiplier_bits, 8, MULTIPLIER_BITS)
+        check_int("post", "tables", self.tables, 0, 16)
+        for name in ("add", "multiply"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"post.{name} must be true or false, not {getattr(self, name)!r}")
+        names = [str(r) for r in HARDWARE_ROUNDINGS]
+        try:
+            roundings = tuple(Rounding(r) for r in self.roundings)
+        except (TypeError, ValueError):
+            raise ConfigError(f"post.roundings must be chosen from {names}, not {self.roundings!r}") from None
+        if not set(roundings) <= set(HARDWARE_ROUNDINGS):
+            raise ConfigError(f"post.roundings must be chosen from {names}, not {self.roundings!r}: the others are "
+                              "rules of software")
+        if not roundings or len(set(roundings)) != len(roundings):
+            raise ConfigError(f"post.roundings must name each of {names} at most once and at least one, "
+                              f"not {self.roundings!r}")
+        object.__setattr__(self, "roundings", roundings)
+
+    @property
+    def binary(self) -> bool:
+        """Whether there is any operation with a residual."""
+        return self.add or self.multiply
+
+
+@dataclass(frozen=True, kw_only=True)
+class BusConfig:
+    """The AXI4 master that reaches main memory.
+
+    Parameters
+    ----------
+    data_bits : int
+        Width of the data bus: 32, 64, 128 or 256.
+    address_bits : int
+        Width of an address, 16 to 32.
+    burst_beats : int
+        Longest burst, in beats: a power of two, 4 to 256. A burst never crosses 4 KiB.
+    outstanding : int
+        Bursts that may be under way at once, reads of LOAD and writes of STORE each, 1 to 16.
+    """
+
+    data_bits: int
+    address_bits: int = 32
+    burst_beats: int = 32
+    outstanding: int = 4
+
+    def __post_init__(self) -> None:
+        if self.data_bits not in (32, 64, 128, 256):
+            raise ConfigError(f"bus.data_bits must be 32, 64, 128 or 256, not {self.data_bits!r}")
+        check_int("bus", "address_bits", self.address_bits, 16, 32)
+        check_int("bus", "burst_beats", self.burst_beats, 4, 256)
+        check_power_of_two("bus", "burst_beats", self.burst_beats)
+        check_int("bus", "outstanding", self.outstanding, 1, 16)
+        if self.burst_beats * self.data_bytes > 4096:
+            raise ConfigError(
+                f"bus.burst_beats must keep a burst within 4096 bytes: at most {4096 // self.data_bytes} beats of "
+                f"{self.data_bytes} bytes, not {self.burst_beats!r}"
+            )
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes in one beat."""
+        return self.data_bits // 8
