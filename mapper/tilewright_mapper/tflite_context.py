@@ -21,6 +21,9 @@ QUANTIZE_REMEDY = (
     "ai-edge-quantizer with static_wi8_ai8; or bring the PyTorch model to tilewright.quantize"
 )
 REPLACE_REMEDY = "write this part of the network with other operators, or cut it off and run it behind the rest"
+MOST_COMPUTED = 1 << 20
+"""Elements of constants and of indices that an import computes; a file of a few bytes can ask for any number."""
+
 UNSIGNED_OFFSET = {"int8": 0, "uint8": 128}
 """Types of activations, and what to subtract from an integer to make it int8."""
 
@@ -102,7 +105,8 @@ class Network:
         self.tensors: dict[str, Tensor] = {}
         self.folded: dict[int, npt.NDArray[Any]] = {}
         """Values of tensors that the file computes although they never change, such as a shape."""
-        used: set[str] = set()
+        self._left = MOST_COMPUTED
+        used: dict[str, int] = {}
         self._names = [_unused(tensor.name or f"tensor {tensor.index}", used) for tensor in model.tensors]
         self._used = used
 
@@ -130,17 +134,27 @@ class Network:
             made = replace(made, dtype="int8", scale=scale, zero_point=zero_point, unsigned=offset != 0)
         return replace(made, channels_last=len(made.shape) == 3)
 
+    def spend(self, count: int) -> None:
+        """Account for ``count`` elements that are computed here, before they are."""
+        self._left -= count
+        if self._left < 0:
+            raise ModelError(
+                f"Constants and indices that the model's operators select and join must be at most {MOST_COMPUTED} "
+                "elements together, but are more; export the model without such steps"
+            )
+
     def constant(self, index: int) -> npt.NDArray[Any] | None:
         """Values of a tensor that never changes, None for any other."""
         return self.folded.get(index, self.model.tensors[index].data)
 
 
-def _unused(name: str, used: set[str]) -> str:
-    candidate, number = name, 1
+def _unused(name: str, used: dict[str, int]) -> str:
+    """``name``, or that with the next free number, which ``used`` has for each name that was given."""
+    candidate = name
     while candidate in used:
-        number += 1
-        candidate = f"{name}#{number}"
-    used.add(candidate)
+        used[name] += 1
+        candidate = f"{name}#{used[name]}"
+    used[candidate] = 1
     return candidate
 
 
@@ -161,7 +175,8 @@ class Call:
         first = network.name(operator.outputs[0]) if operator.outputs else operator.kind
         self.name = f"{operator.index}: {first.partition(';')[0][:LONGEST_NAME]}"
         self.provenance = Provenance(module=self.name, operators=(operator.kind,))
-        self._parts = 0
+        self._named = False
+        self._others = 0
 
     def __str__(self) -> str:
         return f"{self.operator.kind} {self.name!r}"
@@ -187,7 +202,8 @@ class Call:
     def need_inputs(self, least: int, most: int | None = None) -> None:
         """Refuse another number of inputs than ``least`` to ``most``."""
         if not least <= self.count <= (least if most is None else most):
-            raise malformed(f"Number of inputs of {self}", f"be {least} to {most or least}", self.count)
+            must = f"be {least}" if most is None else f"be {least} to {most}"
+            raise malformed(f"Number of inputs of {self}", must, self.count)
 
     def input(self, position: int = 0) -> Activation:
         """An 8-bit input, a constant among them."""
@@ -269,9 +285,14 @@ class Call:
         return name
 
     def add(self, kind: type[Node], inputs: tuple[str, ...], output: str, **fields: Any) -> None:
-        """Append a node."""
-        name = self.name if self._parts == 0 else f"{self.name}#{self._parts + 1}"
-        self._parts += 1
+        """Append a node. The first that is no mere preparation has the name of the operator."""
+        prepares = kind in (Reshape, ConstantTensor) and output != self.network.name(self.operator.outputs[0])
+        if prepares or self._named:
+            self._others += 1
+            name = f"{self.name}#{self._others + 1}"
+        else:
+            self._named = True
+            name = self.name
         self.network.nodes.append(
             kind(name=name, inputs=inputs, outputs=(output,), provenance=self.provenance, **fields)
         )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Importers of TFLite's operators that only move integers, and of those that compute shapes."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -160,6 +161,7 @@ def strided_slice(call: Call) -> None:
     if any(len(part) == 0 for part in ranges):
         raise malformed(f"Ranges of {call}", "hold something", list(zip(begin, end, step, strict=True)))
     if constant is not None:
+        call.network.spend(math.prod(map(len, ranges)))
         kept = tuple(len(part) for axis, part in enumerate(ranges) if not shrink >> axis & 1)
         call.fold(constant[np.ix_(*ranges)].reshape(kept))
         return
@@ -186,6 +188,7 @@ def _slice(call: Call, x: Activation, out: Activation, ranges: Sequence[range]) 
             continue
         shape = list(call.shape(name))
         shape[axis - 1] = len(part)
+        call.network.spend(len(part))
         sliced = call.part(out, tuple(shape), "slice")
         args = ({"tensor": name}, axis, {"constant": "indices"})
         constants = {"indices": np.array(part, np.int64)}
@@ -242,6 +245,7 @@ def pack(call: Call) -> None:
         raise malformed(f"Inputs of {call}", "have one shape", "several")
     values: list[Any] = [value for value in constants if value is not None]
     if len(values) == call.count:
+        call.network.spend(sum(value.size for value in values))
         call.fold(np.stack(values, axis % rank))
         return
     inputs = [call.input(position) for position in range(call.count)]

@@ -132,6 +132,7 @@ def resize_nearest_neighbor(call: Call) -> None:
     channels, height, width = call.shape(name)
     options = {option: bool(call.option(option)) for option in ("align_corners", "half_pixel_centers")}
     for axis, (before, after) in enumerate(zip((height, width), size, strict=True)):
+        call.network.spend(after)
         indices = np.array(nearest_indices(before, after, **options), np.int64)
         target = out.name if axis else call.part(out, (channels, after, width), "rows")
         args = ({"tensor": name}, axis + 2, {"constant": "indices"})
