@@ -28,7 +28,7 @@ def alone(graph: Graph, node: Node) -> Graph:
     return Graph(nodes=(node,), tensors=tensors, inputs=node.inputs, outputs=node.outputs)
 
 
-def quantize(source: str, target: str, **options: int) -> Quantize:
+def quantize(source: str, target: str, **options: Any) -> Quantize:
     return Quantize(name=f"{target}.q", inputs=(source,), outputs=(target,), **options)
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tilewright_mapper.graph import Conv2d, Graph, MaxPool2d, Requantize, Reshape
+from tilewright_hdl.numerics import QuantizeRule
+from tilewright_mapper.graph import Conv2d, Graph, MaxPool2d, Requantize, Reshape, Table
 from tilewright_mapper.passes.borders import expose_zero_pads, fuse_pairs, hoist_quantize, sink_dequantize
 from tilewright_mapper.passes.clamps import fold_clamps
 from tilewright_mapper.passes.tidy import drop_identities, materialize_constants, remove_dead_nodes
@@ -289,3 +290,17 @@ def test_folded_bounds_never_cross() -> None:
     after = fold_clamps(before)["c"]
     assert isinstance(after, Conv2d)
     assert (after.low, after.high) == (20, 20)
+
+
+def test_a_pair_of_tflite_is_a_table() -> None:
+    """Its rounding of halves is no rescale's."""
+    before = graph(
+        [int8("x", 4, 8), real("r", 4, 8), int8("y", 4, 8, scale=0.25, zero_point=5)],
+        [dequantize("x", "r"), replace(quantize("r", "y"), rule=QuantizeRule.HALF_AWAY)],
+    )
+    after = remove_dead_nodes(fuse_pairs(before))
+    (node,) = after.nodes
+    assert isinstance(node, Table)
+    assert node.table[100 + 128] == 5 + 52  # (100 + 3) / 2 is 51.5.
+    assert node.table[-128 + 128] == 5 - 63  # (-128 + 3) / 2 is -62.5.
+    same(before, after, 4, 8)

@@ -4,8 +4,10 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from tilewright_mapper.graph import Graph, Quantize, Reshape
+from tilewright_hdl.numerics import Rounding
+from tilewright_mapper.graph import Conv2d, Graph, HostOp, Quantize, Reshape, is_layout_free
 from tilewright_mapper.passes import STEPS, canonicalize
 from tilewright_mapper.passes.shapes import linears_to_convolutions, merge_reshapes, reshapes_to_host
 from tilewright_mapper.passes.tidy import remove_dead_nodes
@@ -116,3 +118,54 @@ def test_canonicalize_is_idempotent() -> None:
     once = canonicalize(g)
     assert once == canonicalize(once)
     assert len({step.__name__ for step in STEPS}) == len(STEPS) - 2, "only dead nodes are removed more than once"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((4, 2, 3), (24,)),
+        ((4, 2, 3), (3, 8)),
+        ((4, 2, 3), (2, 3, 4)),
+        ((24,), (4, 2, 3)),
+        ((6, 4), (2, 3, 4)),
+        ((5, 2, 3), (6, 5)),
+    ],
+)
+def test_a_reshape_that_counts_channels_last(before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    """As numpy has it on arrays with channels last, as imported and in canonical form."""
+    node = Reshape(name="r", inputs=("x",), outputs=("y",), channels_last=True)
+    g = graph([int8("x", *before), int8("y", *after)], [node])
+    x = integers(2, *before)
+    last = np.moveaxis(x, 1, -1) if len(before) == 3 else x
+    if len(after) == 3:
+        expected = np.moveaxis(last.reshape(2, *after[1:], after[0]), -1, 1)
+    else:
+        expected = last.reshape(2, *after)
+    canonical = canonicalize(g)
+    for form in (g, canonical):
+        np.testing.assert_array_equal(reference_run(form, x)["y"], expected)
+    hosted = any(isinstance(n, HostOp) for n in canonical)
+    assert hosted != is_layout_free(before, after, channels_last=True)
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 3), (5, 6)])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_linear_layer_behind_either_flattening(shape: tuple[int, ...], channels_last: bool) -> None:
+    size = int(np.prod(shape))
+    flatten = Reshape(name="r", inputs=("x",), outputs=("f",), channels_last=channels_last)
+    layer = linear("l", "f", "y", weights(7, size), rounding=Rounding.FLOAT64_HALF_AWAY)
+    g = graph([int8("x", *shape), int8("f", size), int8("y", 7, scale=5.0)], [flatten, layer])
+    canonical = canonicalize(g)
+    (node,) = canonical.nodes
+    assert isinstance(node, Conv2d)
+    assert node.rounding is Rounding.FLOAT64_HALF_AWAY
+    x = integers(3, *shape)
+    np.testing.assert_array_equal(reference_run(canonical, x)["y"], reference_run(g, x)["y"])
+
+
+def test_reshapes_of_different_orders_stay_apart() -> None:
+    before = graph(
+        [int8("x", 4, 2, 3), int8("a", 24), int8("y", 4, 2, 3)],
+        [replace(reshape("r1", "x", "a"), channels_last=True), reshape("r2", "a", "y")],
+    )
+    assert merge_reshapes(before) == before

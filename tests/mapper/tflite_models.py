@@ -116,7 +116,7 @@ class ModelBuilder:
             quantization.quantizedDimension = axis
             tensor.quantization = quantization
         if data is not None:
-            values = np.ascontiguousarray(np.asarray(data).astype(dtype))
+            values = np.asarray(data).astype(dtype)
             if values.shape != tuple(shape):
                 raise ValueError(f"Data of {tensor.name} must have shape {tuple(shape)}, not {values.shape}")
             tensor.buffer = len(self._buffers)
