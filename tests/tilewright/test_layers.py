@@ -13,12 +13,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.mapper.bench import Net
+from tests.mapper.test_pipeline import averages, broadcast, paddings, rounded, roundings
 from tests.tilewright.agreement import CONFIGS, NANO4, TINY, Devices, agree
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ModelError
 from tilewright_hdl.isa import Load, Memory
-from tilewright_hdl.numerics import Rounding
-from tilewright_hdl.program import RunStep
+from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, Rounding
+from tilewright_hdl.program import Program, RunStep
 from tilewright_mapper.graph import Conv2d, Graph, Linear, image_shape, spatial_shape
 from tilewright_mapper.passes import canonicalize
 from tilewright_mapper.pipeline import compile_graph
@@ -29,18 +30,22 @@ Case = Callable[[Net], list[str]]
 every_config = pytest.mark.parametrize("cfg", CONFIGS.values(), ids=CONFIGS)
 
 
-def check(devices: Devices, net: Net, graph: Graph, cfg: AcceleratorConfig, rounding: Rounding) -> None:
+def check(devices: Devices, net: Net, graph: Graph, cfg: AcceleratorConfig, rounding: Rounding | int) -> Program:
     """Compile and compare, on two random images and one of nothing but extremes."""
-    graph = canonicalize(graph)
-    program = compile_graph(graph, cfg, rounding=rounding)
+    graph = rounded(canonicalize(graph), rounding)
+    program = compile_graph(graph, cfg)
     extremes = np.where(net.image() < 0, -128, 127).astype(np.int8)
     agree(devices, graph, program, np.stack([net.image(), extremes, net.image()]))
+    return program
 
 
 # --- Random layers.
 
 
-LAYERS = ("conv", "conv", "grouped", "depthwise", "linear", "add", "max", "average", "global", "table", "requantize")
+LAYERS = (
+    *("conv", "conv", "wide", "grouped", "depthwise", "linear", "max", "average", "raw", "global"),
+    *("table", "requantize", "pad", "add", "subtract", "multiply", "broadcast"),
+)
 
 
 @st.composite
@@ -86,9 +91,15 @@ def _layer(draw: st.DrawFn, net: Net, x: str, live: list[str]) -> str:
     shape = net.shape(x)
     channels, height, width = image_shape(shape)
     match kind := draw(st.sampled_from(LAYERS)):
-        case "add":
-            same = [t for t in live if net.shape(t) == shape]
-            return net.add(draw(st.sampled_from(same)), x, low=draw(st.sampled_from((-128, -20))))
+        case "add" | "subtract" | "multiply":
+            operands = draw(st.sampled_from([t for t in live if net.shape(t) == shape])), x
+            low = draw(st.sampled_from((-128, -20)))
+            return getattr(net, kind)(*draw(st.permutations(operands)), low=low)
+        case "broadcast":
+            return broadcast(draw, net, x)
+        case "pad":
+            assume(len(shape) == 3)
+            return net.pad(x, draw(paddings()), draw(st.sampled_from((None, -128, 3))))
         case "table":
             return net.table(x)
         case "requantize":
@@ -107,13 +118,18 @@ def _layer(draw: st.DrawFn, net: Net, x: str, live: list[str]) -> str:
     if kind == "average":
         assume(window.pop("dilation") == (1, 1))
         return net.avg_pool(x, kernel, **window)
+    if kind == "raw":
+        assume(window.pop("dilation") == (1, 1))
+        return net.raw_pool(x, kernel, **window, **draw(averages()))
     groups = {
         "conv": 1,
+        "wide": 1,
         "depthwise": channels,
         "grouped": draw(st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0])),
     }[kind]
     outputs = draw(st.integers(1, 24)) if groups == 1 else groups * draw(st.integers(1, 2))
-    return net.conv(x, outputs, kernel, groups=groups, low=draw(st.sampled_from((-128, -20))), **window)
+    low = draw(st.sampled_from((-128, -20)))
+    return net.conv(x, outputs, kernel, groups=groups, low=low, wide=kind == "wide", **window)
 
 
 def _linear(net: Net, x: str, outputs: int) -> str:
@@ -128,9 +144,9 @@ def _linear(net: Net, x: str, outputs: int) -> str:
 
 
 def _check_or_refuse(
-    devices: Devices, case: tuple[Net, Graph], cfg: AcceleratorConfig, rounding: Rounding
+    devices: Devices, case: tuple[Net, Graph], cfg: AcceleratorConfig, rounding: Rounding | int
 ) -> None:
-    assume(rounding in cfg.post.roundings)
+    assume(rounding in cfg.post.roundings or cfg.post.roundings == HARDWARE_ROUNDINGS)
     try:
         check(devices, *case, cfg, rounding)
     except ModelError as error:
@@ -141,15 +157,19 @@ def _check_or_refuse(
 
 @every_config
 @settings(max_examples=60)
-@given(layers(1), st.sampled_from(Rounding))
-def test_random_layers(cfg: AcceleratorConfig, devices: Devices, case: tuple[Net, Graph], rounding: Rounding) -> None:
+@given(layers(1), roundings())
+def test_random_layers(
+    cfg: AcceleratorConfig, devices: Devices, case: tuple[Net, Graph], rounding: Rounding | int
+) -> None:
     _check_or_refuse(devices, case, cfg, rounding)
 
 
 @every_config
 @settings(max_examples=30)
-@given(layers(4), st.sampled_from(Rounding))
-def test_random_chains(cfg: AcceleratorConfig, devices: Devices, case: tuple[Net, Graph], rounding: Rounding) -> None:
+@given(layers(4), roundings())
+def test_random_chains(
+    cfg: AcceleratorConfig, devices: Devices, case: tuple[Net, Graph], rounding: Rounding | int
+) -> None:
     _check_or_refuse(devices, case, cfg, rounding)
 
 
@@ -215,6 +235,61 @@ def _whole_image_pools(net: Net) -> list[str]:
     return [net.avg_pool("input", (height, width), (1, 1)), net.max_pool("input", (height, width), (1, 1))]
 
 
+def _difference_behind_a_convolution(net: Net) -> list[str]:
+    """Only what is subtracted from may be the convolution's result; the other is subtracted in a layer of its own."""
+    x = net.conv("input", 5, (3, 3), padding=(1, 1, 1, 1))
+    return [net.subtract(net.conv(x, 5), x), net.subtract(x, net.conv(x, 5))]
+
+
+def _product_behind_a_convolution(net: Net) -> list[str]:
+    x = net.conv("input", 5, (3, 3), padding=(1, 1, 1, 1))
+    return [net.multiply(x, net.table(net.conv(x, 5))), net.multiply("input", "input")]
+
+
+def _squeeze_and_excitation(net: Net) -> list[str]:
+    _, height, width = net.shape("input")
+    x = net.conv("input", 9, (3, 3), padding=(1, 1, 1, 1))
+    gate = net.table(net.conv(net.conv(net.avg_pool(x, (height, width), (1, 1)), 4), 9))
+    return [net.multiply(gate, net.conv(x, 9)), net.multiply(x, gate)]
+
+
+def _both_operands_repeated(net: Net) -> list[str]:
+    _, height, width = net.shape("input")
+    rows, columns = net.max_pool("input", (1, width), (1, 1)), net.max_pool("input", (height, 1), (1, 1))
+    return [net.subtract(rows, columns), net.add(columns, rows), net.subtract(columns, "input")]
+
+
+def _constants(net: Net) -> list[str]:
+    x = net.conv("input", 6)
+    return [net.subtract(net.add(x, net.constant((6, 1, 1))), net.constant(net.shape(x)))]
+
+
+def _one_channel_for_all(net: Net) -> list[str]:
+    x = net.conv("input", 9)
+    return [net.multiply(x, net.conv("input", 1)), net.subtract(net.conv("input", 1), x)]
+
+
+def _borders(net: Net) -> list[str]:
+    x = net.table(net.conv("input", 6))
+    y = net.add(net.pad(x, (0, 1, 0, 0)), net.constant((6, 1, 1)))
+    return [net.pad(x, (1, 2, 0, 3), -7), net.pad("input", (9, 0, 1, 9)), y]
+
+
+def _border_around_a_convolution(net: Net) -> list[str]:
+    return [net.conv(net.pad("input", (0, 1, 2, 3)), 7, (3, 3), padding=(1, 0, 0, 1), stride=(2, 2))]
+
+
+def _wide_weights(net: Net) -> list[str]:
+    x = net.conv("input", 19, (3, 3), padding=(1, 1, 1, 1), wide=True)
+    return [net.conv(x, 19, groups=19, wide=True), net.max_pool(net.conv(x, 5, wide=True), (2, 2), (2, 2))]
+
+
+def _average_of_stored_integers(net: Net) -> list[str]:
+    """As AVERAGE_POOL_2D of TFLite, its rounding apart from that of the convolution."""
+    x = net.conv("input", 6)
+    return [net.raw_pool(x, (2, 3), (2, 3)), net.raw_pool("input", (3, 3), (1, 1), (1, 1, 1, 1), divisor=0)]
+
+
 def _a_row_longer_than_the_accumulators(net: Net) -> list[str]:
     return [net.conv("input", 4, (1, 3), padding=(0, 1, 0, 1))]
 
@@ -242,6 +317,16 @@ CASES = (
     (_pool_in_the_convolution, (3, 9, 8)),
     (_table_then_pool, (3, 8, 8)),
     (_whole_image_pools, (5, 7, 9)),
+    (_difference_behind_a_convolution, (3, 6, 7)),
+    (_product_behind_a_convolution, (3, 6, 7)),
+    (_squeeze_and_excitation, (3, 6, 7)),
+    (_both_operands_repeated, (7, 6, 5)),
+    (_constants, (3, 5, 4)),
+    (_one_channel_for_all, (3, 5, 6)),
+    (_borders, (3, 5, 6)),
+    (_border_around_a_convolution, (5, 5, 6)),
+    (_wide_weights, (7, 6, 5)),
+    (_average_of_stored_integers, (3, 8, 9)),
     (_a_row_longer_than_the_accumulators, (3, 2, 300)),
     (_tokens, (9, 5)),
     (_vector, (30,)),
