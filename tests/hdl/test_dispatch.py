@@ -165,7 +165,7 @@ def assert_tokens(program: list[Instruction], record: dict[int, dict[str, int]])
 
 
 def test_illegal_field_stops_and_names_the_instruction() -> None:
-    program = random_program(20, seed=5)
+    program = random_program(40, seed=5)
     place = next(i.index for i in program[10:] if i.MNEMONIC == "post")
     data = bytearray(encode_program(program))
     offset = sum(type(i).BYTES for i in program[:place])
