@@ -28,6 +28,7 @@ Attribute = int | float | str | tuple[Any, ...] | Array
 Dimensions = tuple[int | None, ...]
 """A shape; None is an axis that the file leaves open."""
 
+DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 MAX_BYTES = (1 << 31) - 1
 """Protocol buffers have no larger messages."""
 MOST_NODES = 100_000
@@ -69,7 +70,7 @@ class OnnxNode:
     name : str
         May be empty.
     kind : str
-        Such as ``Conv``, whatever its domain.
+        Such as ``Conv``, of ONNX itself or of onnxruntime; with its domain in front if it has another.
     inputs, outputs : tuple of str
         Empty where an optional one is left out.
     attributes : mapping of str to Attribute
@@ -152,7 +153,7 @@ def _model(proto: ModelProto) -> OnnxModel:
     constants = _constants(graph)
     inputs = tuple(_input(info) for info in graph.input if info.name not in constants)
     nodes = tuple(_node(index, node) for index, node in enumerate(graph.node))
-    outputs = tuple(info.name for info in graph.output)
+    outputs = tuple(_text(info.name) for info in graph.output)
     _check_names(constants, inputs, nodes, outputs)
     return OnnxModel(nodes=nodes, constants=constants, inputs=inputs, outputs=outputs, opset=_opset(proto))
 
@@ -197,7 +198,7 @@ def _input(info: ValueInfoProto) -> OnnxInput:
         raise fault(f"input {info.name!r}", "a tensor with a shape", info.type.WhichOneof("value") or "nothing")
     kind = info.type.tensor_type.elem_type
     name = DTYPES.get(kind) or _type_name(kind)
-    return OnnxInput(name=info.name, dtype=name, shape=shape)
+    return OnnxInput(name=_text(info.name), dtype=name, shape=shape)
 
 
 def _shape(info: ValueInfoProto) -> Dimensions | None:
@@ -221,7 +222,7 @@ def _constants(graph: GraphProto) -> dict[str, Array]:
     for tensor in graph.initializer:
         if tensor.name in constants:
             raise fault("constant", "the only one of its name", repr(tensor.name))
-        constants[tensor.name] = _array(tensor)
+        constants[_text(tensor.name)] = _array(tensor)
     return constants
 
 
@@ -267,19 +268,23 @@ def _type_name(kind: int) -> str:
 
 
 def _node(index: int, node: NodeProto) -> OnnxNode:
-    if not node.op_type:
+    kind = _text(node.op_type)
+    if not kind:
         raise fault(f"operator {index}", "named", "''")
+    domain = _text(node.domain)
+    if domain not in DOMAINS:
+        kind = f"{domain}.{kind}"
     attributes: dict[str, Attribute] = {}
     for name, value in _attributes(node):
         if name in attributes:
-            raise fault(f"attribute of operator {index} ({node.op_type})", "the only one of its name", repr(name))
+            raise fault(f"attribute of operator {index} ({kind})", "the only one of its name", repr(name))
         attributes[name] = value
     return OnnxNode(
         index=index,
-        name=node.name,
-        kind=node.op_type,
-        inputs=tuple(node.input),
-        outputs=tuple(node.output),
+        name=_text(node.name),
+        kind=kind,
+        inputs=tuple(map(_text, node.input)),
+        outputs=tuple(map(_text, node.output)),
         attributes=MappingProxyType(attributes),
     )
 
@@ -302,4 +307,11 @@ def _attributes(node: NodeProto) -> Iterator[tuple[str, Attribute]]:
     for attribute in node.attribute:
         read = READERS.get(attribute.type)
         if read is not None:
-            yield attribute.name, read(attribute)
+            yield _text(attribute.name), read(attribute)
+
+
+def _text(value: Any) -> str:
+    """A name; the parser hands out as bytes what is not UTF-8."""
+    if not isinstance(value, str):
+        raise fault("name", "UTF-8", repr(value))
+    return value

@@ -78,6 +78,7 @@ def import_onnx(data: bytes) -> Graph:
 def _translate(t: Translation, node: OnnxNode) -> None:
     if not node.outputs or not node.outputs[0]:
         raise fault(f"operator {node.index} ({node.kind})", "one with a first result", "one without")
+    size = t.size()
     missing = next((name for name in node.inputs if name and name not in t.values), None)
     try:
         if node.kind in OPERATORS and missing is not None:
@@ -92,6 +93,7 @@ def _translate(t: Translation, node: OnnxNode) -> None:
             raise Refusal("it must have inputs", "export the model again")
         OPERATORS[node.kind](t, node)
     except Refusal as refusal:
+        t.undo(size)
         t.refuse(node, refusal.reason, refusal.remedy)
 
 
@@ -139,7 +141,8 @@ def _read_as(t: Translation, model: OnnxModel, entry: OnnxInput) -> Quantization
         if node.kind in TRANSPARENT and node.inputs[0] in same:
             same.update(filter(None, node.outputs[:1]))
         index = next(i for i, name in enumerate(node.inputs) if name in same)
-        if node.kind in QUANTIZED or node.kind == "DequantizeLinear":
+        said = [name for name in node.inputs[index + 1 : index + 3] if name]
+        if (node.kind in QUANTIZED or node.kind == "DequantizeLinear") and model.constants.keys() >= set(said):
             try:
                 return t.quantization(node, index + 1, index + 2, entry.dtype)
             except Refusal:

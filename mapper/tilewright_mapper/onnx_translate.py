@@ -337,6 +337,16 @@ class Translation:
         )
         return tensor
 
+    def size(self) -> tuple[int, int]:
+        """Nodes and tensors so far."""
+        return len(self.nodes), len(self.tensors)
+
+    def undo(self, size: tuple[int, int]) -> None:
+        """Take back what has been added since :meth:`size` said ``size``."""
+        del self.nodes[size[0] :]
+        for name in list(self.tensors)[size[1] :]:
+            del self.tensors[name]
+
     def refuse(self, node: OnnxNode, reason: str, remedy: str) -> None:
         """Append an operator that nothing computes; its results stay out of ``values``."""
         outputs = [
