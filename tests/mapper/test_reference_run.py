@@ -11,6 +11,7 @@ from tilewright_mapper.graph import Conv2d, HostOp, Tensor
 from tilewright_mapper.importer import import_program
 from tilewright_mapper.passes import canonicalize
 from tilewright_mapper.reference_run import reference_run
+from tilewright_mapper.rounding import with_rounding
 
 from .builders import alone, conv, dequantize, graph, host, int8, integers, quantize, real, weights
 from .networks import NETWORKS, calibration, quantized
@@ -67,7 +68,7 @@ def test_rounding_and_multiplier_bits_are_parameters() -> None:
     x = integers(8, 4, 6, 6)
     single = reference_run(g, x)["y"].astype(int)
     others = {
-        "double": reference_run(g, x, rounding=Rounding.TFLITE_DOUBLE)["y"],
+        "double": reference_run(with_rounding(g, Rounding.TFLITE_DOUBLE), x)["y"],
         "8 bits": reference_run(g, x, bits=8)["y"],
     }
     for what, other in others.items():

@@ -102,7 +102,7 @@ def test_what_no_multiplier_equals_is_refused() -> None:
     assert fit([60.1, 0.00123], bits=8) is None
     assert fit([60.1], bits=8) is not None
     assert fit([0.5], bits=8) is None
-    assert fit([0.5], bits=8, bounds=250) is not None
+    assert fit([0.5], bits=8, bounds=100) is not None
 
 
 def test_a_refusal_is_right() -> None:

@@ -6,7 +6,25 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tilewright_mapper.graph import Add, AvgPool2d, Graph, HostOp, MaxPool2d, Node, Requantize, Reshape, Table, Tensor
+from tilewright_hdl.numerics import Rounding
+from tilewright_mapper.graph import (
+    Add,
+    AvgPool2d,
+    ConstantTensor,
+    Graph,
+    HostOp,
+    IntegerOp,
+    MaxPool2d,
+    Multiply,
+    Node,
+    Pad2d,
+    Padding,
+    Requantize,
+    Reshape,
+    Subtract,
+    Table,
+    Tensor,
+)
 from tilewright_mapper.spec import ANY, CANONICAL, GraphError, verify
 
 from .builders import constant, conv, dequantize, graph, host, int8, linear, quantize, real, weights
@@ -23,6 +41,14 @@ def pool(**options: object) -> AvgPool2d:
     return AvgPool2d(name="p", inputs=("x",), outputs=("y",), **fields)  # type: ignore[arg-type]
 
 
+def pad(padding: Padding = (1, 0, 2, 0), value: int = 0) -> Pad2d:
+    return Pad2d(name="p", inputs=("x",), outputs=("y",), padding=padding, value=value)
+
+
+def filled(*shape: int, dtype: str = "int8") -> ConstantTensor:
+    return ConstantTensor(name="k", inputs=(), outputs=("y",), values=np.zeros(shape, dtype))
+
+
 CONV = conv("c", "x", "y", weights(8, 4, 3, 3), padding=(1, 1, 1, 1))
 GOOD = [
     node_graph(CONV, IMAGE, int8("y", 8, 6, 6)),
@@ -30,7 +56,15 @@ GOOD = [
     node_graph(linear("l", "x", "y", weights(8, 4)), int8("x", 4), int8("y", 8)),
     node_graph(linear("l", "x", "y", weights(8, 4)), int8("x", 3, 4), int8("y", 3, 8)),
     node_graph(Add(name="a", inputs=("x", "z"), outputs=("y",)), IMAGE, int8("z", 4, 6, 6), int8("y", 4, 6, 6)),
+    node_graph(Subtract(name="a", inputs=("x", "z"), outputs=("y",)), IMAGE, int8("z", 4, 1, 1), int8("y", 4, 6, 6)),
+    node_graph(Multiply(name="a", inputs=("z", "x"), outputs=("y",)), IMAGE, int8("z", 1, 6, 1), int8("y", 4, 6, 6)),
+    node_graph(dataclasses.replace(CONV, weight=np.full(CONV.weight.shape, -255, np.int16)), IMAGE, int8("y", 8, 6, 6)),
     node_graph(pool(), IMAGE, int8("y", 4, 3, 3)),
+    node_graph(pool(raw=True, divisor=0), IMAGE, int8("y", 4, 3, 3)),
+    node_graph(pad(), IMAGE, int8("y", 4, 9, 6)),
+    node_graph(filled(4, 6, 6), int8("y", 4, 6, 6)),
+    node_graph(host("h", "aten.neg.default", ("x",), "y"), int8("x", 3), int8("y", 3)),
+    node_graph(IntegerOp(name="s", inputs=("x",), outputs=("y",), target="softmax"), int8("x", 3), int8("y", 3)),
     node_graph(quantize("x", "y"), real("x", 3), int8("y", 3)),
     node_graph(dequantize("x", "y"), int8("x", 3), real("y", 3)),
     node_graph(host("h", "aten.relu.default", ("x",), "y"), real("x", 3), real("y", 3)),
@@ -45,7 +79,9 @@ BAD = [
     ("low <= high", dataclasses.replace(CONV, low=5, high=4), [IMAGE, int8("y", 8, 6, 6)]),
     ("int8 weights", dataclasses.replace(CONV, bias=np.zeros(7, np.int32)), [IMAGE, int8("y", 8, 6, 6)]),
     ("int8 weights", dataclasses.replace(CONV, weight_scale=np.zeros(8)), [IMAGE, int8("y", 8, 6, 6)]),
-    ("int8 weights", dataclasses.replace(CONV, weight=CONV.weight.astype(np.int16)), [IMAGE, int8("y", 8, 6, 6)]),
+    ("int8 weights", dataclasses.replace(CONV, weight=CONV.weight.astype(np.int32)), [IMAGE, int8("y", 8, 6, 6)]),
+    ("int8 weights", dataclasses.replace(CONV, weight=np.full(CONV.weight.shape, 256, np.int16)),
+     [IMAGE, int8("y", 8, 6, 6)]),
     ("match its channels", dataclasses.replace(CONV, groups=2), [IMAGE, int8("y", 8, 6, 6)]),
     ("shape that its window makes", CONV, [IMAGE, int8("y", 8, 6, 5)]),
     ("shape that its window makes", pool(stride=(0, 1)), [IMAGE, int8("y", 4, 3, 3)]),
@@ -53,6 +89,18 @@ BAD = [
     ("last axis", linear("l", "x", "y", weights(8, 4)), [int8("x", 4, 2), int8("y", 4, 8)]),
     ("one shape", Requantize(name="r", inputs=("x",), outputs=("y",)), [IMAGE, int8("y", 4, 36)]),
     ("keep scale", Reshape(name="r", inputs=("x",), outputs=("y",)), [IMAGE, int8("y", 144, scale=1.0)]),
+    ("sizes of its result, or of 1", Add(name="a", inputs=("x", "z"), outputs=("y",)),
+     [IMAGE, int8("z", 4, 3, 6), int8("y", 4, 6, 6)]),
+    ("sizes of its result, or of 1", Add(name="a", inputs=("x", "x"), outputs=("y",)),
+     [int8("x", 4, 1, 6), int8("y", 4, 6, 6)]),
+    ("keep scale", pad(), [IMAGE, int8("y", 4, 9, 6, zero_point=5)]),
+    ("grow by its padding", pad(), [IMAGE, int8("y", 4, 8, 6)]),
+    ("grow by its padding", pad((-1, 0, 2, 0)), [IMAGE, int8("y", 4, 7, 6)]),
+    ("border of int8", pad(value=128), [IMAGE, int8("y", 4, 9, 6)]),
+    ("values of the shape of its tensor", filled(4, 6), [int8("y", 4, 6, 6)]),
+    ("values of the shape of its tensor", filled(4, 6, dtype="int32"), [int8("y", 4, 6)]),
+    ("round halves up or away", pool(raw=True), [IMAGE, int8("y", 4, 3, 3, scale=0.5)]),
+    ("round halves up or away", pool(raw=True, rounding=Rounding.TFLITE_DOUBLE), [IMAGE, int8("y", 4, 3, 3)]),
     ("keep the channels", pool(), [IMAGE, int8("y", 5, 3, 3)]),
     ("positive divisor", pool(divisor=0), [IMAGE, int8("y", 4, 3, 3)]),
     ("256 int8", Table(name="t", inputs=("x",), outputs=("y",), table=np.zeros(255, np.int8)),
@@ -62,7 +110,8 @@ BAD = [
     ("to float32", dequantize("x", "y"), [int8("x", 3), real("y", 4)]),
     ("list the tensors", HostOp(name="h", inputs=("x",), outputs=("y",), target="aten.relu.default", args=()),
      [real("x", 3), real("y", 3)]),
-    ("without a Dequantize", host("h", "aten.relu.default", ("x",), "y"), [int8("x", 3), real("y", 3)]),
+    ("activations of one scale", host("h", "aten.relu.default", ("x",), "y"), [int8("x", 3), real("y", 3)]),
+    ("activations of one scale", host("h", "aten.neg.default", ("x",), "y"), [int8("x", 3), int8("y", 3, scale=9.0)]),
 ]  # fmt: skip
 
 NOT_CANONICAL = [
