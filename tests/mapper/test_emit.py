@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The instructions of single layers."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from tests.mapper.bench import Net, config
@@ -157,3 +159,59 @@ def test_a_fused_addition_reads_its_residual() -> None:
     assert (post.combine, post.source) == (Combine.ADD, Source.ACTIVATION)
     assert (post.residual_address, post.residual_y_step, post.residual_x_step) == (50, 6, 2)
     np.testing.assert_array_equal([post.output_address, post.groups], [100, 2])
+
+
+def test_a_small_residual_is_read_with_steps_of_0() -> None:
+    """One row of it, or one column, belongs to every tile; streamed, it is loaded once."""
+    for kernel, steps in (((6, 1), (0, 1)), ((1, 5), (1, 0)), ((6, 5), (0, 0))):
+        net = Net((4, 6, 5))
+        small = net.max_pool("input", kernel, (1, 1))
+        second = layers(net, net.add("input", small))[1]
+        rows = 1 if kernel[0] == 6 else 6
+        places = {"source": at(0), "residual": buffers(50, 60, dram=1000), "output": at(100)}
+        program = emit(second, Tiling(2, 5, 4, 4), places)
+        posts = [i for i in program if isinstance(i, Post)]
+        assert {(p.residual_y_step, p.residual_x_step) for p in posts} == {steps}
+        loads = [i for i in program if isinstance(i, Load)]
+        assert [(i.address, i.words * i.rows) for i in loads] == (
+            [(50, 5 if kernel[1] == 1 else 1)] if rows == 1 else [(50, 2), (60, 2), (50, 2)])
+        assert [p.residual_address for p in posts] == ([50, 50, 50] if rows == 1 else [50, 60, 50])
+
+
+def test_a_small_first_operand_is_read_with_steps_of_0() -> None:
+    net = Net((4, 6, 5))
+    second = layers(net, net.subtract(net.max_pool("input", (6, 5), (1, 1)), "input"))[1]
+    posts = emit(second, Tiling(3, 5, 4, 4), {"source": at(50), "residual": at(0), "output": at(100)})
+    for post, rows in zip(posts, (0, 3), strict=True):
+        assert isinstance(post, Post)
+        assert (post.combine, post.source_address) == (Combine.SUBTRACT, 50)
+        assert (post.source_y_step, post.source_x_step) == (0, 0)
+        assert (post.source_height, post.source_width, post.residual_address) == (6, 5, rows * 5)
+
+
+def test_a_border_starts_outside_of_its_source() -> None:
+    net = Net((4, 3, 4))
+    (layer,) = layers(net, net.pad("input", (1, 2, 0, 3), -9))
+    (post,) = emit(layer, Tiling(4, 9, 4, 4), {"source": at(10), "output": at(100)})
+    assert isinstance(post, Post)
+    assert (post.combine, post.source, post.pad_value) == (Combine.NONE, Source.ACTIVATION, -9)
+    assert (post.first_y, post.first_x, post.source_address) == (-1, -2, 10 - 4 - 2)
+    assert (post.source_height, post.source_width, post.output_height, post.output_width) == (3, 4, 4, 9)
+
+
+def test_wide_weights_are_executed_in_parts_that_add_up() -> None:
+    net = Net((8, 4, 4))
+    y = net.conv("input", 8, wide=True)
+    node = net.nodes[-1]
+    weight = np.zeros((8, 8, 1, 1), np.int16)
+    # The second column tile has something left beyond int8 in its first channel tile, and 255 there alone.
+    weight[5, 1], weight[1, 1], weight[6, 2] = -200, 100, 255
+    net.nodes[-1] = replace(node, weight=weight)  # type: ignore[call-arg]
+    (layer,) = layers(net, y)
+    program = emit(layer, Tiling(4, 4, 8, 4), {"source": at(0), "output": at(100)})
+    execs = [i for i in program if isinstance(i, Exec)]
+    # Two column tiles of two blocks each: three parts of one of the four.
+    assert [(e.accumulator_address, e.input_address, e.accumulate) for e in execs] == [
+        (0, 0, 0), (0, 1, 1), (16, 0, 0), (16, 0, 1), (16, 0, 1), (16, 1, 1)]
+    loads = [i for i in program if isinstance(i, Load) and i.memory == Memory.WEIGHT]
+    assert len({i.dram_address for i in loads}) == len(loads) == 6

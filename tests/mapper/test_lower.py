@@ -10,8 +10,8 @@ from tests.mapper.bench import Net, config
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ModelError
 from tilewright_hdl.isa import Combine
-from tilewright_hdl.numerics import Rounding
-from tilewright_mapper.graph import Conv2d, Dequantize, Graph, Quantize, Tensor
+from tilewright_hdl.numerics import ONE_RULE_SHIFT, Rounding
+from tilewright_mapper.graph import Conv2d, Dequantize, Graph, HostOp, IntegerOp, Quantize, Tensor
 from tilewright_mapper.lower import check_placeable, host_reason, partition, trim_ends
 from tilewright_mapper.lower_fuse import alias_roots, lower_phase
 from tilewright_mapper.lower_layers import DeviceLayer, Window
@@ -135,6 +135,56 @@ def test_numbers_that_no_instruction_can_hold_keep_a_node_on_the_host() -> None:
         check_placeable(graph, CONFIG, strict=True)
 
 
+def reasons(net: Net, cfg: AcceleratorConfig = CONFIG) -> dict[str, str]:
+    """Why nodes run on the host, by name."""
+    graph = net.graph()
+    return {node.name: reason for node in graph.nodes[1:] if (reason := host_reason(graph, node, cfg))}
+
+
+def test_reasons_name_what_would_help() -> None:
+    net = Net((4, 6, 6))
+    net.multiply("input", "input")
+    net.raw_pool("input", (3, 3), (1, 1), (1, 1, 1, 1), divisor=0)
+    net.constant((4, 1, 1))
+    net.nodes.append(IntegerOp(name="softmax4", inputs=("input",), outputs=(net.tensor("s", (4, 6, 6)),),
+                               target="softmax"))
+    moved = net.tensor("moved", (4, 6, 6), scale=net.tensors["input"].scale, zero=net.tensors["input"].zero_point)
+    net.nodes.append(HostOp(name="flip5", inputs=("input",), outputs=(moved,), target="aten.flip.default",
+                            args=({"tensor": "input"}, (3,))))
+    net.conv("input", 4)
+    net.nodes[-1] = replace(net.nodes[-1], rounding=Rounding.FLOAT_HALF_EVEN)  # type: ignore[call-arg]
+    without = replace(CONFIG, post=replace(CONFIG.post, multiply=False))
+    found = reasons(net, without)
+    for name, part in {
+        "multiply1": "set post.multiply = true", "raw2": "windows at the border divide by fewer elements",
+        "constant3": "it is a constant", "softmax4": "no engine computes softmax",
+        "flip5": "no engine moves bytes as aten.flip.default", "conv6": "compile with rounding='single'",
+    }.items():
+        assert part in found.pop(name)
+    assert not found
+    assert "multiply1" not in reasons(net)
+
+
+def test_fits_that_a_narrow_multiplier_does_not_have() -> None:
+    net = Net((4, 7, 7))
+    net.conv("input", 4)
+    net.nodes[-1] = replace(net.nodes[-1], rounding=Rounding.FLOAT64_HALF_AWAY)  # type: ignore[call-arg]
+    net.raw_pool("input", (7, 7), (1, 1))
+    assert not reasons(net)
+    narrow = reasons(net, replace(CONFIG, post=replace(CONFIG.post, multiplier_bits=9)))
+    assert "no integer multiplier of the accelerator equals its rule 'float64_half_away'" in narrow["conv1"]
+    assert "divides by 49 exactly; enlarge post.multiplier_bits" in narrow["raw2"]
+
+
+def test_constants_are_no_offence_to_strict_and_come_first() -> None:
+    net = Net((4, 6, 6))
+    y = net.add(net.conv("input", 4), net.constant((4, 1, 1)))
+    graph = trim_ends(net.graph(y))
+    check_placeable(graph, CONFIG, strict=True)
+    assert [(p.on_device, [n.op for n in p.nodes]) for p in partition(graph, CONFIG)] == [
+        (False, ["ConstantTensor"]), (True, ["Conv2d", "Add"])]
+
+
 def test_a_bias_that_leaves_int32_with_the_zero_point_is_refused() -> None:
     net = Net((4,))
     y = net.conv("input", 4)
@@ -216,6 +266,95 @@ def test_a_sum_of_a_tensor_with_itself_is_a_layer_of_its_own() -> None:
     net = Net((4, 8, 8))
     x = net.conv("input", 4)
     assert [layer.op for layer in layers(net, net.add(x, x))] == ["Conv2d", "Add"]
+
+
+def test_a_difference_rides_only_on_what_is_subtracted_from() -> None:
+    net = Net((4, 8, 8))
+    (layer,) = layers(net, net.subtract(net.conv("input", 4), "input"))
+    assert (layer.op, layer.post["combine"]) == ("Conv2d+Subtract", Combine.SUBTRACT)
+    net = Net((4, 8, 8))
+    x = net.conv("input", 4)
+    first, second = layers(net, net.subtract("input", x))
+    assert (second.op, second.source.root) == ("Subtract", "input")
+    assert second.residual is not None
+    assert second.residual.root == first.output.root == x
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_product_rides_on_either_operand_and_has_one_rescale(order: tuple[int, int]) -> None:
+    net = Net((4, 8, 8))
+    operands = [net.conv("input", 4), "input"]
+    (layer,) = layers(net, net.multiply(*(operands[i] for i in order)))
+    assert (layer.op, layer.post["combine"]) == ("Conv2d+Multiply", Combine.MULTIPLY)
+    zeros = [net.tensors[name].zero_point for name in operands]
+    assert [layer.post["zero_point_a"], layer.post["zero_point_b"]] == zeros
+    assert {"multiplier_a", "multiplier_b"}.isdisjoint(layer.post)
+
+
+def test_an_operand_that_is_repeated_does_not_lead() -> None:
+    """Alone it is read with steps of 0; a convolution in front of it makes too few pixels."""
+    net = Net((4, 8, 8))
+    gate = net.conv(net.avg_pool("input", (8, 8), (1, 1)), 4)
+    first, second = layers(net, net.multiply(gate, "input"))[-2:]
+    assert [first.op, second.op] == ["Conv2d", "Multiply"]
+    assert (second.source.height, second.middle.height, second.output.height) == (1, 8, 8)
+    net = Net((4, 8, 8))
+    gate = net.avg_pool("input", (8, 8), (1, 1))
+    (layer,) = layers(net, net.multiply(gate, net.conv("input", 4)))[-1:]
+    assert layer.op == "Conv2d+Multiply"
+    assert layer.residual is not None
+    assert (layer.residual.root, layer.residual.height) == (gate, 1)
+
+
+def test_nothing_rides_behind_a_border() -> None:
+    net = Net((4, 6, 6))
+    y = net.table(net.pad(net.table(net.conv("input", 8)), (1, 2, 0, 1), 7))
+    first, second = layers(net, y)
+    assert (first.op, second.op) == ("Conv2d+Table+Pad2d", "Table")
+    assert (first.window, first.post["pad_value"]) == (Window(padding=(1, 2)), 7)
+    assert (first.output.height, first.output.width) == (7, 9)
+
+
+def test_layers_of_two_rules_are_not_fused_where_the_rules_differ() -> None:
+    net = Net((4, 8, 8))
+    y = net.add(net.conv("input", 8), net.conv("input", 8))
+    graph = trim_ends(net.graph(y))
+    for rule, expected in ((Rounding.SINGLE, "Conv2d+Add"), (Rounding.TFLITE_DOUBLE, "Add")):
+        *convs, add = graph.nodes
+        mixed = replace(graph, nodes=(*convs, replace(add, rounding=rule)))  # type: ignore[call-arg]
+        found = lower_phase(mixed, mixed.nodes, CONFIG, kept=(y,), roots=alias_roots(mixed, mixed.nodes))
+        assert found[-1].op == expected
+        assert "rounding" in found[-1].post
+
+
+def test_an_average_of_stored_integers_rides_on_any_rule() -> None:
+    """Its shift is one where all rules are the same."""
+    net = Net((4, 8, 8))
+    y = net.raw_pool(net.conv("input", 8), (2, 2), (2, 2))
+    graph = with_rounding(trim_ends(net.graph(y)), Rounding.TFLITE_DOUBLE)
+    (layer,) = lower_phase(graph, graph.nodes, CONFIG, kept=(y,), roots=alias_roots(graph, graph.nodes))
+    assert (layer.op, layer.post["rounding"]) == ("Conv2d+AvgPool2d", 1)
+    assert (layer.post["offset"], layer.post["pad_value"], layer.post["zero_point_out"]) == (0, 0, 0)
+    assert layer.post["shift_out"] <= ONE_RULE_SHIFT
+
+
+def test_halves_of_an_average_go_up_where_all_sums_are_positive() -> None:
+    net = Net((4, 6, 6))
+    y = net.raw_pool("input", (2, 3), (2, 3), rounding=Rounding.SINGLE)
+    (layer,) = layers(net, y)
+    assert (layer.post["offset"], layer.post["zero_point_out"]) == (6 * 128, -128)
+
+
+def test_wide_weights_are_sums_of_int8() -> None:
+    net = Net((4, 5, 5))
+    (layer,) = layers(net, net.conv("input", 8, (3, 3), wide=True))
+    assert layer.conv is not None
+    assert [conv.weight.dtype for conv in layer.convs] == [np.int8] * 3, "127 + 127 + 1 is 255"
+    parts = np.stack([conv.weight.astype(np.int64) for conv in layer.convs])
+    np.testing.assert_array_equal(parts.sum(0), layer.conv.weight)
+    np.testing.assert_array_equal(np.abs(parts).sum(0), np.abs(layer.conv.weight.astype(np.int64)))
+    (other,) = layers(net, net.conv("input", 8, (3, 3), wide=True))[-1:]
+    assert other.shape_key != layer.shape_key
 
 
 def test_a_pool_whose_windows_overlap_rides_only_if_the_image_fits_the_accumulators() -> None:
