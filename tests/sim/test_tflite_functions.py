@@ -51,6 +51,24 @@ def test_tables_of_uint8(operator: str) -> None:
     assert repeat(check_table, operator=operator, unsigned=True) == 256 * REPEATS
 
 
+@pytest.mark.parametrize(("step", "target"), [(0.2514, (0.1676, 0)), (0.0588, (0.1176, -60))])
+def test_tables_of_float_functions_multiply_by_the_reciprocal(step: float, target: tuple[float, int]) -> None:
+    """GELU of large numbers is nearly the number itself, and every second one a tie here."""
+    source, target = (float32(step), -100), (float32(target[0]), target[1])
+    stored = np.arange(-128, 128).astype(np.int8)
+    expected = execute("GELU", [Operand(stored, source)], target)
+    np.testing.assert_array_equal(tflite.table("GELU", source, target), expected)
+
+
+@pytest.mark.parametrize("alpha", [0.5, -0.5])
+def test_leaky_relu_rounds_before_it_changes_the_sign(alpha: float) -> None:
+    """Every second value is a tie here, and the first rounding of ``TFLITE_DOUBLE`` is not symmetric."""
+    quantization = (0.25, 20)
+    stored = np.arange(-128, 128).astype(np.int8)
+    expected = execute("LEAKY_RELU", [Operand(stored, quantization)], quantization, alpha=alpha)
+    np.testing.assert_array_equal(tflite.table("LEAKY_RELU", quantization, quantization, alpha=alpha), expected)
+
+
 def test_hard_swish_of_uint8_wraps() -> None:
     source, target = (1.0, -128), (float32(1 / 127.9), 127)
     stored = np.arange(-128, 128).astype(np.int8)
@@ -76,6 +94,20 @@ def test_tables_refuse(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         tflite.table(operator, source, target, unsigned=unsigned)
+
+
+@pytest.mark.parametrize("operator", sorted(tflite.TABLE_OPERATORS - {"NEG"}))
+def test_tables_of_absurd_scales_are_refused_or_right(operator: str) -> None:
+    """Without a warning; where the reference's own arithmetic is defined, with its result."""
+    stored = np.arange(-128, 128).astype(np.int8)
+    for step in (1e-45, 1e-38, 1e-20, 1.0, 1e20, 3e38):
+        for width in (1e-45, 1e-38, 1e-20, 1 / 256, 1e20, 3e38):
+            source, target = (float32(step), 5), (float32(width), -7)
+            try:
+                entries = tflite.table(operator, source, target)
+            except ModelError:
+                continue
+            np.testing.assert_array_equal(entries, execute(operator, [Operand(stored, source)], target))
 
 
 def test_a_table_of_another_operator_is_a_slip() -> None:
@@ -150,6 +182,19 @@ def test_mean(unsigned: bool) -> None:
     assert repeat(check_mean, 2 * REPEATS, unsigned=unsigned) > 0
 
 
+def test_mean_divides_its_multiplier_rounding_down() -> None:
+    """The exact mean is 2.5 here, and the multiplier a little less than 5/12."""
+    x = np.array([1, 2, 3], np.int8).reshape(1, 3, 1, 1)
+    axis = Operand([1], dtype="int32", constant=True)
+    expected = execute("MEAN", [Operand(x, (1.25, 0)), axis], (1.0, 0), shape=(1, 1, 1))
+    assert expected == 2
+    assert tflite.mean(x, (1,), (1.25, 0), (1.0, 0)) == expected
+
+
+def test_mean_keeps_its_shift_within_that_of_the_hardware() -> None:
+    assert tflite.mean_rescale(1 << 12, (1.0, 0), (2.0**28, 0)) == (1 << 22, 62)
+
+
 def check_concatenation(rng: Any) -> int:
     target = (scale(rng), zero_point(rng))
     sources = [target if rng.random() < 0.2 else (float32(target[0] * 2 ** rng.uniform(-6, 6)), zero_point(rng))
@@ -165,6 +210,14 @@ def check_concatenation(rng: Any) -> int:
 
 def test_concatenation_of_uint8() -> None:
     assert repeat(check_concatenation) == 768 * REPEATS
+
+
+def test_concatenation_of_uint8_adds_what_the_zero_point_makes_in_float32() -> None:
+    """Every second value is near a tie; other orders of the steps give other results."""
+    source, target = (float32(0.0605), -63), (float32(0.121), 3)
+    stored = np.arange(-128, 128).astype(np.int8)
+    expected = execute("CONCATENATION", [Operand(stored, source)], target, unsigned=True, axis=0)
+    np.testing.assert_array_equal(tflite.concatenation_table(source, target), expected)
 
 
 def test_concatenation_of_int8_demands_equal_quantizations() -> None:
@@ -203,6 +256,27 @@ def check_resize(rng: Any) -> int:
 
 def test_resize_nearest() -> None:
     assert repeat(check_resize, 2 * REPEATS) > 0
+
+
+@pytest.mark.parametrize("flags", [{}, {"half_pixel_centers": True}])
+def test_resize_nearest_divides_in_float32(flags: dict[str, bool]) -> None:
+    """Sizes for which float64 gives another row."""
+    x = np.arange(4).astype(np.int8).reshape(1, 4, 1, 1)
+    expected = execute(
+        "RESIZE_NEAREST_NEIGHBOR", [Operand(x, (0.5, 3)), Operand([98, 1], dtype="int32", constant=True)], (0.5, 3),
+        shape=(1, 98, 1, 1), **flags,
+    )
+    np.testing.assert_array_equal(tflite.nearest_indices(4, 98, **flags), expected.ravel())
+
+
+@pytest.mark.parametrize("divisor", [10.5, 14.5, 19.5, 21.5])
+def test_bounds_of_activations_are_divided_by_the_scale(divisor: float) -> None:
+    """The scales are the nearest to 6 over a tie; multiplying by the reciprocal gives another bound."""
+    target = (float32(6 / divisor), -128)
+    stored = np.arange(-128, 128).astype(np.int8)
+    expected = execute("RELU6", [Operand(stored, target)], target)
+    assert tflite.activation_bounds("RELU6", target) == (-128, expected.max())
+    np.testing.assert_array_equal(tflite.table("RELU6", target, target), expected)
 
 
 def test_unknown_activations_are_refused() -> None:

@@ -67,7 +67,8 @@ def convolution_factor(
     """
     product = scale_x * np.atleast_1d(np.asarray(scale_w, np.float64))
     if unsigned:
-        product = product.astype(np.float32).astype(np.float64)
+        with np.errstate(over="ignore"):  # Infinite, as the reference has it.
+            product = product.astype(np.float32).astype(np.float64)
     return np.asarray(product / scale_y)
 
 
@@ -77,8 +78,9 @@ def fully_connected_factor(scale_x: float, scale_w: npt.ArrayLike, scale_y: floa
 
 
 def multiply_factor(scale_a: float, scale_b: float, scale_y: float) -> float:
-    """Factor of MUL: both steps in float32."""
-    return ratio_float32(float(np.float32(scale_a) * np.float32(scale_b)), scale_y)
+    """Factor of MUL, and of LEAKY_RELU whose slope is ``scale_b``: both steps in float32, as :func:`ratio_float32`."""
+    # The product is exact in float64, so that it is rounded once.
+    return ratio_float32(scale_a * scale_b, scale_y)
 
 
 def ratio(scale_x: float, scale_y: float) -> float:
@@ -87,8 +89,12 @@ def ratio(scale_x: float, scale_y: float) -> float:
 
 
 def ratio_float32(scale_x: float, scale_y: float) -> float:
-    """Factor of RELU and its kin that stand alone, of LEAKY_RELU and of ABS."""
-    return float(np.float32(scale_x) / np.float32(scale_y))
+    """Factor of RELU and its kin that stand alone, of LEAKY_RELU above zero and of ABS.
+
+    Infinite or not a number where the scales are too far apart for float32.
+    """
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        return float(np.float32(scale_x) / np.float32(scale_y))
 
 
 def multiplier_of(factor: float, largest: int) -> tuple[int, int]:
@@ -144,7 +150,7 @@ def activation_bounds(activation: str, target: Quantization) -> tuple[int, int]:
 
 def _quantized(bound: float, target: Quantization) -> int:
     scale, zero_point = target
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         steps = round_half_away(np.float32(bound) / np.asarray(scale, np.float32))
     if not abs(float(steps)) <= LARGEST_INT32:
         raise ModelError(f"Scale of a result under an activation must be at least 3e-9, not {scale:g}: requantize it")

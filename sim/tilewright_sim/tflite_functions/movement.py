@@ -8,6 +8,7 @@ with the stored value of its constant. MAX_POOL_2D, RESHAPE, SQUEEZE and TRANSPO
 import numpy as np
 import numpy.typing as npt
 
+from tilewright_hdl.errors import ModelError
 from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, round_half_away
 
 from .factors import Quantization
@@ -20,13 +21,23 @@ def concatenation_table(source: Quantization, target: Quantization) -> npt.NDArr
 
     The kernel of uint8 brings each operand to the output's quantization, in float32; the one of int8 takes operands of
     equal quantizations only.
+
+    Raises
+    ------
+    ModelError
+        If the scales lie so far apart that C++ leaves the result undefined.
     """
     if source == target:
         return np.arange(INT8_MIN, INT8_MAX + 1).astype(np.int8)
-    scale = np.float32(source[0]) * (np.float32(1) / np.float32(target[0]))
-    bias = np.float32(-(source[1] + 128)) * scale
-    steps = round_half_away(np.arange(256, dtype=np.float32) * scale + bias) + target[1]
-    return np.asarray(np.clip(steps, INT8_MIN, INT8_MAX).astype(np.int8))
+    with np.errstate(over="ignore", invalid="ignore"):  # What is no number ends in the error below.
+        scale = np.float32(source[0]) * (np.float32(1) / np.float32(target[0]))
+        exact = np.arange(256, dtype=np.float32) * scale + np.float32(-(source[1] + 128)) * scale
+    if not (np.abs(exact) < 2.0**31).all():
+        raise ModelError(
+            f"Scales of CONCATENATION must lie close enough that values stay within int32, not {source[0]:g} and "
+            f"{target[0]:g}: the reference's result is undefined. Quantize the model again"
+        )
+    return np.asarray(np.clip(round_half_away(exact) + target[1], INT8_MIN, INT8_MAX).astype(np.int8))
 
 
 def nearest_indices(

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from tilewright_hdl.errors import ModelError
 from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, Rounding, rescale, round_half_away
 
-from .factors import ACTIVATIONS, Quantization, activation_bounds, multiplier_of, ratio_float32
+from .factors import ACTIVATIONS, Quantization, activation_bounds, multiplier_of, multiply_factor, ratio_float32
 from .fixed_point import INT16_MAX, divide_by_power_of_two, high_product, saturate16
 
 __all__ = ["TABLE_OPERATORS", "table"]
@@ -70,7 +70,7 @@ def table(
     unsigned : bool
         The tensors of the model are uint8.
     alpha : float
-        Slope of LEAKY_RELU below zero.
+        Slope of LEAKY_RELU below zero; a float32 number, as in a file.
     approximate : bool
         GELU by the hyperbolic tangent.
 
@@ -102,8 +102,7 @@ def table(
         case "NEG":
             return np.asarray(-STORED, np.int64).astype(np.int8)
         case "LOG":
-            floor = np.float32(INT8_MIN - target[1]) * np.float32(target[0])
-            return _by_float(lambda x: _logarithm(x, floor), source, target)
+            return _by_float(lambda x: _logarithm(x, target), source, target)
         case "GELU":
             return _by_float(_gelu_approximate if approximate else _gelu, source, target)
     return _by_float(_tanh if operator == "TANH" else _exponential, source, target)
@@ -118,8 +117,8 @@ def _by_float(
     function: Callable[[Float32Array], Float32Array], source: Quantization, target: Quantization
 ) -> Int8Array:
     """Table of a function of float32 numbers."""
-    real = np.float32(source[0]) * (STORED - source[1]).astype(np.float32)
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # What is no number ends in the error below.
+        real = np.float32(source[0]) * (STORED - source[1]).astype(np.float32)
         exact = function(real) * (np.float32(1) / np.float32(target[0]))
     if not (np.abs(exact) < 2.0**31).all():
         raise ModelError(
@@ -155,8 +154,10 @@ def _gelu_approximate(x: Float32Array) -> Float32Array:
     return np.float32(0.5) * x * (np.float32(1) + _tanh(GELU_ROOT * (x + GELU_CUBE * x * x * x)))
 
 
-def _logarithm(x: Float32Array, floor: np.float32) -> Float32Array:
-    return np.where(x > 0, _rounded(np.log, np.where(x > 0, x, np.float32(1))), floor)
+def _logarithm(x: Float32Array, target: Quantization) -> Float32Array:
+    """What has no logarithm gets the least value that the output can hold."""
+    least = np.float32(INT8_MIN - target[1]) * np.float32(target[0])
+    return np.where(x > 0, _rounded(np.log, np.where(x > 0, x, np.float32(1))), least)
 
 
 def _clamped(steps: Int64Array, target: Quantization) -> Int8Array:
@@ -176,7 +177,7 @@ def _activation(operator: str, source: Quantization, target: Quantization) -> In
 def _leaky_relu(source: Quantization, target: Quantization, alpha: float) -> Int8Array:
     centred = STORED - source[1]
     above = _scaled(centred, ratio_float32(source[0], target[0]))
-    slope = ratio_float32(float(np.float32(source[0]) * np.float32(alpha)), target[0])
+    slope = multiply_factor(source[0], alpha, target[0])
     below = _scaled(centred, abs(slope)) * (-1 if slope < 0 else 1)
     return _clamped(np.where(centred >= 0, above, below), target)
 
@@ -191,13 +192,19 @@ def _hard_swish(source: Quantization, target: Quantization, offset: int) -> Int8
     The input has 7 bits more than it came with. One factor is that on the output's scale, the other the ramp from -3 to
     3 as 0 to 32767.
     """
-    fine_scale = np.float32(1 / 128) * np.float32(source[0])
-    to_output, output_shift = _multiplier16(float(fine_scale / np.float32(target[0])))
-    to_ramp, ramp_shift = _multiplier16(float(fine_scale / (np.float32(3) / np.float32(32768))))
+    fine_scale = float(np.float32(1 / 128) * np.float32(source[0]))
+    to_output, output_shift = _multiplier16(ratio_float32(fine_scale, target[0]))
+    to_ramp, ramp_shift = _multiplier16(ratio_float32(fine_scale, float(np.float32(3) / np.float32(32768))))
     if output_shift > 0:
         raise ModelError(
             f"Scale of HARD_SWISH's output must be at least 1/128 of the input's, but {target[0]:g} is less than that "
             f"of {source[0]:g}: the reference refuses it"
+        )
+    if min(output_shift, ramp_shift) < -15 or ramp_shift > 31:
+        raise ModelError(
+            f"Scales of HARD_SWISH must be 2e-7 to 2e7 at the input and at most 200 times as much at the output, not "
+            f"{source[0]:g} and {target[0]:g}: the reference would shift by more bits than its numbers have. "
+            f"Quantize the model again with ranges that fit its values"
         )
     fine = (STORED - source[1]) << 7
     ramp = fine
@@ -217,10 +224,10 @@ def _hard_swish(source: Quantization, target: Quantization, offset: int) -> Int8
 
 def _multiplier16(factor: float) -> tuple[int, int]:
     """Mantissa of 15 bits and exponent of a factor, rounded by way of 31 bits."""
+    if not math.isfinite(factor):
+        raise ModelError(f"Scales of HARD_SWISH must have a ratio that float32 can hold, not {factor}: requantize them")
     mantissa, exponent = math.frexp(factor)
     wide = math.floor(mantissa * (1 << 31) + 0.5)
     if wide == 1 << 31:
         wide, exponent = wide >> 1, exponent + 1
-    if exponent < -31:
-        return 0, 0
     return min((wide + (1 << 15)) >> 16, INT16_MAX), exponent
