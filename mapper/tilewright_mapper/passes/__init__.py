@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ..graph import Graph
 from ..spec import CANONICAL, verify
 from .borders import expose_zero_pads, fuse_pairs, hoist_quantize, sink_dequantize
+from .broadcasts import spread_channels
 from .clamps import fold_clamps
 from .lift import lift_additions, lift_average_pools, lift_convolutions, lift_linears
 from .pads import fold_pads
@@ -40,6 +41,7 @@ STEPS: tuple[Callable[[Graph], Graph], ...] = (
     fold_pads,
     merge_reshapes,
     linears_to_convolutions,
+    spread_channels,
     remove_dead_nodes,
     reshapes_to_host,
     # What is left for the host becomes plain, and the numbers are proved.
