@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tilewright_hdl.activation_layout import pack, packed_bytes, unpack
 from tilewright_hdl.errors import DeviceError, ProgramError
-from tilewright_hdl.numerics import dequantize, quantize
+from tilewright_hdl.numerics import QuantizeRule, dequantize, quantize
 from tilewright_hdl.program import HostStep, Program, RunStep, TensorInfo
 from tilewright_sim.checker import check_program
 from tilewright_sim.machine import Job, Machine, RunResult
@@ -250,7 +250,9 @@ def _quantized(value: npt.NDArray[Any], tensor: TensorInfo) -> npt.NDArray[Any]:
         if not tensor.is_quantized:
             raise TypeError(f"Input {tensor.name!r} is not quantized in this program: it must be floating point")
         return value
-    return quantize(value, *tensor.quantization) if tensor.is_quantized else value.astype(tensor.dtype)
+    if not tensor.is_quantized:
+        return value.astype(tensor.dtype)
+    return quantize(value, *tensor.quantization, rule=QuantizeRule(tensor.rule))
 
 
 def _delivered(value: npt.NDArray[Any], tensor: TensorInfo, integer: bool) -> npt.NDArray[Any]:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tilewright_hdl.activation_layout import reshape_channels_last
 from tilewright_hdl.errors import DeviceError, TilewrightError
 from tilewright_hdl.numerics import QuantizeRule, dequantize, quantize
-from tilewright_hdl.program import HostStep, TensorInfo
+from tilewright_hdl.program import CHANNELS_LAST, HostStep, TensorInfo
 
 __all__ = ["run_host_step"]
 
@@ -45,7 +46,8 @@ def run_host_step(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arr
             value = quantize(value, *target.quantization, step.low, step.high, QuantizeRule(step.target))
         elif step.kind == "dequantize":
             value = dequantize(value, *source.quantization)
-        results = (value.reshape(target.shape),)
+        ordered = step.kind == "reshape" and step.target == CHANNELS_LAST
+        results = (reshape_channels_last(value, target.shape) if ordered else value.reshape(target.shape),)
     named = dict(zip(step.outputs, results, strict=True))
     for name, value in named.items():
         wanted, found = (tensors[name].shape, tensors[name].dtype), (value.shape, value.dtype.name)

@@ -6,12 +6,22 @@ tile t, ``rows`` channels of one byte each, stands at ``(y * width + x) * channe
 past the last are zero. Main memory holds the same words in the same order, each in ``config.beats(rows)`` whole beats.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from .config import AcceleratorConfig
 
-__all__ = ["channel_tiles", "image_shape", "pack", "packed_bytes", "packed_words", "unpack"]
+__all__ = [
+    "channel_tiles",
+    "image_shape",
+    "pack",
+    "packed_bytes",
+    "packed_words",
+    "reshape_channels_last",
+    "unpack",
+]
 
 Shape = tuple[int, ...]
 
@@ -29,6 +39,15 @@ def image_shape(shape: Shape) -> tuple[int, int, int]:
         case (c, h, w):
             return c, h, w
     raise ValueError(f"An int8 tensor must have rank 1 to 3 without its batch, not shape {shape}")
+
+
+def reshape_channels_last(values: npt.NDArray[Any], shape: Shape) -> npt.NDArray[Any]:
+    """The elements of a tensor under another shape, counted with the channels of an image last on both sides."""
+    last = np.moveaxis(values, 0, -1) if values.ndim == 3 else values
+    if len(shape) < 3:
+        return last.reshape(shape)
+    channels, height, width = shape
+    return np.moveaxis(last.reshape(height, width, channels), -1, 0)
 
 
 def channel_tiles(config: AcceleratorConfig, channels: int) -> int:

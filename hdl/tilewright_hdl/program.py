@@ -27,9 +27,9 @@ from .errors import IsaError, ProgramError, TilewrightError
 from .files import write_whole
 from .numerics import INT8_MAX, INT8_MIN, QuantizeRule, Rounding
 from .program_integer import check_integer_step
-from .program_parts import DTYPES, HostStep, Layer, RunStep, Step, TensorInfo
+from .program_parts import CHANNELS_LAST, DTYPES, HostStep, Layer, RunStep, Step, TensorInfo
 
-__all__ = ["HostStep", "Layer", "Program", "RunStep", "TensorInfo"]
+__all__ = ["CHANNELS_LAST", "HostStep", "Layer", "Program", "RunStep", "TensorInfo"]
 
 MAGIC = b"TILEWRT\x02"
 MAX_MEMORY = 1 << 32
@@ -181,6 +181,8 @@ def _check_tensor(program: Program, name: str, info: TensorInfo) -> None:
     if (info.channels_last and len(info.shape) != 3) or (info.unsigned and not info.is_quantized):
         raise ProgramError(f"Tensor {name!r} must have rank 3 to have its channels last, and be int8 to be seen as "
                            f"unsigned, not {info}")
+    if info.rule not in list(QuantizeRule):
+        raise ProgramError(f"Tensor {name!r} must be quantized by one of {', '.join(QuantizeRule)}, not {info.rule!r}")
     if info.arena_offset is not None:
         end = info.arena_offset + packed_bytes(program.config, info.shape)
         if info.arena_offset < 0 or info.arena_offset % program.config.bus.data_bytes or end > program.arena_bytes:
@@ -230,6 +232,8 @@ def _check_host_step(step: HostStep, tensors: Mapping[str, TensorInfo]) -> None:
         return
     if step.kind == "quantize" and step.target not in list(QuantizeRule):
         raise ProgramError(f"a quantize must follow one of {', '.join(QuantizeRule)}, not {step.target!r}")
+    if step.kind == "reshape" and step.target not in ("", CHANNELS_LAST):
+        raise ProgramError(f"a reshape must count elements in PyTorch's order or {CHANNELS_LAST}, not {step.target!r}")
     if len(step.inputs) != 1 or len(step.outputs) != 1:
         raise ProgramError(f"a {step.kind} must have one input and one output, not {step}")
     source, target = tensors[step.inputs[0]], tensors[step.outputs[0]]

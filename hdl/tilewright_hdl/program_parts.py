@@ -10,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .isa import Instruction, decode_program
-from .numerics import INT8_MAX, INT8_MIN, Rounding
+from .numerics import INT8_MAX, INT8_MIN, QuantizeRule, Rounding
 
-__all__ = ["DTYPES", "HostStep", "Layer", "RunStep", "Step", "TensorInfo"]
+__all__ = ["CHANNELS_LAST", "DTYPES", "HostStep", "Layer", "RunStep", "Step", "TensorInfo"]
+
+CHANNELS_LAST = "channels_last"
+"""A reshape that counts elements with the channels of an image last, as TFLite does."""
 
 DTYPES = ("int8", "uint8", "int32", "int64", "float32", "float64", "bool")
 
@@ -39,6 +42,8 @@ class TensorInfo:
         Of an input or output of rank 3: the caller's array is (N, height, width, channels), as TFLite has it.
     unsigned : bool
         Of an int8 input or output: the caller's array is uint8, and holds 128 more.
+    rule : str
+        Of an int8 input: name of the :class:`~.numerics.QuantizeRule` for a caller's floating-point numbers.
     """
 
     name: str
@@ -50,6 +55,7 @@ class TensorInfo:
     batched: bool = True
     channels_last: bool = False
     unsigned: bool = False
+    rule: str = QuantizeRule.RECIPROCAL.value
 
     @property
     def is_quantized(self) -> bool:
@@ -151,7 +157,7 @@ class HostStep:
     inputs, outputs : tuple of str
     target : str
         Of ``"op"``: name of an ATen overload; of ``"integer"``: name of an operator; of ``"quantize"``: name of a
-        :class:`~.numerics.QuantizeRule`.
+        :class:`~.numerics.QuantizeRule`; of ``"reshape"``: :data:`CHANNELS_LAST`, or empty for PyTorch's order.
     args, kwargs
         Of ``"op"``: plain data in which ``{"tensor": name}`` and ``{"constant": key}`` stand for values.
     constants : mapping of str to array

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, FloatRequantizer
-from tilewright_hdl.program import HostStep, TensorInfo
+from tilewright_hdl.program import CHANNELS_LAST, HostStep, TensorInfo
 
 from .graph import (
     Add,
@@ -40,7 +40,7 @@ def tensor_info(tensor: Tensor, arena_offset: int | None = None) -> TensorInfo:
     """A tensor as programs describe it."""
     return TensorInfo(
         name=tensor.name, shape=tensor.shape, dtype=tensor.dtype, scale=tensor.scale, zero_point=tensor.zero_point,
-        batched=tensor.batched, channels_last=tensor.channels_last, unsigned=tensor.unsigned,
+        batched=tensor.batched, channels_last=tensor.channels_last, unsigned=tensor.unsigned, rule=tensor.rule.value,
         arena_offset=arena_offset,
     )
 
@@ -69,9 +69,7 @@ def host_step(graph: Graph, node: Node, layer: int, *, bits: int) -> HostStep:
         case Dequantize():
             return HostStep(kind="dequantize", **ends)
         case Reshape():
-            assert not node.channels_last or min(len(graph.tensor(n).shape) for n in (node.input, node.output)) < 3, (
-                "canonicalize leaves no reshape that moves elements")
-            return HostStep(kind="reshape", **ends)
+            return HostStep(kind="reshape", target=CHANNELS_LAST if node.channels_last else "", **ends)
         case ConstantTensor():
             return HostStep(kind="constant", constants={"values": node.values}, **ends)
     if isinstance(node, Rounded):

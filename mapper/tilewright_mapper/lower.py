@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ModelError
 from tilewright_hdl.isa import Exec, Post, field_specs
-from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, INT8_MAX, INT8_MIN, Rounding
+from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, INT8_MAX, INT8_MIN, QuantizeRule, Rounding
 
 from .graph import (
     Add,
@@ -34,6 +34,7 @@ from .graph import (
     Unsupported,
     image_shape,
 )
+from .lower_parts import MOST_REGIONS, average_regions, joined, joins
 from .rescale import Rescaled, hardware_rescale
 
 __all__ = ["Phase", "check_placeable", "host_reason", "partition", "problems", "trim_ends"]
@@ -58,6 +59,7 @@ def trim_ends(graph: Graph) -> Graph:
     """Leave the conversions at the very ends to the driver: inputs and outputs become int8 tensors where they can."""
     consumers, producers = graph.consumers(), graph.producers()
     dropped: set[str] = set()
+    rules: dict[str, QuantizeRule] = {}
     inputs = []
     for name in graph.inputs:
         readers = consumers[name]
@@ -65,6 +67,7 @@ def trim_ends(graph: Graph) -> Graph:
         if isinstance(first, Quantize) and (first.low, first.high) == (INT8_MIN, INT8_MAX):
             dropped.add(first.name)
             inputs.append(first.output)
+            rules[first.output] = first.rule
         else:
             inputs.append(name)
     outputs = []
@@ -78,12 +81,20 @@ def trim_ends(graph: Graph) -> Graph:
             outputs.append(name)
     nodes = tuple(node for node in graph if node.name not in dropped)
     named = {*inputs, *outputs, *(t for node in nodes for t in (*node.inputs, *node.outputs))}
-    tensors = {name: tensor for name, tensor in graph.tensors.items() if name in named}
+    tensors = {
+        name: replace(tensor, rule=rules.get(name, tensor.rule)) for name, tensor in graph.tensors.items()
+        if name in named
+    }
     return replace(graph, nodes=nodes, tensors=tensors, inputs=tuple(inputs), outputs=tuple(outputs))
 
 
 def host_reason(graph: Graph, node: Node, config: AcceleratorConfig) -> str:
     """Why a node runs on the host, and what would bring it to the accelerator; empty if the accelerator runs it."""
+    if joins(graph, node):
+        obstacles = _obstacles(graph, node, config)
+        if joined(graph, node, config) is None:
+            obstacles.append(f"it joins channels that are no multiple of the array's {config.array.rows} rows")
+        return "; ".join(obstacles)
     if isinstance(node, HostOp) and graph.tensor(node.outputs[0]).is_quantized:
         return f"no engine moves bytes as {node.target} does; it would not be needed with another order of the axes"
     if isinstance(node, HostOp):
@@ -99,14 +110,24 @@ def host_reason(graph: Graph, node: Node, config: AcceleratorConfig) -> str:
     if isinstance(node, ConstantTensor):
         return "it is a constant, which the host writes to main memory"
     obstacles = _obstacles(graph, node, config)
+    if not obstacles and isinstance(node, AvgPool2d) and node.divisor == 0:
+        return _regions_reason(graph, node, config)
     if not obstacles and isinstance(node, Rescaled) and hardware_rescale(graph, node, config.post) is None:
         obstacles.append(_no_integers(node))
     return "; ".join(obstacles)
 
 
+def _regions_reason(graph: Graph, node: AvgPool2d, config: AcceleratorConfig) -> str:
+    """As :func:`host_reason`, for an average whose windows at the border divide by fewer elements."""
+    regions = average_regions(graph, node)
+    if len(regions) > MOST_REGIONS:
+        return (f"its windows divide by other numbers in {len(regions)} places, more than the {MOST_REGIONS} that are "
+                "worth a layer each; use a pool with less padding")
+    return "; ".join(_no_integers(region.node) for region in regions
+                     if hardware_rescale(graph, region.node, config.post) is None)
+
+
 def _no_integers(node: Rescaled) -> str:
-    if isinstance(node, AvgPool2d) and node.divisor == 0:
-        return "windows at the border divide by fewer elements; pad beforehand, or use a pool without padding"
     if node.rounding is Rounding.FLOAT_HALF_EVEN:
         return (f"rounding {node.rounding.value!r} is computed in floating point; compile with rounding='single' to "
                 "run on the accelerator")

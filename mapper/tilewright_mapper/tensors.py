@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tilewright_hdl.numerics import QuantizeRule
+
 __all__ = ["Constant", "Padding", "Pair", "Provenance", "QuantizedConstant", "Shape", "Tensor", "same"]
 
 Shape = tuple[int, ...]
@@ -39,6 +41,8 @@ class Tensor:
         ``shape`` has the channels first in any case.
     unsigned : bool
         Where it is an input or output, the caller's array is uint8 and holds 128 more. The graph holds int8.
+    rule : QuantizeRule
+        Where it is an input, how the caller's floating-point numbers become int8.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Tensor:
     batched: bool = True
     channels_last: bool = False
     unsigned: bool = False
+    rule: QuantizeRule = QuantizeRule.RECIPROCAL
 
     @property
     def is_quantized(self) -> bool:

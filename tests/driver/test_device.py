@@ -32,6 +32,14 @@ def test_floats_are_quantized_and_dequantized() -> None:
     assert torch.equal(from_torch, torch.from_numpy(result))
 
 
+def test_floats_are_quantized_by_the_rule_of_the_framework() -> None:
+    tie = np.full((1, *SHAPE), -0.25, np.float32)
+    for rule, whole in (("half_away", -1), ("half_even", 0)):
+        there = program(tensors={"x": tensor("x", rule=rule), "y": tensor("y")})
+        expected = (~(whole + 3) - 3) * 0.5
+        assert np.all(Device(FakeMachine()).run(there, tie) == expected)
+
+
 def test_arrays_in_the_layout_of_another_framework() -> None:
     """Channels last and uint8, as TFLite has them; the machine sees channels first and int8."""
     tensors = {name: tensor(name, channels_last=True, unsigned=True) for name in "xy"}

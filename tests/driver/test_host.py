@@ -32,6 +32,14 @@ def test_conversions() -> None:
     assert np.array_equal(run("quantize", "f", "q", target="reciprocal"), Q)
     assert np.array_equal(run("quantize", "f", "q", target="half_away", low=-1, high=4), np.clip(Q, -1, 4))
     assert np.array_equal(run("reshape", "q", "flat"), Q.reshape(6))
+    image = np.arange(24, dtype=np.int8).reshape(4, 2, 3)
+    info = {name: TensorInfo(name=name, shape=shape, dtype="int8", scale=1.0, zero_point=0)
+            for name, shape in (("image", (4, 2, 3)), ("tokens", (6, 4)), ("other", (3, 4, 2)))}
+    for source, target in (("image", "tokens"), ("image", "other")):
+        step = HostStep(kind="reshape", layer=0, inputs=(source,), outputs=(target,), target="channels_last")
+        moved = run_host_step(step, info, {"image": image})[target]
+        last = np.moveaxis(moved, 0, -1) if moved.ndim == 3 else moved
+        assert np.array_equal(last.ravel(), np.moveaxis(image, 0, -1).ravel())
     step = HostStep(kind="constant", layer=0, inputs=(), outputs=("q",), constants={"values": Q + 1})
     assert np.array_equal(run_host_step(step, TENSORS, {})["q"], Q + 1)
 
