@@ -8,9 +8,14 @@ those of the graph's tensor, counted with the channels fastest.
 
 from collections.abc import Sequence
 
+from tilewright_hdl.errors import ModelError
+
 from .graph import Padding, Shape
 
 __all__ = ["broadcast", "graph_axes", "graph_shape", "image_axes", "window"]
+
+LEAST_REACH = 256
+"""Pixels that a window may span in any image; in larger ones, twice their size."""
 
 
 def graph_axes(shape: Shape) -> tuple[int | None, ...] | None:
@@ -67,8 +72,19 @@ def window(
     """Height and width of a window operator's result, and the padding that ``SAME`` or ``VALID`` stands for.
 
     With ``SAME`` the odd pixel goes to the bottom and the right. A size below 1 means that the kernel does not fit.
+
+    Raises
+    ------
+    ModelError
+        If the window reaches so far over the image that the padding would be most of what there is to compute.
     """
     reach = [dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
+    for length, pixels in zip(reach, size, strict=True):
+        if length > max(LEAST_REACH, 2 * pixels):
+            raise ModelError(
+                f"Window of an operator must reach over at most {max(LEAST_REACH, 2 * pixels)} pixels of an image's "
+                f"{pixels}, not {length}; export the model with a smaller kernel or dilation"
+            )
     if padding == "VALID":
         height, width = ((size[i] - reach[i]) // stride[i] + 1 for i in (0, 1))
         return (height, width), (0, 0, 0, 0)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .tflite_models import schema
 
-__all__ = ["damage_bytes", "damage_tables", "with_shapes"]
+__all__ = ["Value", "another", "damage_bytes", "damage_tables", "with_shapes"]
 
 EXTREME_WORDS = (0, 1, 2, 0x7F, 0xFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFC, 0x7F800000)
 EXTREME_INTEGERS = (-(2**31), -65536, -129, -128, -2, -1, 0, 1, 2, 3, 4, 127, 128, 255, 256, 65536, 2**31 - 1)
@@ -105,7 +105,7 @@ def damage_tables(rng: random.Random, data: bytes) -> bytes:
         values = list(_values(model, ""))
         (part,) = rng.choices([part for part, _ in PARTS], [weight for _, weight in PARTS])
         value = rng.choice([value for value in values if part in value.path] or values)
-        value.put(_another(rng, value.now))
+        value.put(another(rng, value.now))
     try:
         return _packed(model)
     except (TypeError, ValueError, struct.error, OverflowError, AttributeError):
@@ -136,7 +136,8 @@ def _damage_constant(rng: random.Random, model: Any) -> None:
         buffer.data = np.frombuffer(bytes(values[: rng.choice((None, None, None, -1))]), np.uint8)
 
 
-def _another(rng: random.Random, now: Any) -> Any:
+def another(rng: random.Random, now: Any) -> Any:
+    """A number in place of ``now``: near it, or an extreme one."""
     if isinstance(now, bool):
         return not now
     if isinstance(now, float):

@@ -8,7 +8,7 @@ import numpy as np
 
 from .tflite_models import ModelBuilder
 
-__all__ = ["SEEDS", "seed_models"]
+__all__ = ["SEEDS"]
 
 Shape = tuple[int, ...]
 
@@ -161,9 +161,65 @@ def moved(kind: str, shape: Shape, constant: Any = None, **options: Any) -> byte
     return chain.file()
 
 
-def mean() -> bytes:
+def padded_with_value() -> bytes:
     chain = Chain((1, 4, 5, 3))
-    chain.step("MEAN", (1, 1, 1, 3), chain.constant([1, 2]), keep_dims=True)
+    scale, zero_point = chain.scales[chain.end]
+    value = chain.builder.tensor((1,), "int8", scale=scale, zero_point=zero_point, data=[9])
+    chain.step("PADV2", (1, 5, 5, 3), chain.constant([[0, 0], [1, 0], [0, 0], [0, 0]]), value, like=True)
+    return chain.file()
+
+
+def strided_slice() -> bytes:
+    chain = Chain((1, 4, 6, 3))
+    begin, end, strides = (chain.constant(part) for part in ([0, 1, 0, 0], [1, 4, 6, 3], [1, 1, 2, 1]))
+    chain.step("STRIDED_SLICE", (1, 3, 3, 3), begin, end, strides, like=True)
+    return chain.file()
+
+
+def split() -> bytes:
+    chain = Chain((1, 4, 6, 3))
+    axis, source = chain.constant([2]), chain.end
+    outputs = [chain.activation((1, 4, 3, 3), like=source) for _ in range(2)]
+    chain.builder.op("SPLIT", [axis, source], outputs, num_splits=2)
+    return chain.builder.bytes(chain.inputs, outputs)
+
+
+def unpacked() -> bytes:
+    chain = Chain((1, 2, 5, 3))
+    source = chain.end
+    outputs = [chain.activation((1, 5, 3), like=source) for _ in range(2)]
+    chain.builder.op("UNPACK", [source], outputs, num=2, axis=1)
+    return chain.builder.bytes(chain.inputs, outputs)
+
+
+def packed() -> bytes:
+    chain = Chain((1, 5, 3))
+    second = chain.activation((1, 5, 3), like=chain.end)
+    chain.inputs.append(second)
+    chain.step("PACK", (1, 2, 5, 3), second, like=True, values_count=2, axis=1)
+    return chain.file()
+
+
+def expanded() -> bytes:
+    chain = Chain((1, 4, 6))
+    chain.step("EXPAND_DIMS", (1, 4, 1, 6), chain.constant([2]), like=True)
+    return chain.file()
+
+
+def mean(keep_dims: bool = True) -> bytes:
+    chain = Chain((1, 4, 5, 3))
+    chain.step("MEAN", (1, 1, 1, 3) if keep_dims else (1, 3), chain.constant([1, 2]), keep_dims=keep_dims)
+    return chain.file()
+
+
+def tokens() -> bytes:
+    """Dense layers over a row of tokens, with element-wise operators between."""
+    chain = Chain((1, 4, 6))
+    weight, bias = chain.weights((5, 6), 5, per_channel=False)
+    chain.step("FULLY_CONNECTED", (1, 4, 5), weight, bias, keep_num_dims=True)
+    before = chain.end
+    chain.step("GELU", (1, 4, 5))
+    chain.step("ADD", (1, 4, 5), before)
     return chain.file()
 
 
@@ -246,6 +302,26 @@ SEEDS: dict[str, Callable[[], bytes]] = {
     "average pool uint8": lambda: pooling("AVERAGE_POOL_2D", "uint8"),
     "max pool": lambda: pooling("MAX_POOL_2D"),
     "mean": mean,
+    "mean without sizes": lambda: mean(keep_dims=False),
+    "pad with value": padded_with_value,
+    "strided slice": strided_slice,
+    "split": split,
+    "unpack": unpacked,
+    "pack": packed,
+    "expand": expanded,
+    "gelu": lambda: unary("GELU"),
+    "exp": lambda: unary("EXP"),
+    "log": lambda: unary("LOG"),
+    "abs": lambda: unary("ABS"),
+    "neg": lambda: moved("NEG", (1, 4, 6, 3)),
+    "relu uint8": lambda: unary("RELU_N1_TO_1", dtype="uint8"),
+    "hard swish uint8": lambda: unary("HARD_SWISH", dtype="uint8"),
+    "leaky relu uint8": lambda: unary("LEAKY_RELU", dtype="uint8", alpha=-0.3),
+    "logistic uint8": lambda: unary("LOGISTIC", (1 / 256, 0), dtype="uint8"),
+    "softmax uint8": lambda: unary("SOFTMAX", (1 / 256, 0), dtype="uint8", beta=0.7),
+    "sub uint8": lambda: elementwise("SUB", "uint8"),
+    "mul uint8": lambda: elementwise("MUL", "uint8"),
+    "max pool uint8": lambda: pooling("MAX_POOL_2D", "uint8"),
     "pad": lambda: moved("PAD", (1, 6, 7, 3), [[0, 0], [1, 1], [0, 1], [0, 0]]),
     "reshape": lambda: moved("RESHAPE", (1, 72), [1, 72], new_shape=[1, 72]),
     "squeeze": lambda: moved("SQUEEZE", (4, 6, 3), squeeze_dims=[0]),
@@ -267,10 +343,6 @@ SEEDS: dict[str, Callable[[], bytes]] = {
     "classifier uint8": lambda: classifier("uint8"),
     "residual": residual,
     "gated": gated,
+    "tokens": tokens,
 }
 """Name of each model, and what builds it."""
-
-
-def seed_models() -> dict[str, bytes]:
-    """All seeds as files."""
-    return {name: build() for name, build in SEEDS.items()}

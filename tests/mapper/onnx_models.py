@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["FLOAT", "INT8", "UINT8", "apply", "is_exact", "model", "node", "run"]
+__all__ = ["FLOAT", "INT8", "UINT8", "apply", "is_exact", "model", "node", "run", "session"]
 
 Array = np.ndarray[Any, Any]
 FLOAT, INT8, UINT8 = TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8
@@ -50,16 +50,21 @@ def model(
     return bytes(built.SerializeToString())
 
 
-def run(data: bytes, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Outputs of a model by onnxruntime, each operator by itself."""
+def session(data: bytes) -> onnxruntime.InferenceSession:
+    """What runs a model by onnxruntime, each operator by itself."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.qdqisint8allowed", "1")
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def run(data: bytes, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs of a model by onnxruntime."""
+    runs = session(data)
+    names = [output.name for output in runs.get_outputs()]
+    return dict(zip(names, runs.run(names, dict(feeds)), strict=True))
 
 
 def apply(

@@ -55,11 +55,12 @@ def integer_parameters(graph: Graph, node: HostOp, source: str, weight: Quantize
         return IntegerParameters(weight=weight.values, bias=bias.values.astype(np.int32), scale=scale)
     dead = ~weight.values.reshape(channels, -1).any(axis=1)
     real = np.zeros(channels) if bias is None else _real(bias)
-    # The weight scale of a channel of zeros says nothing, and is often so small that the bias would not fit at it.
-    scale[dead] = np.maximum(scale[dead], np.abs(real[dead]) / (scale_x * 2.0**30))
-    rounded = np.rint(real / (scale_x * scale))
+    with np.errstate(all="ignore"):  # What is infinite or no number is refused below.
+        # The weight scale of a channel of zeros says nothing, and is often so small that the bias would not fit at it.
+        scale[dead] = np.maximum(scale[dead], np.abs(real[dead]) / (scale_x * 2.0**30))
+        rounded = np.rint(real / (scale_x * scale))
     worst = int(np.argmax(np.abs(rounded)))
-    if abs(rounded[worst]) > INT32_MAX:
+    if not abs(rounded[worst]) <= INT32_MAX:
         raise ModelError(
             f"Bias of {node.name!r} must fit int32 at its accumulator's scale, but channel {worst} has "
             f"{real[worst]:.6g}, which is {rounded[worst]:.0f} steps of {scale_x * scale[worst]:.3g}: its weights are "
@@ -80,7 +81,8 @@ def _is_accumulator(bias: QuantizedConstant, scale: npt.NDArray[np.float64]) -> 
 def _real(bias: npt.NDArray[Any] | QuantizedConstant) -> npt.NDArray[np.float64]:
     if isinstance(bias, QuantizedConstant):
         return (bias.values - bias.zero_point).astype(np.float64) * bias.scale
-    return bias.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # A file may hold any bits, also such that are no number.
+        return bias.astype(np.float64)
 
 
 def prove_accumulators(graph: Graph) -> Graph:
