@@ -4,6 +4,7 @@
 Built as ``test_tflite_functions``. Formulas that differ once in millions of values are told apart by values chosen so.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is the reference of TFLite files (extra `test`)")
 
+from tilewright_hdl.errors import ModelError
 from tilewright_hdl.numerics import AddParameters, FloatRequantizer, QuantizeRule, Requantizer, Rounding
 from tilewright_sim import tensor_reference
 from tilewright_sim import tflite_functions as tflite
@@ -334,3 +336,36 @@ def test_pools_do_not_look_at_quantizations(kind: str, unsigned: bool) -> None:
         for target in ((0.5, 3), (0.125, 40))
     ]
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize(("factor", "largest"), [(1.0, (1 << 30) - 1), (8.0, (1 << 27) - 1), (1.5, (1 << 30) - 1)])
+def test_convolutions_wrap_where_a_multiplier_is_refused(factor: float, largest: int) -> None:
+    sums = np.array([1, largest, largest + 1])
+    expected = execute(
+        "CONV_2D",
+        [Operand(np.zeros((1, 1, 1, 1)), (factor, 0)), Operand(np.zeros((3, 1, 1, 1)), (1.0, 0), constant=True),
+         Operand(sums, (factor, 0), dtype="int32", constant=True)],
+        (1.0, 0), shape=(1, 1, 1, 3), stride_h=1, stride_w=1,
+    ).ravel()
+    assert expected.tolist() == [math.floor(factor + 0.5), 127, -128]
+    assert tflite.multiplier_of(factor, largest)[1] < 31
+    with pytest.raises(ModelError, match=rf"below {1 << int(math.log2(factor))}, not {factor:g}: .* would overflow"):
+        tflite.multiplier_of(factor, largest + 1)
+
+
+@pytest.mark.parametrize("factor", [-1.0, float("nan"), float("inf"), 2.0**28])
+def test_factors_beyond_any_shift_are_refused(factor: float) -> None:
+    with pytest.raises(ModelError, match="at least 0 and below 8388608, not"):
+        tflite.multiplier_of(factor, 255)
+
+
+def test_sums_that_the_reference_does_not_compute_are_refused() -> None:
+    """SUB rounds by a shift of negative width there, and ADD ends the process."""
+    a, b = Operand([127, -128, 1], (1.0, 0)), Operand([-128, 127, 0], (1.0, 0))
+    fine, least = float32(2.0**-18.9), 2.0**-20
+    tflite.check_sum(1.0, 0.5, fine)
+    assert execute("SUB", [a, b], (fine, 0)).tolist() == [127, -128, 127]
+    for scale_y in (2.0**-19, least):
+        with pytest.raises(ModelError, match=r"above 2\*\*-19 of its operands' larger scale 1"):
+            tflite.check_sum(0.5, 1.0, scale_y)
+    assert execute("SUB", [a, b], (least, 0)).tolist() != [127, -128, 127]

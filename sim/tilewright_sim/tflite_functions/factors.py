@@ -29,11 +29,19 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.errors import ModelError
-from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, Rounding, quantize_multiplier, round_half_away
+from tilewright_hdl.numerics import (
+    ADD_LEFT_SHIFT,
+    INT8_MAX,
+    INT8_MIN,
+    Rounding,
+    quantize_multiplier,
+    round_half_away,
+)
 
 __all__ = [
     "Quantization",
     "activation_bounds",
+    "check_sum",
     "convolution_factor",
     "fully_connected_factor",
     "mean_rescale",
@@ -103,16 +111,34 @@ def multiplier_of(factor: float, largest: int) -> tuple[int, int]:
     Raises
     ------
     ModelError
-        If the reference would leave int32: it shifts a value to the left before it multiplies, if the factor is 1 or
-        more.
+        If a value could leave int32, where the reference wraps: it shifts to the left before it multiplies, if the
+        factor is 1 or more.
     """
-    limit = float(1 << 31) / largest / 2
-    if not 0 <= factor < limit:
+    within = 0 <= factor < 1 << 28  # Not of what is no number.
+    multiplier, shift = quantize_multiplier(factor, rounding=Rounding.TFLITE_DOUBLE) if within else (0, 0)
+    if not within or largest << max(31 - shift, 0) > LARGEST_INT32:
+        limit = 1 << (LARGEST_INT32 // largest).bit_length() - 1
         raise ModelError(
-            f"Scales must lie close enough that a rescale factor is at least 0 and below {limit:g}, not {factor:g}: "
+            f"Scales must lie close enough that a rescale factor is at least 0 and below {limit}, not {factor:g}: "
             f"the reference's int32 would overflow. Quantize the model again with ranges that fit its values"
         )
-    return quantize_multiplier(factor, rounding=Rounding.TFLITE_DOUBLE)
+    return multiplier, shift
+
+
+def check_sum(scale_a: float, scale_b: float, scale_y: float) -> None:
+    """Refuse an ADD or SUB that the reference aborts at, or computes with shifts of negative width.
+
+    Raises
+    ------
+    ModelError
+        If the output's scale is not above ``2**-19`` of the larger scale of the operands.
+    """
+    largest = max(scale_a, scale_b)
+    if 2 * largest >= (1 << ADD_LEFT_SHIFT) * scale_y:
+        raise ModelError(
+            f"Scale of a sum must be above 2**-19 of its operands' larger scale {largest:g}, not {scale_y:g}: "
+            f"the reference does not compute it. Quantize the model again with ranges that fit its values"
+        )
 
 
 def mean_rescale(count: int, source: Quantization, target: Quantization) -> tuple[int, int]:
