@@ -103,7 +103,8 @@ def _transfer(
 
 
 def _load(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int, tokens: dict[str, int]) -> Load:
-    memory = rng.choice([Memory.ACTIVATION, Memory.ACTIVATION, Memory.WEIGHT, Memory.TABLE])
+    memories = [Memory.ACTIVATION, Memory.ACTIVATION, Memory.WEIGHT]
+    memory = rng.choice([*memories, Memory.TABLE] if config.post.tables else memories)
     transfer = _transfer(rng, config, memory, banks and banks[0], size)
     return Load(segment=rng.choice(list(Segment)), **transfer, **tokens)
 

@@ -118,10 +118,9 @@ def test_long_instructions_take_the_same_cycles(machines: Machines, banks: str, 
     assert {**rtl.counters, "SATURATIONS": 0} == {**iss.counters, "SATURATIONS": 0}
 
 
-def tensor(role: str, bank: int, y_step: int, x_step: int) -> dict[str, int]:
-    """Place of an operand or of the result in a bank."""
-    return {f"{role}_address": bank * CONFIG.activation_bank_words + 100, f"{role}_y_step": y_step,
-            f"{role}_x_step": x_step}
+def tensor(role: str, address: int, y_step: int, x_step: int) -> dict[str, int]:
+    """Place of an operand or of the result."""
+    return {f"{role}_address": address, f"{role}_y_step": y_step, f"{role}_x_step": x_step}
 
 
 @pytest.mark.parametrize("combine", [Combine.NONE, *BINARY])
@@ -129,18 +128,23 @@ def tensor(role: str, bank: int, y_step: int, x_step: int) -> dict[str, int]:
 def test_broadcasts_and_pads_hold_the_ports_of_their_words_alone(
     machines: Machines, source: Source, combine: Combine
 ) -> None:
-    """POST reads one word for all pixels, or padding, while LOAD, EXEC and STORE use the same banks and others."""
+    """POST reads one word for all pixels, or padding, while LOAD, EXEC and STORE use the same banks and others.
+
+    Its operands begin just before the end of a bank, so that a step that were taken would lead to the next one.
+    """
     rng = random.Random(f"{source} {combine}")
     fill(machines, rng)
     bank_words = CONFIG.activation_bank_words
     on_both(machines, [replace(EXEC, output_width=ENTRIES, input_width=ENTRIES, output_x_step=1, channel_tiles=3)])
-    for y, x in ((0, 0), (0, 1), (7, 0)):
+    for y, x in ((0, 0), (0, 1), (7, 0), (7, 1)):
         post = Post(source=source, combine=combine, source_height=5, source_width=7, output_height=9, output_width=7,
-                    source_tile_step=rng.choice([0, 64]), groups=3, pad_value=-100, first_y=-3,
+                    source_tile_step=rng.choice([0, 1]), groups=3, pad_value=-100, first_y=-3,
                     first_x=rng.choice([0, -2]), multiplier_a=3 << 28, shift_a=31, multiplier_b=5 << 28, shift_b=32,
                     multiplier_out=1 << 30, shift_out=38 if combine is Combine.MULTIPLY else 50,
-                    zero_point_b=rng.randint(-128, 127), **tensor("source", 0, y, x),
-                    **tensor("residual", 1, 7 - y, 1 - x), **tensor("output", 2, 14, 2))
+                    zero_point_b=rng.randint(-128, 127),
+                    **tensor("source", bank_words - 4 if source is Source.ACTIVATION else 100, y, x),
+                    **tensor("residual", 2 * bank_words - 4, 7 - y, 1 - x),
+                    **tensor("output", 2 * bank_words + 100, 14, 2))
         others: list[Instruction] = []
         for bank in range(3):
             place = bank * bank_words + 300
