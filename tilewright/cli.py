@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: ``tilewright COMMAND``.
 
-Exit codes: 0 all went well; 1 it did not, with one line that says why; 2 wrong usage; 70 an error that we did not
-foresee; 130 interrupted.
+Exit codes: 0 all went well; 1 it did not, with one line that says why, or a list of all that is wrong; 2 wrong usage;
+70 an error that we did not foresee; 130 interrupted.
 """
 
 import os
@@ -58,7 +58,7 @@ def _explain(error: Exception) -> int:
     import traceback
     from pathlib import Path
 
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = _lines(str(error)) or type(error).__name__
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         # It may be the output stream itself, which the interpreter would flush once more.
         _abandon_output()
@@ -75,6 +75,14 @@ def _explain(error: Exception) -> int:
     where = f"{Path(place.filename).name}:{place.lineno}"
     return _complain(f"internal error: {type(error).__name__}: {text} ({where}); this is a defect of Tilewright: "
                      f"please report it, with what {TRACEBACK}=1 in the environment shows", 70)
+
+
+def _lines(text: str) -> str:
+    """A message in one line; only the items of a list keep their own."""
+    from tilewright_hdl.errors import ITEM
+
+    first, *items = text.split(ITEM)
+    return ITEM.join(" ".join(part.split()) for part in (first, *items))
 
 
 def _complain(text: str, code: int) -> int:

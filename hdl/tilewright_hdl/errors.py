@@ -15,7 +15,10 @@
 A slip of the caller (wrong type, wrong value) is a ``TypeError`` or ``ValueError`` instead.
 """
 
+from collections.abc import Sequence
+
 __all__ = [
+    "ITEM",
     "ConfigError",
     "DeviceError",
     "IsaError",
@@ -24,6 +27,7 @@ __all__ = [
     "ProgramError",
     "SimulationError",
     "TilewrightError",
+    "itemized",
 ]
 
 
@@ -57,3 +61,13 @@ class SimulationError(TilewrightError):
 
 class DeviceError(TilewrightError):
     """A device that stopped with an error, or could not be reached."""
+
+
+ITEM = "\n  - "
+"""Before each item of a list in a message."""
+
+
+def itemized(what: str, items: Sequence[object], most: int = 100) -> str:
+    """A message with all that is wrong, or the first ``most`` of it, one item a line."""
+    more = [f"... and {len(items) - most} more"] if len(items) > most else []
+    return ITEM.join([f"{what}:", *map(str, items[:most]), *more])

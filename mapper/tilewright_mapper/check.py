@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.errors import ModelError
+from tilewright_hdl.errors import ModelError, itemized
 
 from .frontend import Framework, LoadedModel
 from .graph import Conv2d, Dequantize, Graph, HostOp, Node, Quantize, Reshape, Unsupported
@@ -98,8 +98,7 @@ def check_model(model: LoadedModel, graph: Graph, config: AcceleratorConfig) -> 
 def refuse(report: Report) -> None:
     """Raise ``ModelError`` with all problems of a report, if there are any."""
     if report.problems:
-        listed = "\n".join(f"  - {problem}" for problem in report.problems)
-        raise ModelError(f"The network cannot run on configuration {report.config!r}:\n{listed}")
+        raise ModelError(itemized(f"The network cannot run on configuration {report.config!r}", report.problems))
 
 
 def _finding(graph: Graph, node: Node, config: AcceleratorConfig) -> Finding:

@@ -8,7 +8,7 @@ a node of the kind at hand is ready, it comes next.
 from dataclasses import dataclass, replace
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.errors import ModelError
+from tilewright_hdl.errors import ModelError, itemized
 from tilewright_hdl.isa import Exec, Post, field_specs
 from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, INT8_MAX, INT8_MIN, QuantizeRule, Rounding
 
@@ -154,8 +154,7 @@ def check_placeable(graph: Graph, config: AcceleratorConfig, *, strict: bool) ->
             if not isinstance(node, ConstantTensor) and (reason := host_reason(graph, node, config))
         ]
     if found:
-        listed = "\n".join(f"  - {p}" for p in found)
-        raise ModelError(f"The network cannot run on configuration {config.name!r}:\n{listed}")
+        raise ModelError(itemized(f"The network cannot run on configuration {config.name!r}", found))
 
 
 def problems(graph: Graph, config: AcceleratorConfig) -> list[str]:

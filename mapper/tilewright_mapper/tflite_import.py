@@ -8,7 +8,7 @@ not served becomes an ``Unsupported`` node, so that all of them can be reported 
 
 import numpy as np
 
-from tilewright_hdl.errors import ModelError
+from tilewright_hdl.errors import ModelError, itemized
 
 from .graph import Graph, Unsupported
 from .spec import verify
@@ -50,8 +50,7 @@ def import_tflite(data: bytes) -> Graph:
     _check_ends(network)
     faults = [fault for operator in model.operators if (fault := _import(network, operator)) is not None]
     if faults:
-        more = [f"... and {len(faults) - MOST_ERRORS} more"] if len(faults) > MOST_ERRORS else []
-        raise ModelError("\n".join([*map(str, faults[:MOST_ERRORS]), *more]))
+        raise ModelError(itemized("The model contradicts itself, or what its framework can run", faults, MOST_ERRORS))
     graph = _graph(network)
     verify(graph, after="import")
     return graph
