@@ -121,7 +121,7 @@ class _Planner:
         reads: dict[str, int] = {}
         operands: dict[str, Operand] = {}
         for number, layer in enumerate(self._layers):
-            for operand in (*layer.operands, layer.output):
+            for operand in (*layer.operands, layer.target):
                 operands.setdefault(operand.root, operand)
                 first.setdefault(operand.root, number)
                 last[operand.root] = number
@@ -203,7 +203,7 @@ class _Planner:
         result = {}
         for number, layer in enumerate(self._layers):
             out = layer.output
-            if out.root in self._streamed or layer.window != Window():
+            if out.root in self._streamed or layer.window != Window() or layer.into is not None:
                 continue
             operands = [layer.residual] if layer.residual is not None else []
             if layer.conv is None:

@@ -152,7 +152,7 @@ class _LayerEmitter:
         self._geometry = Geometry(run.config, layer)
         self._source = self._input("source", places)
         self._residual = None if layer.residual is None else self._input("residual", places)
-        self._output = OutputOperand(run.config, layer.output, places["output"], self._emit)
+        self._output = OutputOperand(run.config, layer.target, places["output"], self._emit)
         self._counted: dict[tuple[int, int, int, Block], bool] = {}
         # Parameters of the whole layer at once, if they leave room for those of a neighbour.
         groups = -(-layer.output.channels // run.config.post.lanes)
@@ -178,11 +178,11 @@ class _LayerEmitter:
                 fields = self._accumulator_source(tile, bank)
             if self._residual is not None:
                 needed = self._geometry.residual_piece(tile, outer)
-                fields |= self._steps("residual", self._residual.need(needed), tile)
+                fields |= self._residual_steps(tile, self._residual.need(needed))
             if layer.table is not None:
                 fields["table_index"] = self._table(layer.table)
             output = self._output.room(piece)
-            self._post(tile, fields | self._steps("output", output, tile))
+            self._post(tile, fields | self._output_steps(tile, output))
             if outer or tile.last_of_rect:
                 self._output.done(output, piece)
 
@@ -260,16 +260,19 @@ class _LayerEmitter:
             **_window_steps(window, pitch_y, pitch_x),
         }
 
-    def _steps(self, name: str, region: Region, tile: Tile) -> dict[str, int]:
-        """Address and steps of POST's output or residual."""
-        operand, output = self._geometry.operand(name), self._layer.output
+    def _residual_steps(self, tile: Tile, region: Region) -> dict[str, int]:
+        """Fields of POST that say where it finds the residual of a tile."""
+        operand, output = self._geometry.operand("residual"), self._layer.output
         y, pitch_y = _repeated(tile.rect.y, region.pitch_y, operand.height, output.height)
         x, pitch_x = _repeated(tile.rect.x, region.pitch_x, operand.width, output.width)
-        return {
-            f"{name}_address": region.word(y, x, tile.chunk.words[0]),
-            f"{name}_y_step": pitch_y,
-            f"{name}_x_step": pitch_x,
-        }
+        return {"residual_address": region.word(y, x, tile.chunk.words[0]),
+                "residual_y_step": pitch_y, "residual_x_step": pitch_x}
+
+    def _output_steps(self, tile: Tile, region: Region) -> dict[str, int]:
+        """Fields of POST that say where it writes a tile."""
+        at, rect = self._layer.at, tile.rect
+        return {"output_address": region.word(rect.y + at.y, rect.x + at.x, tile.chunk.words[0] + at.t),
+                "output_y_step": region.pitch_y, "output_x_step": region.pitch_x}
 
     def _parameter_address(self, tile: Tile) -> int:
         first, count = tile.chunk.groups

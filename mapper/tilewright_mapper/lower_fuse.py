@@ -32,10 +32,14 @@ from .graph import (
     Table,
     image_shape,
 )
-from .lower_layers import DeviceLayer, LaneParameters, Operand, Window
+from .lower_layers import At, DeviceLayer, LaneParameters, Operand, Window
+from .lower_parts import average_regions, joined, joins
 from .rescale import Rescaled, Sum, add_parameters, hardware_rescale
 
 __all__ = ["ROUNDING_CODES", "alias_roots", "lower_phase"]
+
+JOIN = "Concat"
+"""What a layer is called that writes, or copies, a part of a joined tensor."""
 
 ROUNDING_CODES = {Rounding.SINGLE: RoundingCode.SINGLE, Rounding.TFLITE_DOUBLE: RoundingCode.TFLITE_DOUBLE}
 
@@ -77,6 +81,12 @@ def lower_phase(
     layers: list[DeviceLayer] = []
     for node in nodes:
         if isinstance(node, Reshape):
+            continue
+        if joins(graph, node):
+            builder.join_tensors(layers, node, uses)
+            continue
+        if isinstance(node, AvgPool2d) and node.divisor == 0:
+            layers += builder.regions(node)
             continue
         by_output = {layer.output.root: layer for layer in layers}
         # The younger of two branches first: the other one's result is ready sooner.
@@ -129,6 +139,37 @@ class _Builder:
         if joined is None:
             return None
         return replace(joined, op=f"{layer.op}+{node.op}", output=self._operand(node.output))
+
+    def regions(self, node: AvgPool2d) -> list[DeviceLayer]:
+        """Layers for an average whose windows do not all divide by one number."""
+        source, whole = self._operand(node.input), self._operand(node.output)
+        layers = []
+        for number, (part, y, x, height, width) in enumerate(average_regions(self._graph, node)):
+            base = DeviceLayer(
+                name=f"{node.name}.{number}", op=node.op, nodes=(), source=source, middle=source, into=whole,
+                at=At(y, x), output=replace(whole, height=height, width=width),
+            )
+            layer = self._with(base, part, node.input)
+            assert layer is not None, "one node has one rule"
+            layers.append(layer)
+        return layers
+
+    def join_tensors(self, layers: list[DeviceLayer], node: Node, uses: Mapping[str, int]) -> None:
+        """Let the layers that make the parts of a joined tensor write them there, and copy what others read as well."""
+        pieces = joined(self._graph, node, self._config)
+        assert pieces is not None, "placing leaves such a node to the host"
+        whole, names = self._operand(node.output), [name for name, _ in pieces]
+        for number, (name, at) in enumerate(pieces):
+            source = self._operand(name)
+            makers = [i for i, layer in enumerate(layers) if layer.into is None and layer.output == source]
+            output = replace(source, root=whole.root)
+            if makers and uses[source.root] == names.count(name) == 1:
+                maker = layers[makers[0]]
+                layers[makers[0]] = replace(maker, op=f"{maker.op}+{JOIN}", nodes=(*maker.nodes, node.name),
+                                            output=output, into=whole, at=at)
+            else:
+                layers.append(DeviceLayer(name=f"{node.name}.{number}", op=JOIN, nodes=(node.name,), source=source,
+                                          output=output, middle=source, into=whole, at=at))
 
     def _may_combine(self, layer: DeviceLayer, node: Elementwise, name: str) -> bool:
         """Whether the result ``name`` of a layer may be the post-processor's own operand, the other one the residual.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import lcm
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
 
 from .graph import Conv2d
 
-__all__ = ["DeviceLayer", "LaneParameters", "Operand", "Window"]
+__all__ = ["At", "DeviceLayer", "LaneParameters", "Operand", "Window"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,17 @@ class Operand:
     channels: int
     height: int
     width: int
+
+
+class At(NamedTuple):
+    """Where a part of a tensor begins: row, column and word (channel tile) of its first element."""
+
+    y: int = 0
+    x: int = 0
+    t: int = 0
+
+
+_START = At()
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,10 @@ class DeviceLayer:
     parameters : LaneParameters or None
         With a convolution.
     source, output : Operand
+    into : Operand or None
+        Tensor of which the output is a part, of one root with it; ``None``: of all of it.
+    at : At
+        Where that part begins.
     residual : Operand or None
     middle : Operand
         What the post-processor reads: the convolution's result, or the source, repeated where the result of an
@@ -114,11 +130,18 @@ class DeviceLayer:
     parameters: LaneParameters | None = None
     source: Operand
     output: Operand
+    into: Operand | None = None
+    at: At = _START
     residual: Operand | None = None
     middle: Operand
     table: bytes | None = None
     window: Window = Window()
     post: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def target(self) -> Operand:
+        """The whole tensor that the layer writes into."""
+        return self.into or self.output
 
     @property
     def on(self) -> str:
@@ -173,9 +196,9 @@ class DeviceLayer:
         # Which parts of wide weights are left out depends on their values.
         wide = self.name if len(self.convs) > 1 else None
         shape = None if conv is None else (conv.weight.shape, conv.groups, self.conv_window, wide)
-        operands = (self.source, self.output, self.middle, self.residual)
+        operands = (self.source, self.output, self.middle, self.residual, self.into)
         return (
-            shape, self.window, self.post.get("combine"), self.table is not None,
+            shape, self.at, self.window, self.post.get("combine"), self.table is not None,
             tuple(o and (o.channels, o.height, o.width) for o in operands),
             self.residual is not None and self.residual.root == self.source.root,
         )

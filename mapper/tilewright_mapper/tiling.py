@@ -130,14 +130,19 @@ class Geometry:
         return Piece(rect, 0, self.words(self.layer.source))
 
     def output_piece(self, tile: Tile, channels_outer: bool) -> Piece:
-        """Piece of the output that is on chip at a time around a tile."""
+        """Piece of the tensor that is written that is on chip at a time around a tile."""
+        (y, x, height, width), first, count = self._piece(tile, channels_outer)
+        at = self.layer.at
+        return Piece(Rect(y + at.y, x + at.x, height, width), first + at.t, count)
+
+    def _piece(self, tile: Tile, channels_outer: bool) -> Piece:
         if channels_outer:
             return Piece(tile.rect, *tile.chunk.words)
         return Piece(tile.rect, 0, self.words(self.layer.output))
 
     def residual_piece(self, tile: Tile, channels_outer: bool) -> Piece:
         """Piece of the residual that is on chip at a time around a tile."""
-        return self.output_piece(tile, channels_outer)._replace(rect=self.residual(tile.rect))
+        return self._piece(tile, channels_outer)._replace(rect=self.residual(tile.rect))
 
     def residual(self, rect: Rect) -> Rect:
         """Pixels of the residual for an output rectangle; where it is repeated, all that there are."""
@@ -173,8 +178,8 @@ class Geometry:
         return middle, source
 
     def operand(self, role: str) -> Operand:
-        """Operand of a role."""
-        operand = getattr(self.layer, role)
+        """Whole operand of a role."""
+        operand = self.layer.target if role == "output" else getattr(self.layer, role)
         assert isinstance(operand, Operand)
         return operand
 

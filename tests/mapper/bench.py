@@ -154,6 +154,22 @@ class Net:
         self.nodes.append(ConstantTensor(name=name, inputs=(), outputs=(y,), values=values))
         return y
 
+    def concat(self, axis: int, *parts: str) -> str:
+        """Tensors of one quantization behind each other; ``axis`` counts the batch."""
+        name, (scale, zero) = self._name("concat"), self.tensors[parts[0]].quantization
+        shape = list(self.shape(parts[0]))
+        shape[axis - 1] = sum(self.shape(x)[axis - 1] for x in parts)
+        y = self.tensor(f"{name}.out", tuple(shape), scale=scale, zero=zero)
+        self.nodes.append(HostOp(name=name, inputs=tuple(dict.fromkeys(parts)), outputs=(y,), target="aten.cat.default",
+                                 args=(tuple({"tensor": x} for x in parts), axis)))
+        return y
+
+    def like(self, x: str, other: str) -> str:
+        """Give ``x``, whose quantization nothing has used yet, that of ``other``."""
+        scale, zero = self.tensors[other].quantization
+        self.tensors[x] = replace(self.tensors[x], scale=scale, zero_point=zero)
+        return x
+
     def pad(self, x: str, padding: Padding, value: int | None = None) -> str:
         """A border, of the zero point if nothing else is given."""
         name, (scale, zero) = self._name("pad"), self.tensors[x].quantization

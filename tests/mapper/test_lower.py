@@ -153,10 +153,10 @@ def test_reasons_name_what_would_help() -> None:
                             args=({"tensor": "input"}, (3,))))
     net.conv("input", 4)
     net.nodes[-1] = replace(net.nodes[-1], rounding=Rounding.FLOAT_HALF_EVEN)  # type: ignore[call-arg]
-    without = replace(CONFIG, post=replace(CONFIG.post, multiply=False))
+    without = replace(CONFIG, post=replace(CONFIG.post, multiply=False, multiplier_bits=8))
     found = reasons(net, without)
     for name, part in {
-        "multiply1": "set post.multiply = true", "raw2": "windows at the border divide by fewer elements",
+        "multiply1": "set post.multiply = true", "raw2": "divides by 9 exactly",
         "constant3": "it is a constant", "softmax4": "no engine computes softmax",
         "flip5": "no engine moves bytes as aten.flip.default", "conv6": "compile with rounding='single'",
     }.items():
@@ -183,6 +183,28 @@ def test_constants_are_no_offence_to_strict_and_come_first() -> None:
     check_placeable(graph, CONFIG, strict=True)
     assert [(p.on_device, [n.op for n in p.nodes]) for p in partition(graph, CONFIG)] == [
         (False, ["ConstantTensor"]), (True, ["Conv2d", "Add"])]
+
+
+def test_channels_are_joined_at_whole_words_only() -> None:
+    for channels, reason in ((8, ""), (6, "it joins channels that are no multiple of the array's 8 rows")):
+        net = Net((channels, 5, 5))
+        net.concat(1, "input", "input")
+        net.concat(3, "input", "input")
+        assert reasons(net) == ({"concat1": reason} if reason else {})
+    # The last piece may have any number.
+    net = Net((8, 5, 5))
+    net.concat(1, "input", net.like(net.conv("input", 3), "input"))
+    assert not reasons(net)
+
+
+def test_averages_in_too_many_places_stay_on_the_host() -> None:
+    net = Net((4, 12, 12))
+    net.raw_pool("input", (9, 9), (1, 1), (4, 4, 4, 4), divisor=0)
+    assert "divide by other numbers in 81 places, more than the 49" in reasons(net)["raw1"]
+    narrow = replace(CONFIG, post=replace(CONFIG.post, multiplier_bits=8))
+    net.nodes.pop()
+    net.raw_pool("input", (7, 7), (1, 1), (1, 1, 1, 1), divisor=0)
+    assert "divides by 49 exactly" in reasons(net, narrow)["raw1"]
 
 
 def test_a_bias_that_leaves_int32_with_the_zero_point_is_refused() -> None:
@@ -398,6 +420,31 @@ def test_padding_of_an_average_is_the_zero_point() -> None:
     (layer,) = layers(net, y)
     _, zero = net.tensors["input"].quantization
     assert (layer.post["pad_value"], layer.post["offset"]) == (zero, -9 * zero)
+
+
+def test_parts_of_a_joined_tensor_are_written_where_they_belong() -> None:
+    net = Net((4, 5, 6))
+    a = net.conv("input", 8)
+    y = net.concat(1, a, net.like(net.conv("input", 16), a), net.like(net.conv("input", 3), a))
+    found = layers(net, y)
+    assert [layer.op for layer in found] == 3 * ["Conv2d+Concat"]
+    assert [layer.at for layer in found] == [(0, 0, 0), (0, 0, 1), (0, 0, 3)]
+    assert {(layer.output.root, layer.target.channels) for layer in found} == {(y, 27)}
+    net = Net((4, 5, 6))
+    a, b = net.conv("input", 8), net.like(net.conv("input", 8), "conv1.out")
+    found = layers(net, net.table(net.concat(3, a, b)), b)
+    assert [(layer.op, layer.at) for layer in found] == [
+        ("Conv2d+Concat", (0, 0, 0)), ("Conv2d", (0, 0, 0)), ("Concat", (0, 6, 0)), ("Table", (0, 0, 0))]
+
+
+def test_regions_of_an_average_have_divisors_of_their_own() -> None:
+    net = Net((4, 5, 6))
+    found = layers(net, net.raw_pool("input", (3, 3), (2, 2), (1, 1, 1, 1), divisor=0))
+    assert [(layer.at[:2], layer.output.height, layer.output.width) for layer in found] == [
+        ((0, 0), 1, 1), ((0, 1), 1, 2), ((1, 0), 1, 1), ((1, 1), 1, 2), ((2, 0), 1, 1), ((2, 1), 1, 2)]
+    assert [layer.window.padding for layer in found] == [(1, 1), (1, -1), (-1, 1), (-1, -1), (-3, 1), (-3, -1)]
+    inverse = [2 ** layer.post["shift_out"] / layer.post["multiplier_out"] for layer in found]
+    np.testing.assert_allclose(inverse, [4, 6, 6, 9, 4, 6])
 
 
 def test_layers_of_one_shape_have_one_key() -> None:

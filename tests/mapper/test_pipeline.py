@@ -61,7 +61,7 @@ def roundings() -> st.SearchStrategy[Rounding | int]:
 
 KINDS = (
     *("conv", "conv", "conv", "wide", "groups", "max", "avg", "raw", "table", "requantize", "reshape", "pad"),
-    *("add", "subtract", "multiply", "broadcast"),
+    *("add", "subtract", "multiply", "broadcast", "concat"),
 )
 
 
@@ -95,6 +95,8 @@ def _node(draw: st.DrawFn, net: Net, live: list[str]) -> str | None:
             return getattr(net, kind)(other, x)
         case "broadcast":
             return broadcast(draw, net, x)
+        case "concat":
+            return concat(draw, net, x)
         case "pad":
             return net.pad(x, draw(paddings()), draw(st.sampled_from((None, -128, 3)))) if len(shape) == 3 else None
         case "table":
@@ -165,6 +167,24 @@ def test_random_networks(case: tuple[Net, Graph], cfg: AcceleratorConfig, roundi
         assert cfg is not ROOMY
 
 
+def concat(draw: st.DrawFn, net: Net, x: str) -> str:
+    """``x`` and others of its scale behind each other, along channels or pixels; what it was alone is read again."""
+    rank = len(net.shape(x))
+    channels_axis = 2 if rank == 2 else 1
+    channels = image_shape(net.shape(x))[0]
+    axis = draw(st.integers(1, rank))
+    parts = [x]
+    for kind in draw(st.lists(st.sampled_from(("same", "table", "conv")), min_size=1, max_size=2)):
+        if kind == "same":
+            parts.append(x)
+        elif kind == "table":
+            parts.append(net.like(net.table(x), x))
+        else:
+            made = draw(st.integers(1, 20)) if axis == channels_axis else channels
+            parts.append(net.like(net.conv(x, made), x))
+    return net.concat(axis, *draw(st.permutations(parts)))
+
+
 # --- One case for each way through the mapper, on each configuration.
 
 
@@ -210,6 +230,33 @@ def test_two_tables_take_turns_in_one_slot() -> None:
     (step,) = program.steps
     assert isinstance(step, RunStep)
     assert sum(isinstance(i, Load) and i.memory == Memory.TABLE for i in step.instructions) == 3
+
+
+@pytest.mark.parametrize("cfg", CONFIGS, ids=lambda c: c.name)
+def test_joined_tensors_are_written_where_they_belong(cfg: AcceleratorConfig) -> None:
+    net = Net((3, 9, 8))
+    a = net.conv("input", 24, (3, 3), padding=(1, 1, 1, 1))
+    b = net.like(net.table(net.conv("input", 24)), a)
+    c = net.max_pool(a, (3, 3), (1, 1), (1, 1, 1, 1))
+    y = net.concat(1, a, b, c, a)
+    program = check(net, net.graph(net.conv(y, 5), y), cfg)
+    # What others read as well is copied.
+    assert [layer.op for layer in program.layers] == [
+        "Conv2d", "Conv2d+Table+Concat", "MaxPool2d+Concat", "Concat", "Concat", "Conv2d"]
+    net = Net((3, 9, 8))
+    a = net.conv("input", 5)
+    rows = net.concat(2, a, net.like(net.conv("input", 5), a))
+    program = check(net, net.graph(net.table(net.concat(3, rows, rows))), cfg)
+    assert [layer.op for layer in program.layers] == [*2 * ["Conv2d+Concat"], "Concat", "Concat", "Table"]
+
+
+@pytest.mark.parametrize("cfg", CONFIGS, ids=lambda c: c.name)
+def test_averages_that_count_no_padding_are_made_in_regions(cfg: AcceleratorConfig) -> None:
+    net = Net((3, 9, 8))
+    y = net.raw_pool(net.conv("input", 5), (3, 3), (1, 1), (1, 1, 1, 1), divisor=0)
+    z = net.raw_pool("input", (4, 3), (2, 3), (2, 1, 3, 0), divisor=0, rounding=Rounding.SINGLE)
+    program = check(net, net.graph(y, z), cfg)
+    assert [layer.on for layer in program.layers] == ["array", *(9 + 8) * ["post"]]
 
 
 # --- Host steps.
