@@ -7,6 +7,7 @@ runs them.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,21 +15,27 @@ import numpy as np
 
 from .graph import QuantizedConstant, Tensor
 from .onnx_file import OnnxNode
-from .onnx_translate import Refusal, Translation
+from .onnx_operands import AGAIN, Refusal, centred
+from .onnx_translate import Translation
 from .onnx_windows import window
 
 __all__ = ["FLOAT"]
 
-AGAIN = "export the model again"
 FOLD = "run onnxruntime.quantization.shape_inference.quant_pre_process, which folds it, and quantize again"
 
 
 def _parameters(t: Translation, node: OnnxNode, index: int) -> QuantizedConstant | np.ndarray[Any, Any] | None:
-    """Weights or a bias, quantized or in float32; None if they are left out."""
+    """Weights or a bias in float32, or quantized with zero points of 0; None if they are left out."""
     value = t.value(node, index)
     if isinstance(value, str) or (isinstance(value, np.ndarray) and value.dtype != np.float32):
         raise Refusal(f"its input {index} must be a constant of float32, or quantized", "fold constants first")
-    return value
+    if not isinstance(value, QuantizedConstant) or not value.zero_point.any():
+        return value
+    along = [1] * value.values.ndim
+    if value.axis is not None:
+        along[value.axis] = -1
+    moved = centred(value.values, value.zero_point.reshape(along))
+    return replace(value, values=moved, zero_point=np.zeros_like(value.zero_point))
 
 
 def _shape(value: QuantizedConstant | np.ndarray[Any, Any]) -> tuple[int, ...]:
@@ -145,7 +152,8 @@ def _matrix_product(t: Translation, node: OnnxNode) -> None:
 def _binary(target: str) -> Callable[[Translation, OnnxNode], None]:
     def translate(t: Translation, node: OnnxNode) -> None:
         constants: dict[str, Any] = {}
-        operands = tuple(t.operand(node, i, constants) for i in (0, 1))
+        rank = t.rank(node, 0, 1)
+        operands = tuple(t.operand(node, i, constants, rank) for i in (0, 1))
         t.host(node, target, operands, constants)
 
     return translate
@@ -194,6 +202,19 @@ def _gelu(t: Translation, node: OnnxNode) -> None:
     if node.attributes.get("approximate", "none") != "none":
         raise Refusal("its approximate must be none", "export the exact GELU")
     t.host(node, "aten.gelu.default", ({"tensor": real.name},))
+
+
+def _layer_norm(t: Translation, node: OnnxNode) -> None:
+    real, weight, bias = t.real(node, 0), _parameters(t, node, 1), _parameters(t, node, 2)
+    rank = len(real.shape) + 1
+    axis = node.attributes.get("axis", -1)
+    if not isinstance(axis, int) or not -rank <= axis < rank or axis % rank == 0 or any(node.outputs[1:]):
+        raise Refusal(f"its axis must be one of its {rank} but the batch, with one result, not {axis!r}", AGAIN)
+    constants = {key: value for key, value in (("weight", weight), ("bias", bias)) if value is not None}
+    references = [{"constant": key} if key in constants else None for key in ("weight", "bias")]
+    size = real.shape[axis % rank - 1 :]
+    numbers = size, *references, _number(node, "epsilon", 1e-5), False
+    t.host(node, "aten.layer_norm.default", ({"tensor": real.name}, *numbers), constants)
 
 
 def _softmax(t: Translation, node: OnnxNode) -> None:
@@ -269,6 +290,7 @@ FLOAT: Mapping[str, Callable[[Translation, OnnxNode], None]] = MappingProxyType(
         "GlobalAveragePool": _global_average,
         "HardSigmoid": _hard_sigmoid,
         "HardSwish": _hard_swish,
+        "LayerNormalization": _layer_norm,
         "LeakyRelu": _unary("aten.leaky_relu.default", ("alpha", 0.01)),
         "Log": _unary("aten.log.default"),
         "MatMul": _matrix_product,

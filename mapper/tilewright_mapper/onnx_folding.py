@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from .file_fault import fault
 from .onnx_file import DTYPES, OnnxNode
-from .onnx_translate import Refusal, Translation, whole
+from .onnx_operands import AGAIN, Refusal, whole
+from .onnx_translate import Translation
 
 __all__ = ["fold"]
 
@@ -19,6 +20,10 @@ Array = npt.NDArray[Any]
 MOST_FOLDED = 1 << 24
 """Elements that all folded operators of a file may have together: shapes are small, but constants can be doubled again
 and again."""
+
+
+REQUIRED: Mapping[str, int] = MappingProxyType({"Slice": 3, "Squeeze": 1, "Unsqueeze": 1})
+"""First inputs that must be there, of operators with others that may be left out."""
 
 
 def fold(t: Translation, node: OnnxNode) -> bool:
@@ -33,6 +38,8 @@ def fold(t: Translation, node: OnnxNode) -> bool:
         values = [t.value(node, i) for i in range(len(node.inputs))]
         if node.kind not in FOLDS or not values or not all(isinstance(v, np.ndarray) for v in values if v is not None):
             return False
+        if any(value is None for value in values[: REQUIRED.get(node.kind, len(values))]):
+            raise Refusal("inputs that it needs are left out", AGAIN)
         result = _folded(node, values)  # type: ignore[arg-type]
     t.folded += result.size
     if t.folded > MOST_FOLDED:
@@ -46,7 +53,7 @@ def _folded(node: OnnxNode, values: Sequence[Array | None]) -> Array:
         with np.errstate(all="ignore"):
             return np.asarray(FOLDS[node.kind](node, values))
     except (TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError) as error:
-        raise Refusal(f"its constants do not fit: {error}", "export the model again") from error
+        raise Refusal(f"its constants do not fit: {error}", AGAIN) from error
 
 
 def _constant(node: OnnxNode) -> Array:
@@ -60,7 +67,7 @@ def _constant(node: OnnxNode) -> Array:
             return np.array(node.attributes[name], dtype)
     value = node.attributes.get("value")
     if not isinstance(value, np.ndarray):
-        raise Refusal("its value must be a tensor or numbers", "export the model again")
+        raise Refusal("its value must be a tensor or numbers", AGAIN)
     return value
 
 
@@ -135,11 +142,21 @@ def _reshaped(node: OnnxNode, values: Sequence[Any]) -> Array:
     return np.asarray(data.reshape(sizes))
 
 
+def _filled(node: OnnxNode, values: Sequence[Any]) -> Array:
+    shape = [int(size) for size in values[0].reshape(-1)]
+    value = node.attributes.get("value", np.zeros(1, np.float32))
+    if len(shape) > 8 or min(shape, default=0) < 0 or not isinstance(value, np.ndarray) or value.size != 1:
+        raise ValueError(f"a shape of {shape}, or a value of more than one number")
+    _bounded(shape)
+    return np.full(shape, value.reshape(()))
+
+
 FOLDS: Mapping[str, Callable[[OnnxNode, Sequence[Any]], Array]] = MappingProxyType(
     {
         "Add": _binary(np.add),
         "Cast": _cast,
         "Concat": _concatenated,
+        "ConstantOfShape": _filled,
         "Div": _binary(_divide),
         "Gather": _gather,
         "Identity": lambda node, values: values[0],

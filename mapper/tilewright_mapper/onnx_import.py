@@ -17,14 +17,15 @@ from types import MappingProxyType
 from tilewright_hdl.errors import ModelError
 
 from .file_fault import fault
-from .graph import Graph, Tensor
+from .graph import Graph, Tensor, Unsupported
 from .onnx_file import OnnxInput, OnnxModel, OnnxNode, read_onnx
 from .onnx_float import FLOAT
 from .onnx_folding import fold
 from .onnx_movement import MOVEMENT
+from .onnx_operands import REQUANTIZE, Quantization, Refusal
 from .onnx_qdq import BORDERS
 from .onnx_qoperator import QUANTIZED
-from .onnx_translate import REQUANTIZE, Quantization, Refusal, Translation
+from .onnx_translate import Translation
 from .spec import verify
 
 __all__ = ["import_onnx"]
@@ -50,7 +51,8 @@ def import_onnx(data: bytes) -> Graph:
     Returns
     -------
     Graph
-        One image at a time; satisfies ``spec.ANY``. What cannot be served is in it as ``Unsupported``.
+        One image at a time; satisfies ``spec.ANY``. What cannot be served is in it as ``Unsupported``; what depends on
+        that is left out.
 
     Raises
     ------
@@ -65,6 +67,7 @@ def import_onnx(data: bytes) -> Graph:
     inputs = tuple(_input(t, model, entry) for entry in model.inputs)
     for node in model.nodes:
         _translate(t, node)
+    _count_skipped(t)
     outputs = _outputs(t, model)
     for name in t.unsigned.intersection((*inputs, *outputs)):
         t.tensors[name] = replace(t.tensors[name], unsigned=True)
@@ -80,11 +83,10 @@ def _translate(t: Translation, node: OnnxNode) -> None:
         raise fault(f"operator {node.index} ({node.kind})", "one with a first result", "one without")
     size = t.size()
     missing = next((name for name in node.inputs if name and name not in t.values), None)
+    if missing is not None and node.kind in OPERATORS:
+        t.skip(node, missing)
+        return
     try:
-        if node.kind in OPERATORS and missing is not None:
-            raise Refusal(
-                f"it depends on {missing!r}, which comes from an operator that is not served", "make that operator run"
-            )
         if missing is None and fold(t, node):
             return
         if node.kind not in OPERATORS:
@@ -156,8 +158,17 @@ def _read_as(t: Translation, model: OnnxModel, entry: OnnxInput) -> Quantization
 def _outputs(t: Translation, model: OnnxModel) -> tuple[str, ...]:
     names = []
     for name in model.outputs:
-        value = t.values.get(name, name)
+        value = t.values[name] if name in t.values else t.lost.get(name)
         if not isinstance(value, str) or value not in t.tensors:
             raise ModelError(f"Output {name!r} of the model must depend on its input; export the model again")
         names.append(value)
-    return tuple(names)
+    # Nothing that is to be reported may be taken for dead.
+    refused = [name for node in t.nodes if isinstance(node, Unsupported) for name in node.outputs]
+    return tuple(dict.fromkeys([*names, *refused, *t.loose]))
+
+
+def _count_skipped(t: Translation) -> None:
+    """Let each refused operator say how many others could not be looked at because of it."""
+    for index, node in enumerate(t.nodes):
+        if isinstance(node, Unsupported) and (count := sum(t.skipped[name] for name in node.outputs)):
+            t.nodes[index] = replace(node, reason=f"{node.reason} (nor are the {count} that depend on it looked at)")

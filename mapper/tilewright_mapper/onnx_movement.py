@@ -13,12 +13,11 @@ from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, Rounding
 
 from .graph import HostOp, MaxPool2d, Pad2d, Requantize, Reshape, Shape, Tensor
 from .onnx_file import OnnxNode
-from .onnx_translate import OFFSET, REQUANTIZE, Refusal, Translation, whole
+from .onnx_operands import AGAIN, OFFSET, REQUANTIZE, Refusal, whole
+from .onnx_translate import Translation
 from .onnx_windows import window
 
 __all__ = ["MOVEMENT"]
-
-AGAIN = "export the model again"
 
 
 def _identity(t: Translation, node: OnnxNode) -> None:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from .graph import QuantizedConstant
 from .onnx_file import OnnxNode
-from .onnx_translate import REQUANTIZE, Refusal, Translation, centred
+from .onnx_operands import OFFSET, REQUANTIZE, Refusal
+from .onnx_translate import Translation
 
 __all__ = ["BORDERS"]
 
@@ -58,7 +59,7 @@ def _dequantize(t: Translation, node: OnnxNode) -> None:
 
 
 def _constant(t: Translation, node: OnnxNode, values: Array) -> QuantizedConstant:
-    """A constant in integers less their zero point, with its scales."""
+    """A constant in integers, uint8 as int8, with its scales and zero points."""
     if values.dtype not in (np.int8, np.uint8, np.int32) or not values.size:
         raise Refusal(f"its constant must be int8, uint8 or int32, but is {values.dtype} {values.shape}", REQUANTIZE)
     scale, zeros = t.scale(node, 1), t.constant(node, 2)
@@ -67,13 +68,14 @@ def _constant(t: Translation, node: OnnxNode, values: Array) -> QuantizedConstan
         raise Refusal(
             f"its zero points must be {values.dtype}, one for each scale, not {zeros.size} of {zeros.dtype}", REQUANTIZE
         )
-    along = _along(node, values, scale.size)
+    _along(node, values, scale.size)
     if values.dtype == np.int32 and zeros.any():
         raise Refusal("its int32 constant must have zero points of 0", REQUANTIZE)
+    offset = OFFSET if values.dtype == np.uint8 else 0
     return QuantizedConstant(
-        values=values if values.dtype == np.int32 else centred(values, zeros.reshape(along)),
+        values=(values.astype(np.int16) - offset).astype(np.int8) if offset else values,
         scale=scale.reshape(-1).astype(np.float64),
-        zero_point=np.zeros(scale.size, np.int64),
+        zero_point=zeros.reshape(-1).astype(np.int64) - offset,
         axis=_axis(node, values.ndim) if scale.size > 1 else None,
     )
 

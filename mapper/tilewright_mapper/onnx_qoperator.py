@@ -15,14 +15,15 @@ from tilewright_sim import tensor_reference
 from tilewright_sim.float_reference import quantize_half_even
 
 from .graph import Add, AvgPool2d, Conv2d, HostOp, Linear, Multiply, Requantize, Table, Tensor
+from .onnx_elementwise import elementwise
 from .onnx_file import OnnxNode
-from .onnx_translate import REQUANTIZE, Quantization, Refusal, Translation, centred
+from .onnx_operands import AGAIN, REQUANTIZE, Quantization, Refusal, centred
+from .onnx_translate import Translation
 from .onnx_windows import window
 
 __all__ = ["QUANTIZED"]
 
 RULE = Rounding.FLOAT_HALF_EVEN
-AGAIN = "export the model again"
 
 
 def _convolution(t: Translation, node: OnnxNode) -> None:
@@ -89,10 +90,21 @@ def _bias(t: Translation, node: OnnxNode, index: int, channels: int) -> npt.NDAr
 
 def _matrix_product(t: Translation, node: OnnxNode) -> None:
     """QLinearMatMul: a, scale, zero point, b, scale, zero point, y scale, zero point."""
+    if isinstance(t.value(node, 3), str):
+        _product_of_two(t, node)
+        return
     weight, weight_scale = _weights(t, node, 3, axis=-1)
     if weight.ndim != 2:
         raise Refusal(f"its second operand must be a matrix, not of {weight.ndim} axes", "keep the operator in float")
     _linear(t, node, weight.T, weight_scale, np.zeros(weight.shape[1], np.int32), t.quantization(node, 6, 7))
+
+
+def _product_of_two(t: Translation, node: OnnxNode) -> None:
+    """QLinearMatMul of two tensors that the network computes: in float between borders."""
+    operands = [t.integers(node, i, i + 1, i + 2) for i in (0, 3)]
+    reals = tuple({"tensor": t.dequantize(node, x, f"{x.name}.real").name} for x in operands)
+    (made,) = t.host(node, "aten.matmul.default", reals, final=False)
+    t.quantize(node, made, t.quantization(node, 6, 7))
 
 
 def _gemm(t: Translation, node: OnnxNode) -> None:
@@ -141,32 +153,6 @@ def _linear(
             provenance=t.provenance(node),
         ),
     )
-
-
-def _elementwise(kind: type[Add] | type[Multiply]) -> Callable[[Translation, OnnxNode], None]:
-    def translate(t: Translation, node: OnnxNode) -> None:
-        """QLinearAdd, QLinearMul: a, scale, zero point, b, scale, zero point, y scale, zero point."""
-        a, b = t.integers(node, 0, 1, 2), t.integers(node, 3, 4, 5)
-        rank = max(len(a.shape), len(b.shape))
-        try:
-            shape = np.broadcast_shapes(a.shape, b.shape)
-        except ValueError:
-            raise Refusal(f"its operands must fit each other, not {a.shape} and {b.shape}", AGAIN) from None
-        if rank != min(len(a.shape), len(b.shape)):
-            raise Refusal(f"its operands must have the same axes, not {a.shape} and {b.shape}", "reshape one")
-        y = t.int8(node.outputs[0], shape, t.quantization(node, 6, 7))
-        t.add(
-            node,
-            kind(
-                name=t.name(node),
-                inputs=(a.name, b.name),
-                outputs=(y.name,),
-                rounding=RULE,
-                provenance=t.provenance(node),
-            ),
-        )
-
-    return translate
 
 
 def _global_average(t: Translation, node: OnnxNode) -> None:
@@ -322,14 +308,14 @@ def _softmax(t: Translation, node: OnnxNode) -> None:
 QUANTIZED: Mapping[str, Callable[[Translation, OnnxNode], None]] = MappingProxyType(
     {
         "QGemm": _gemm,
-        "QLinearAdd": _elementwise(Add),
+        "QLinearAdd": elementwise(Add),
         "QLinearAveragePool": _average,
         "QLinearConcat": _concatenation,
         "QLinearConv": _convolution,
         "QLinearGlobalAveragePool": _global_average,
         "QLinearLeakyRelu": _table(_leaky_relu),
         "QLinearMatMul": _matrix_product,
-        "QLinearMul": _elementwise(Multiply),
+        "QLinearMul": elementwise(Multiply),
         "QLinearSigmoid": _table(lambda x, node: torch.sigmoid(x)),
         "QLinearSoftmax": _softmax,
     }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State of an import from ONNX, and what its operators share: operands, constants, quantization, new nodes."""
+"""State of an import from ONNX: the graph while it grows."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,119 +28,37 @@ from .graph import (
     tensor_refs,
 )
 from .onnx_file import OnnxNode
+from .onnx_operands import AGAIN, OFFSET, REQUANTIZE, Operands, Quantization, Refusal, whole
 
-__all__ = ["REQUANTIZE", "Quantization", "Refusal", "Translation", "Value", "centred", "whole"]
+__all__ = ["Translation"]
 
 Array = npt.NDArray[Any]
-Value = str | Array | QuantizedConstant
-"""What a name of the file stands for: a tensor of the graph, or a constant."""
-
-Quantization = tuple[float, int, bool]
-"""Scale, zero point in int8 terms, and whether the file has uint8 there."""
-
-REQUANTIZE = "quantize the model with onnxruntime.quantization.quantize_static to int8 activations and weights"
-OFFSET = 128
-"""From uint8 to int8: of values and zero points alike."""
 
 
-class Refusal(Exception):
-    """An operator that nothing here computes, as it stands.
-
-    Parameters
-    ----------
-    reason, remedy : str
-        See :class:`tilewright_mapper.nodes.Unsupported`.
-    """
-
-    def __init__(self, reason: str, remedy: str):
-        super().__init__(reason)
-        self.reason = reason
-        self.remedy = remedy
-
-
-class Translation:
+class Translation(Operands):
     """The graph while it grows. Each operator's translator is a function of it and a node of the file.
 
     ``opset`` is the version of ONNX's operators, ``folded`` the number of elements that constant operators made.
-    ``values`` holds what each name became; it lacks the results of operators that were refused. ``unsigned`` names the
+    ``values`` holds what each name became. It lacks the results of operators that were refused, and all that depends on
+    them, since nobody knows their shapes; ``lost`` has a refused operator's tensor for each of those, ``skipped``
+    how many operators were left out for such a tensor, ``loose`` what they would have read. ``unsigned`` names the
     tensors that are uint8 in the file. ``behind`` is the int8 tensor of which a float one is the dequantized form.
     """
 
     def __init__(self, opset: int) -> None:
+        super().__init__()
         self.opset = opset
-        self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
-        self.tensors: dict[str, Tensor] = {}
+        self.lost: dict[str, str] = {}
+        self.skipped: Counter[str] = Counter()
+        self.loose: dict[str, None] = {}
         self.unsigned: set[str] = set()
         self.behind: dict[str, Tensor] = {}
         self.folded = 0
         self._taken: dict[str, set[str]] = {"node": set(), "tensor": set()}
 
-    # -- Operands
-
-    def value(self, node: OnnxNode, index: int) -> Value | None:
-        """What an input is, None if it is left out."""
-        name = node.inputs[index] if index < len(node.inputs) else ""
-        return self.values[name] if name else None
-
-    def tensor(self, node: OnnxNode, index: int) -> Tensor:
-        """Input that must be computed by the network, with the batch first."""
-        value = self.value(node, index)
-        if not isinstance(value, str):
-            raise Refusal(f"its input {index} must be computed by the network", "fold constants and export again")
-        tensor = self.tensors[value]
-        if not tensor.batched:
-            raise Refusal(f"its input {index} must have the batch as its first axis", "keep the batch first")
-        return tensor
-
-    def real(self, node: OnnxNode, index: int) -> Tensor:
-        """Input that must be a float tensor."""
-        tensor = self.tensor(node, index)
-        if tensor.dtype != "float32":
-            raise Refusal(f"its input {index} must be float32, but is {tensor.dtype}", REQUANTIZE)
-        return tensor
-
-    def constant(self, node: OnnxNode, index: int) -> Array | None:
-        """Plain array, None if it is left out."""
-        value = self.value(node, index)
-        if value is None:
-            return None
-        if not isinstance(value, np.ndarray):
-            raise Refusal(f"its input {index} must be a constant of the file", "fold constants and export again")
-        return value
-
-    def numbers(self, node: OnnxNode, index: int, attribute: str) -> tuple[int, ...] | None:
-        """Whole numbers that newer operators take as an input and older ones as an attribute."""
-        array = self.constant(node, index)
-        if array is not None:
-            if array.dtype.kind not in "iu":
-                raise Refusal(f"its input {index} must hold whole numbers, not {array.dtype}", "export the model again")
-            return tuple(int(i) for i in array.reshape(-1))
-        value = node.attributes.get(attribute)
-        return value if isinstance(value, tuple) else None
-
-    def scale(self, node: OnnxNode, index: int) -> npt.NDArray[np.float32]:
-        """Scales, each positive and finite."""
-        array = self.constant(node, index)
-        if array is None or array.dtype != np.float32 or not array.size:
-            raise Refusal(f"its input {index} must be a float32 scale", REQUANTIZE)
-        if not (np.all(np.isfinite(array)) and np.all(array > 0)):
-            raise Refusal(f"its scale must be a positive number, not {array.min():g} to {array.max():g}", REQUANTIZE)
-        return array
-
-    def quantization(self, node: OnnxNode, scale: int, zero_point: int, default: str = "uint8") -> Quantization:
-        """Scale and zero point of an activation; ``default`` is its type where the zero point is left out."""
-        scales, zeros = self.scale(node, scale), self.constant(node, zero_point)
-        zeros = np.zeros(1, default) if zeros is None else zeros
-        if scales.size != 1 or zeros.size != 1:
-            raise Refusal("its activation must have one scale and one zero point", REQUANTIZE)
-        if zeros.dtype not in (np.int8, np.uint8):
-            raise Refusal(f"its activation must be int8 or uint8, but is {zeros.dtype}", REQUANTIZE)
-        unsigned = zeros.dtype == np.uint8
-        return float(scales.reshape(())), int(zeros.reshape(())) - (OFFSET if unsigned else 0), unsigned
-
-    def integers(self, node: OnnxNode, index: int, scale: int, zero_point: int) -> Tensor:
-        """Int8 input with the scale and zero point that the operator says; a constant becomes a tensor."""
+    def integers(self, node: OnnxNode, index: int, scale: int, zero_point: int, *, rank: int | None = None) -> Tensor:
+        """Int8 input with the scale and zero point that the operator says; a constant becomes a tensor of ``rank``."""
         value = self.value(node, index)
         default = "int8"
         if isinstance(value, str) and value in self.unsigned:
@@ -148,7 +67,7 @@ class Translation:
             default = value.dtype.name
         quantization = self.quantization(node, scale, zero_point, default)
         if isinstance(value, np.ndarray):
-            return self.constant_tensor(node.inputs[index], value, quantization, node)
+            return self.constant_tensor(node.inputs[index], value, quantization, node, rank)
         wanted, unsigned = quantization[:2], quantization[2]
         tensor = self.tensor(node, index)
         matches = tensor.is_quantized and tensor.quantization == wanted
@@ -200,13 +119,26 @@ class Translation:
             self.unsigned.add(tensor.name)
         return tensor
 
-    def constant_tensor(self, name: str, values: Array, quantization: Quantization, node: OnnxNode) -> Tensor:
-        """Int8 constant as a tensor of one image; ``values`` as they stand in the file."""
+    def constant_tensor(
+        self, name: str, values: Array, quantization: Quantization, node: OnnxNode, rank: int | None = None
+    ) -> Tensor:
+        """Int8 constant as a tensor of one image.
+
+        Parameters
+        ----------
+        values : array
+            As they stand in the file. Axes of 1 that broadcasting would put in front may be missing.
+        rank : int or None
+            Of the tensor, without the batch; ``None`` for that of the constant.
+        """
         if values.dtype not in (np.int8, np.uint8):
             raise Refusal(f"its constant {name!r} must be int8 or uint8, but is {values.dtype}", REQUANTIZE)
         moved = (values.astype(np.int16) - (OFFSET if quantization[2] else 0)).astype(np.int8)
-        shape = values.shape[1:] if values.ndim > 1 and values.shape[0] == 1 else values.shape
-        tensor = self.int8(name, shape or (1,), quantization)
+        axes = 1 + (max(values.ndim - 1, 1) if rank is None else rank)
+        shape = (1,) * (axes - values.ndim) + values.shape
+        if len(shape) != axes or shape[0] != 1:
+            raise Refusal(f"its constant {name!r} must fit a batch of 1, but has shape {values.shape}", AGAIN)
+        tensor = self.int8(name, shape[1:], quantization)
         self.nodes.append(
             ConstantTensor(
                 name=self.unique(f"{name}.constant"),
@@ -279,20 +211,21 @@ class Translation:
             results = host_operators.run(target, args, {}, tensors, empty)
         except (RuntimeError, IndexError, ValueError, TypeError, ProgramError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise Refusal(f"its shapes or numbers do not fit: {reason}", "export the model again") from error
+            raise Refusal(f"its shapes or numbers do not fit: {reason}", AGAIN) from error
         return [tuple(r.shape) for r in results]
 
-    def operand(self, node: OnnxNode, index: int, constants: dict[str, Any]) -> dict[str, str]:
+    def operand(self, node: OnnxNode, index: int, constants: dict[str, Any], rank: int | None = None) -> dict[str, str]:
         """Reference to a float input; a constant is put among ``constants``.
 
-        An int8 constant that is no single number becomes a tensor, so that it may take part in integer operators.
+        An int8 constant that is no single number becomes a tensor of ``rank``, so that it may take part in integer
+        operators.
         """
         value = self.value(node, index)
         if isinstance(value, str):
             return {"tensor": self.real(node, index).name}
         if isinstance(value, QuantizedConstant) and value.values.dtype == np.int8 and value.values.size > 1:
             if value.axis is None:
-                return {"tensor": self._real_constant(node, node.inputs[index], value)}
+                return {"tensor": self._real_constant(node, node.inputs[index], value, rank)}
             value = value.real()
         if isinstance(value, QuantizedConstant):
             value = value.real()
@@ -303,9 +236,9 @@ class Translation:
         constants[key] = value.reshape(()) if value.size == 1 else value
         return {"constant": key}
 
-    def _real_constant(self, node: OnnxNode, name: str, value: QuantizedConstant) -> str:
+    def _real_constant(self, node: OnnxNode, name: str, value: QuantizedConstant, rank: int | None) -> str:
         quantization = float(value.scale[0]), int(value.zero_point[0]), False
-        tensor = self.constant_tensor(f"{name}.int8", value.values, quantization, node)
+        tensor = self.constant_tensor(f"{name}.int8", value.values, quantization, node, rank)
         return self.dequantize(node, tensor, f"{name}.real").name
 
     def dequantize(self, node: OnnxNode, tensor: Tensor, name: str) -> Tensor:
@@ -337,6 +270,13 @@ class Translation:
         )
         return tensor
 
+    def skip(self, node: OnnxNode, missing: str) -> None:
+        """Leave an operator out that depends on a refused one, by its input ``missing``."""
+        self.lost.update(dict.fromkeys(filter(None, node.outputs), self.lost[missing]))
+        self.skipped[self.lost[missing]] += 1
+        known = [self.values.get(name) for name in node.inputs]
+        self.loose.update(dict.fromkeys(value for value in known if isinstance(value, str)))
+
     def size(self) -> tuple[int, int]:
         """Nodes and tensors so far."""
         return len(self.nodes), len(self.tensors)
@@ -348,11 +288,10 @@ class Translation:
             del self.tensors[name]
 
     def refuse(self, node: OnnxNode, reason: str, remedy: str) -> None:
-        """Append an operator that nothing computes; its results stay out of ``values``."""
-        outputs = [
-            self.add_tensor(Tensor(name=name, shape=(), dtype="float32", batched=False))
-            for name in filter(None, node.outputs)
-        ]
+        """Append an operator that nothing computes."""
+        names = [name for name in node.outputs if name]
+        outputs = [self.add_tensor(Tensor(name=name, shape=(), dtype="float32", batched=False)) for name in names]
+        self.lost.update({name: tensor.name for name, tensor in zip(names, outputs, strict=True)})
         known = [self.values.get(name) for name in node.inputs]
         self.nodes.append(
             Unsupported(
@@ -366,18 +305,6 @@ class Translation:
         )
 
 
-def centred(values: Array, zero_point: Array) -> npt.NDArray[np.int8] | npt.NDArray[np.int16]:
-    """Weights less their zero point (which broadcasts): int8 where they fit, else *wide* int16 of -255 to 255."""
-    wide = values.astype(np.int16) - zero_point.astype(np.int16)
-    narrow = wide.astype(np.int8)
-    return narrow if np.array_equal(narrow, wide) else wide
-
-
 def _float_tensor(name: str, shape: Shape) -> Tensor:
     batched = len(shape) > 0 and shape[0] == 1
     return Tensor(name=name, shape=shape[1:] if batched else shape, dtype="float32", batched=batched)
-
-
-def whole(tensor: Tensor) -> Shape:
-    """Shape with the batch."""
-    return (1, *tensor.shape) if tensor.batched else tensor.shape

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .graph import Padding, Pair, Shape, spatial_shape
 from .onnx_file import OnnxNode
-from .onnx_translate import Refusal
+from .onnx_operands import AGAIN, Refusal
 
 __all__ = ["Window", "window"]
 
@@ -54,7 +54,7 @@ def window(node: OnnxNode, shape: Shape, kernel: Sequence[int] | None = None) ->
     said = _numbers(node, "kernel_shape", 2, None)
     kernel_shape = _pair(said if kernel is None else tuple(kernel), node)
     if kernel is not None and said is not None and said != tuple(kernel):
-        raise Refusal(f"its kernel_shape {said} must be that of its weights, {tuple(kernel)}", "export the model again")
+        raise Refusal(f"its kernel_shape {said} must be that of its weights, {tuple(kernel)}", AGAIN)
     stride, dilation = (_pair(_numbers(node, name, 2, (1, 1)), node) for name in ("strides", "dilations"))
     size = shape[1], shape[2]
     declared = _padding(node, size, kernel_shape, stride, dilation)
@@ -62,7 +62,7 @@ def window(node: OnnxNode, shape: Shape, kernel: Sequence[int] | None = None) ->
     if node.attributes.get("ceil_mode", 0):
         made = _ceiled(made, size)
     if min(made.output(size)) < 1:
-        raise Refusal(f"its window {kernel_shape} must fit its padded input of {size}", "export the model again")
+        raise Refusal(f"its window {kernel_shape} must fit its padded input of {size}", AGAIN)
     return made
 
 
@@ -71,9 +71,9 @@ def _numbers(node: OnnxNode, name: str, count: int, default: tuple[int, ...] | N
     if value is None:
         return None
     if not isinstance(value, tuple) or len(value) != count or not all(isinstance(v, int) for v in value):
-        raise Refusal(f"its {name} must be {count} whole numbers, not {value!r}", "export the model again")
+        raise Refusal(f"its {name} must be {count} whole numbers, not {value!r}", AGAIN)
     if not all(0 <= v <= LARGEST for v in value):
-        raise Refusal(f"its {name} must be 0 to {LARGEST}, not {value!r}", "export the model again")
+        raise Refusal(f"its {name} must be 0 to {LARGEST}, not {value!r}", AGAIN)
     return value
 
 
@@ -99,7 +99,7 @@ def _padding(node: OnnxNode, size: Pair, kernel: Pair, stride: Pair, dilation: P
             after.append(total - before[i])
         return before[0], before[1], after[0], after[1]
     if automatic != "NOTSET":
-        raise Refusal(f"its auto_pad must be one of ONNX's four words, not {automatic!r}", "export the model again")
+        raise Refusal(f"its auto_pad must be one of ONNX's four words, not {automatic!r}", AGAIN)
     top, left, bottom, right = _numbers(node, "pads", 4, (0, 0, 0, 0)) or (0, 0, 0, 0)
     return top, left, bottom, right
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tilewright_hdl.errors import TilewrightError
 from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, Rounding
@@ -36,7 +37,7 @@ from .graph import (
     tensor_refs,
 )
 
-__all__ = ["ANY", "CANONICAL", "GraphError", "Rule", "verify"]
+__all__ = ["ANY", "CANONICAL", "GraphError", "Rule", "are_weights", "verify"]
 
 
 class GraphError(TilewrightError):
@@ -129,11 +130,15 @@ def _same_quantization(graph: Graph, node: Node) -> bool:
     return _in(graph, node).quantization == _out(graph, node).quantization
 
 
+def are_weights(values: npt.NDArray[Any]) -> bool:
+    """Whether an array is int8, or int16 within the range of *wide* weights."""
+    return values.dtype == np.int8 or (values.dtype == np.int16 and bool(np.all(np.abs(values) <= WIDEST_WEIGHT)))
+
+
 def _weights(graph: Graph, node: Conv2d | Linear) -> bool:
     channels = node.weight.shape[:1]
-    wide = node.weight.dtype == np.int16 and bool(np.all(np.abs(node.weight) <= WIDEST_WEIGHT))
     return (
-        (node.weight.dtype == np.int8 or wide)
+        are_weights(node.weight)
         and node.bias.dtype == np.int32
         and node.weight_scale.dtype == np.float64
         and node.bias.shape == node.weight_scale.shape == channels

@@ -56,6 +56,13 @@ class Builder:
         extra = {} if axis is None else {"axis": axis}
         return self.op("DequantizeLinear", self.const(values), self.const(scale), self.const(zero), **extra)
 
+    def constant(self, *shape: int) -> str:
+        """Quantized constant with a zero point, in the type of the activations."""
+        info = np.iinfo(self.dtype)
+        values = self.rng.integers(info.min, info.max + 1, shape).astype(self.dtype)
+        numbers = self.const(np.float32(0.0217)), self.const(self.dtype.type(17))
+        return self.op("DequantizeLinear", self.const(values), *numbers)
+
     def bytes(self, output: str, shape: tuple[int, ...]) -> bytes:
         return model(self.nodes, {"x": (FLOAT, ["N", *shape])}, {output: FLOAT}, self.constants)
 
@@ -98,6 +105,19 @@ CASES: dict[str, tuple[Callable[[Builder], str], tuple[int, ...], list[str]]] = 
     "matmul": (lambda b: b.q(b.op("MatMul", b.q("x"), b.weight(24, 5, axis=None)), 0.06), (3, 24), ["Conv2d"]),
     "flatten and gemm": (flattened, IMAGE, ["Conv2d"]),
     "add": (lambda b: branches(b, "Add"), IMAGE, ["Requantize", "Add"]),
+    "add a constant": (
+        lambda b: b.q(b.op("Add", b.constant(4, 1, 7), b.q("x")), 0.05), IMAGE, ["ConstantTensor", "Add"],
+    ),
+    "multiply": (
+        lambda b: b.q(b.op("Mul", b.q(b.op("GlobalAveragePool", b.q("x")), 0.01), b.q("x")), 0.05), IMAGE,
+        ["AvgPool2d", "Multiply"],
+    ),
+    "multiply by a constant": (
+        lambda b: b.q(b.op("Mul", b.q("x"), b.constant(1, 24)), 0.05), VECTOR, ["ConstantTensor", "Multiply"],
+    ),
+    "layer norm": (
+        lambda b: b.q(b.op("LayerNormalization", b.q("x"), b.weight(24), b.weight(24)), 0.0213), (3, 24), ["HostOp"],
+    ),
     "max pool": (
         lambda b: b.q(b.op("MaxPool", b.q("x"), kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 2, 1])), IMAGE,
         ["MaxPool2d"],

@@ -166,7 +166,7 @@ NOT_WEIGHTS = {
     "float": np.ones((3, 4), np.float32),
     "zero point": replace(constant(weights(3, 4)), zero_point=np.array([0, 1, 0])),
     "axis 1": QuantizedConstant(values=weights(3, 4), scale=np.ones(4), zero_point=np.zeros(4, np.int64), axis=1),
-    "int16": constant(weights(3, 4).astype(np.int16)),
+    "int16": constant(weights(3, 4).astype(np.int16) * 4),
 }
 
 

@@ -12,7 +12,7 @@ from ..spec import CANONICAL, verify
 from .borders import expose_zero_pads, fuse_pairs, hoist_quantize, sink_dequantize
 from .broadcasts import spread_channels
 from .clamps import fold_clamps
-from .lift import lift_additions, lift_average_pools, lift_convolutions, lift_linears
+from .lift import lift_additions, lift_average_pools, lift_convolutions, lift_linears, lift_products
 from .pads import fold_pads
 from .shapes import linears_to_convolutions, merge_reshapes, reshapes_to_host
 from .tables import build_tables
@@ -35,6 +35,7 @@ STEPS: tuple[Callable[[Graph], Graph], ...] = (
     lift_average_pools,
     fuse_pairs,
     build_tables,
+    lift_products,  # Of those that no table could say.
     # Integer operators get simpler.
     remove_dead_nodes,
     fold_clamps,

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from ..aten import argument, constant_array, operator_name, pair, tensor_name
 from ..edit import Editor
@@ -13,6 +14,7 @@ from ..graph import (
     Graph,
     HostOp,
     Linear,
+    Multiply,
     Node,
     Padding,
     Pair,
@@ -24,8 +26,9 @@ from ..rounding import rounding_before
 from .weights import integer_parameters
 from .windows import average_pool, zero_padding
 
-__all__ = ["lift_additions", "lift_average_pools", "lift_convolutions", "lift_linears"]
+__all__ = ["lift_additions", "lift_average_pools", "lift_convolutions", "lift_linears", "lift_products"]
 
+Operation = TypeVar("Operation", Add, Multiply)
 Builder = Callable[[Graph, HostOp, Quantize, Mapping[str, Node]], Rounded | None]
 
 
@@ -145,19 +148,41 @@ def _linear(graph: Graph, node: HostOp, border: Quantize, producers: Mapping[str
 
 
 def lift_additions(graph: Graph) -> Graph:
-    """Additions of two int8 tensors of one shape."""
+    """Additions of two int8 tensors, of which one may be repeated along axes of 1."""
     return _lift(graph, _addition)
 
 
 def _addition(graph: Graph, node: HostOp, border: Quantize, producers: Mapping[str, Node]) -> Add | None:
     if node.target != "aten.add.Tensor" or argument(node, "alpha") not in (None, 1):
         return None
-    a, b = (_integers(producers, tensor_name(value)) for value in node.args[:2])
-    if a is None or b is None or graph.tensor(a).shape != graph.tensor(b).shape:
+    return _elementwise(Add, graph, node, border, producers)
+
+
+def lift_products(graph: Graph) -> Graph:
+    """Products of two int8 tensors, of which one may be repeated along axes of 1."""
+    return _lift(graph, _product)
+
+
+def _product(graph: Graph, node: HostOp, border: Quantize, producers: Mapping[str, Node]) -> Multiply | None:
+    if node.target != "aten.mul.Tensor":
         return None
-    return Add(
+    return _elementwise(Multiply, graph, node, border, producers)
+
+
+def _elementwise(
+    kind: type[Operation], graph: Graph, node: HostOp, border: Quantize, producers: Mapping[str, Node]
+) -> Operation | None:
+    names = [_integers(producers, tensor_name(value)) for value in node.args[:2]]
+    inputs = tuple(name for name in names if name is not None)
+    shapes = [graph.tensor(name).shape for name in inputs]
+    result = graph.tensor(border.output).shape
+    if len(inputs) != 2 or any(len(shape) != len(result) for shape in shapes):
+        return None
+    if any(size not in (1, whole) for shape in shapes for size, whole in zip(shape, result, strict=True)):
+        return None
+    return kind(
         name=node.name,
-        inputs=(a, b),
+        inputs=inputs,
         outputs=border.outputs,
         low=border.low,
         high=border.high,

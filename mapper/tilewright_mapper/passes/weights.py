@@ -14,6 +14,7 @@ from ..accumulators import accumulator_bounds
 from ..aten import argument, constant_array
 from ..graph import AvgPool2d, Conv2d, Graph, HostOp, Linear, QuantizedConstant
 from ..rescale import Rescaled, real_factor, requantizer
+from ..spec import are_weights
 
 __all__ = ["IntegerParameters", "integer_parameters", "prove_accumulators"]
 
@@ -40,7 +41,7 @@ def integer_parameters(graph: Graph, node: HostOp, source: str, weight: Quantize
     None where the weights are not int8 (or wide int16), symmetric, and scaled for the whole tensor or for each output
     channel.
     """
-    if weight.values.dtype not in (np.int8, np.int16) or weight.axis not in (None, 0) or np.any(weight.zero_point):
+    if not are_weights(weight.values) or weight.axis not in (None, 0) or np.any(weight.zero_point):
         return None
     channels = weight.values.shape[0]
     scale = np.broadcast_to(weight.scale, (channels,)).copy()
