@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tilewright_hdl.bus_timing import memory_sizes
 from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
-from tilewright_hdl.isa import Exec, Instruction, Load, Memory, Post, Segment, Source
+from tilewright_hdl.isa import Exec, Instruction, Load, Memory, Post, RoundingCode, Segment, Source
 
 from .allocate import Ring
 from .emit_operands import InputOperand, OutputOperand, Place
@@ -290,8 +290,10 @@ class _LayerEmitter:
 
     def _post(self, tile: Tile, fields: dict[str, int]) -> None:
         window, rect = self._layer.window, tile.rect
+        # A layer for which all rules are the same takes one that there is.
+        rounding = RoundingCode[self._config.post.roundings[0].name]
         self._emit(Post(
-            **self._layer.post, **fields,
+            **{"rounding": rounding, **self._layer.post}, **fields,
             source_height=self._layer.middle.height, source_width=self._layer.middle.width,
             output_height=rect.height, output_width=rect.width,
             first_y=window.start(0, rect.y), first_x=window.start(1, rect.x),

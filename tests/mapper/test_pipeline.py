@@ -51,6 +51,16 @@ def check(net: Net, graph: Graph, cfg: AcceleratorConfig, rounding: Rounding | i
     return program
 
 
+def test_a_configuration_with_one_rule_uses_no_other() -> None:
+    """Nor where all are the same: tables, borders, averages by small shifts."""
+    cfg = replace(ROOMY, post=replace(ROOMY.post, roundings=(Rounding.TFLITE_DOUBLE,)))
+    net = Net((4, 6, 6))
+    x = net.table(net.pad(net.conv("input", 4), (1, 0, 0, 1)))
+    program = check(net, net.graph(net.raw_pool(net.add(x, x), (3, 3), (1, 1))), cfg, Rounding.TFLITE_DOUBLE)
+    assert program.roundings == (Rounding.TFLITE_DOUBLE,)
+    assert not any(layer.reason for layer in program.layers)
+
+
 # --- Random networks.
 
 
