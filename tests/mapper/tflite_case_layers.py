@@ -60,7 +60,7 @@ def _bias(model: DrawnModel, channels: int, accumulator_scale: Array, spread: fl
 
 
 def convolution(draw: Draw, *, depthwise: bool, grouped: bool = False) -> Case:
-    model = DrawnModel(draw, "int8" if grouped else draw(st.sampled_from(DTYPES)))
+    model = DrawnModel(draw, draw(st.sampled_from(DTYPES)))
     if depthwise:
         channels, multiplier = draw(st.integers(1, 17)), draw(st.integers(1, 3))
         outputs, per_group = channels * multiplier, 1

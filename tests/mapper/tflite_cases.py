@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from . import tflite_case_chains as chains
 from . import tflite_case_elements as elements
 from . import tflite_case_layers as layers
 from . import tflite_case_movement as movement
@@ -53,5 +54,6 @@ CASES: Mapping[str, st.SearchStrategy[Case]] = {
     "SPLIT": _strategy(movement.split),
     "PACK": _strategy(movement.pack),
     "UNPACK": _strategy(movement.unpack),
+    "several": _strategy(chains.chain),
 }
 """Strategy of each operator."""

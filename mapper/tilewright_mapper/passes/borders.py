@@ -164,7 +164,10 @@ def expose_zero_pads(graph: Graph) -> Graph:
 
 
 def fuse_pairs(graph: Graph) -> Graph:
-    """``quantize(dequantize(x))`` becomes a Requantize, or nothing where scale, zero point and range agree."""
+    """``quantize(dequantize(x))`` becomes a Requantize, or nothing where scale, zero point and range agree.
+
+    An output of the network keeps its name, so something has to make it.
+    """
     edit = Editor(graph)
     producers = graph.producers()
     for node in graph:
@@ -172,7 +175,8 @@ def fuse_pairs(graph: Graph) -> Graph:
         if not isinstance(node, Quantize) or not isinstance(source, Dequantize):
             continue
         before, after = graph.tensor(source.input), graph.tensor(node.output)
-        if before.quantization == after.quantization and (node.low, node.high) == (INT8_MIN, INT8_MAX):
+        same = before.quantization == after.quantization and (node.low, node.high) == (INT8_MIN, INT8_MAX)
+        if same and node.output not in graph.outputs:
             edit.replace(node, ())
             edit.redirect(node.output, source.input)
             continue
