@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small ONNX files on the simulator: the hardware's rule on the accelerator, the framework's own on the host."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tilewright as tw
+from tests.mapper.onnx_models import UINT8, is_exact, model, node, run
+from tests.mapper.test_onnx_qdq import CASES, Builder
+from tests.tilewright.agreement import NANO4, Devices
+from tilewright_hdl.numerics import Rounding
+from tilewright_mapper.frontend import load_model
+from tilewright_mapper.reference_run import reference_run
+
+
+@pytest.mark.parametrize("rounding", [Rounding.SINGLE, Rounding.FLOAT_HALF_EVEN])
+@pytest.mark.parametrize("name", CASES)
+def test_operators(name: str, rounding: Rounding, tmp_path: Path, devices: Devices) -> None:
+    build, shape, _ = CASES[name]
+    builder = Builder()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(builder.bytes(build(builder), shape))
+    x = np.random.default_rng(5).uniform(-4, 4, (3, *shape)).astype(np.float32)
+    graph = load_model(path).for_hardware(rounding)
+    program = tw.compile(path, config=NANO4, rounding=rounding)
+    found = devices.get("iss", NANO4).run(program, x)
+    np.testing.assert_array_equal(found, reference_run(graph, x)[graph.outputs[0]])
+
+
+def test_unsigned_bytes_go_in_and_come_out(tmp_path: Path, devices: Devices) -> None:
+    """An image as it is, in uint8, through a network whose ends are no floats."""
+    if not is_exact("uint8"):
+        pytest.skip("onnxruntime's uint8 kernels saturate on this machine")
+    rng = np.random.default_rng(4)
+    w = rng.integers(0, 256, (5, 3, 3, 3)).astype(np.uint8)
+    numbers = {
+        "s": np.float32(0.7), "z": np.uint8(140), "w": w, "ws": np.float32(0.01), "wz": np.uint8(128),
+        "t": np.float32(4.1), "u": np.uint8(7),
+    }  # fmt: skip
+    conv = node("QLinearConv", ["x", "s", "z", "w", "ws", "wz", "t", "u"], ["y"], pads=[1, 1, 1, 1])
+    data = model([conv], {"x": (UINT8, ["N", 3, 8, 8])}, {"y": UINT8}, numbers)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data)
+    x = rng.integers(0, 256, (4, 3, 8, 8)).astype(np.uint8)
+    expected = run(data, {"x": x})["y"]
+    program = tw.compile(path, config=NANO4, rounding="float_half_even")
+    found = devices.get("iss", NANO4).run(program, x)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+    found = devices.get("iss", NANO4).run(tw.compile(path, config=NANO4), x)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    assert np.count_nonzero(found != expected) <= 1
