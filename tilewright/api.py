@@ -2,11 +2,12 @@
 """What a user of the library calls. Heavy parts are imported when they are needed, so that this import stays light."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilewright_hdl.config import AcceleratorConfig, load_config
-from tilewright_hdl.numerics import Rounding
+from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, Rounding
 from tilewright_hdl.program import Program
 
 if TYPE_CHECKING:
@@ -14,8 +15,12 @@ if TYPE_CHECKING:
 
     from tilewright_driver.device import Device
     from tilewright_mapper.check import Report
+    from tilewright_mapper.graph import Graph
 
 __all__ = ["check", "compile", "open", "quantize", "verilog"]
+
+DISTANCE_IMAGES = 2
+"""Random inputs on which the distance between two rounding rules is measured."""
 
 
 def quantize(model: "torch.nn.Module", calibration: "Iterable[Any]", **options: Any) -> "torch.export.ExportedProgram":
@@ -83,7 +88,7 @@ def compile(
         If the configuration is not sound.
     """
     from tilewright_mapper.check import check_model, refuse
-    from tilewright_mapper.frontend import load_model
+    from tilewright_mapper.frontend import Framework, load_model
     from tilewright_mapper.pipeline import compile_graph
 
     accelerator, rule = load_config(config), _rule(rounding)
@@ -94,7 +99,20 @@ def compile(
     announce("check")
     refuse(check_model(loaded, graph, accelerator))
     announce("tile and schedule")
-    return compile_graph(graph, accelerator, strict=strict, name=name)
+    program = compile_graph(graph, accelerator, strict=strict, name=name)
+    if loaded.framework is Framework.ONNX:
+        announce("measure the rounding rule")
+        measured = _distance(loaded.graph, rule or HARDWARE_ROUNDINGS[0])
+        program = replace(program, report={**program.report, "distance": measured})
+    return program
+
+
+def _distance(graph: "Graph", rule: Rounding) -> dict[str, Any]:
+    """How far the rule that runs is from the framework's, by which ``graph`` rounds and which no hardware has."""
+    from tilewright_mapper.distance import distance, random_inputs
+
+    measured = distance(graph, random_inputs(graph, DISTANCE_IMAGES), rounding=rule)
+    return {"rounding": str(rule), "framework": str(Rounding.FLOAT_HALF_EVEN), **measured.to_dict()}
 
 
 def check(

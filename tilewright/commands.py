@@ -25,6 +25,7 @@ from .output import (
     print_profile,
     progress_bar,
     say,
+    say_distance,
     status,
     write_files,
     write_text,
@@ -71,6 +72,7 @@ def compile_(options: argparse.Namespace) -> int:
             "program": str(options.output), "config": program.config.name, "macs": program.macs,
             "predicted_cycles": program.predicted_cycles, "constant_bytes": len(program.constants),
             "host_layers": [{"name": layer.name, "op": layer.op, "reason": layer.reason} for layer in host],
+            "distance": program.report.get("distance"),
         })
         return 0
     cycles = program.predicted_cycles
@@ -78,6 +80,8 @@ def compile_(options: argparse.Namespace) -> int:
     say(f"{options.output}: {len(program.layers)} layers for {program.config.name}, {program.macs:,} MACs, "
         f"{cycles:,} cycles predicted ({utilization:.1%} of the array)")
     host_notes(host)
+    if "distance" in program.report:
+        say_distance(program.report["distance"])
     return 0
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "print_profile",
     "progress_bar",
     "say",
+    "say_distance",
     "status",
     "write_files",
     "write_text",
@@ -187,6 +188,14 @@ def print_check(report: "Report", name: str) -> None:
     summary = ", ".join(f"{count} {_PLACES.get(place, place)}" for place, count in counts.items())
     verdict = f"cannot be compiled: {len(report.problems)} problems" if report.problems else "can be compiled"
     say(f"{name} {verdict} ({summary})")
+
+
+def say_distance(distance: Mapping[str, Any]) -> None:
+    """Print how far the rounding rule that runs is from that of the model's framework."""
+    layers, outputs = distance["layers"], distance["outputs"]
+    say(f"rounding {distance['rounding']!r} instead of the framework's {distance['framework']!r}: layer by layer "
+        f"{layers['differing']:,} of {layers['values']:,} values differ, by {layers['largest']} at most; at the end "
+        f"{outputs['differing']:,} of {outputs['values']:,}, by {outputs['largest']} at most (random inputs)")
 
 
 def host_notes(layers: Iterable[Layer]) -> None:

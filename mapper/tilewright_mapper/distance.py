@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from tilewright_hdl.numerics import Rounding
 
-from .graph import Dequantize, Graph, Rounded
+from .graph import Dequantize, Graph, Quantize, Rounded
 from .reference_run import by_name, reference_run
 from .rounding import with_rounding
 
-__all__ = ["Difference", "Distance", "distance"]
+__all__ = ["Difference", "Distance", "distance", "random_inputs"]
 
 Array = npt.NDArray[Any]
 BATCH = 64
@@ -57,6 +57,17 @@ class Distance:
     layers: tuple[Difference, ...]
     outputs: tuple[Difference, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Sums over the layers and over the outputs, as plain data."""
+        return {
+            what: {
+                "values": sum(d.values for d in differences),
+                "differing": sum(d.differing for d in differences),
+                "largest": max((d.largest for d in differences), default=0),
+            }
+            for what, differences in (("layers", self.layers), ("outputs", self.outputs))
+        }
+
 
 def distance(
     graph: Graph, x: Array | tuple[Array, ...] | Mapping[str, Array], *, rounding: Rounding = Rounding.SINGLE
@@ -93,6 +104,21 @@ def distance(
             if name in golden:
                 outputs.add(name, golden[name], whole[name])
     return Distance(layers=layers.results(), outputs=outputs.results())
+
+
+def random_inputs(graph: Graph, images: int, seed: int = 0) -> dict[str, Array]:
+    """Inputs for a graph where no data is at hand: int8 uniform, floats normal, within what their Quantize can hold."""
+    rng = np.random.default_rng(seed)
+    inputs: dict[str, Array] = {}
+    for name in graph.inputs:
+        tensor, shape = graph.tensor(name), (images, *graph.tensor(name).shape)
+        if tensor.dtype == "int8":
+            inputs[name] = rng.integers(-128, 128, shape).astype(np.int8)
+            continue
+        readers = [node for node in graph if isinstance(node, Quantize) and node.input == name]
+        scale, zero_point = graph.tensor(readers[0].output).quantization if readers else (1.0, 0)
+        inputs[name] = ((rng.normal(0, 50, shape) - zero_point) * scale).astype(tensor.dtype)
+    return inputs
 
 
 def _alone(graph: Graph, node: Rounded) -> Graph:
