@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.mapper.bench import Net
-from tests.mapper.test_pipeline import averages, broadcast, paddings, rounded, roundings
+from tests.mapper.test_pipeline import averages, broadcast, concat, paddings, rounded, roundings
 from tests.tilewright.agreement import CONFIGS, NANO4, TINY, Devices, agree
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ModelError
@@ -44,7 +44,7 @@ def check(devices: Devices, net: Net, graph: Graph, cfg: AcceleratorConfig, roun
 
 LAYERS = (
     *("conv", "conv", "wide", "grouped", "depthwise", "linear", "max", "average", "raw", "global"),
-    *("table", "requantize", "pad", "add", "subtract", "multiply", "broadcast"),
+    *("table", "requantize", "pad", "add", "subtract", "multiply", "broadcast", "concat"),
 )
 
 
@@ -97,6 +97,8 @@ def _layer(draw: st.DrawFn, net: Net, x: str, live: list[str]) -> str:
             return getattr(net, kind)(*draw(st.permutations(operands)), low=low)
         case "broadcast":
             return broadcast(draw, net, x)
+        case "concat":
+            return concat(draw, net, x)
         case "pad":
             assume(len(shape) == 3)
             return net.pad(x, draw(paddings()), draw(st.sampled_from((None, -128, 3))))
@@ -290,6 +292,13 @@ def _average_of_stored_integers(net: Net) -> list[str]:
     return [net.raw_pool(x, (2, 3), (2, 3)), net.raw_pool("input", (3, 3), (1, 1), (1, 1, 1, 1), divisor=0)]
 
 
+def _joined(net: Net) -> list[str]:
+    """Parts written where they belong by a convolution and a pool; a part that is read twice is copied."""
+    a = net.conv("input", 24, (3, 3), padding=(1, 1, 1, 1))
+    y = net.concat(1, net.like(net.conv("input", 24), a), net.max_pool(a, (3, 3), (1, 1), (1, 1, 1, 1)), a)
+    return [net.conv(y, 5), net.concat(3, net.concat(2, y, y), net.concat(2, y, y))]
+
+
 def _a_row_longer_than_the_accumulators(net: Net) -> list[str]:
     return [net.conv("input", 4, (1, 3), padding=(0, 1, 0, 1))]
 
@@ -327,6 +336,7 @@ CASES = (
     (_border_around_a_convolution, (5, 5, 6)),
     (_wide_weights, (7, 6, 5)),
     (_average_of_stored_integers, (3, 8, 9)),
+    (_joined, (3, 5, 6)),
     (_a_row_longer_than_the_accumulators, (3, 2, 300)),
     (_tokens, (9, 5)),
     (_vector, (30,)),
