@@ -25,18 +25,18 @@ from .onnx_movement import MOVEMENT
 from .onnx_operands import REQUANTIZE, Quantization, Refusal
 from .onnx_qdq import BORDERS
 from .onnx_qoperator import QUANTIZED
+from .onnx_selection import SELECTION
 from .onnx_translate import Translation
 from .spec import verify
 
 __all__ = ["import_onnx"]
 
 OPERATORS: Mapping[str, Callable[[Translation, OnnxNode], None]] = MappingProxyType(
-    {**BORDERS, **FLOAT, **MOVEMENT, **QUANTIZED}
+    {**BORDERS, **FLOAT, **MOVEMENT, **QUANTIZED, **SELECTION}
 )
 DYNAMIC = frozenset({"ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger"})
 BRANCHES = frozenset({"If", "Loop", "Scan"})
-TRANSPARENT = frozenset({"Clip", "Flatten", "Identity", "MaxPool", "Pad", "Relu", "Reshape", "Squeeze", "Transpose",
-                         "Unsqueeze"})  # fmt: skip
+TRANSPARENT = frozenset({*MOVEMENT, *SELECTION})
 """Operators whose result has the quantization of their first input."""
 
 

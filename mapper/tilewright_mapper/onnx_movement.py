@@ -17,7 +17,7 @@ from .onnx_operands import AGAIN, OFFSET, REQUANTIZE, Refusal, whole
 from .onnx_translate import Translation
 from .onnx_windows import window
 
-__all__ = ["MOVEMENT"]
+__all__ = ["MOVEMENT", "place_of_axis", "reshape"]
 
 
 def _identity(t: Translation, node: OnnxNode) -> None:
@@ -41,9 +41,8 @@ def _like(t: Translation, node: OnnxNode, source: Tensor, shape: Shape) -> Tenso
     return t.int8(node.outputs[0], shape, (*source.quantization, source.name in t.unsigned))
 
 
-def _reshaped(t: Translation, node: OnnxNode, shape: Sequence[int]) -> None:
-    """Give the first input a shape, which has the batch."""
-    tensor = t.tensor(node, 0)
+def reshape(t: Translation, node: OnnxNode, tensor: Tensor, shape: Sequence[int]) -> None:
+    """Make the operator's result of ``tensor`` in another shape, which has the batch."""
     if math.prod(shape) != tensor.size or len(shape) < 1 or shape[0] != 1:
         raise Refusal(
             f"its result must keep the batch and {tensor.size} elements, but has shape {tuple(shape)} for a batch of 1",
@@ -56,7 +55,7 @@ def _reshaped(t: Translation, node: OnnxNode, shape: Sequence[int]) -> None:
             Reshape(name=t.name(node), inputs=(tensor.name,), outputs=(made.name,), provenance=t.provenance(node)),
         )
         return
-    t.host(node, "aten.reshape.default", ({"tensor": t.real(node, 0).name}, tuple(shape)))
+    t.host(node, "aten.reshape.default", ({"tensor": tensor.name}, tuple(shape)))
 
 
 def _reshape(t: Translation, node: OnnxNode) -> None:
@@ -72,16 +71,16 @@ def _reshape(t: Translation, node: OnnxNode) -> None:
     if -1 in copied and rest == 0:
         raise Refusal(f"its shape {wanted} must not be empty", AGAIN)
     total = math.prod(before)
-    _reshaped(t, node, [total // rest if size == -1 else size for size in copied])
+    reshape(t, node, t.tensor(node, 0), [total // rest if size == -1 else size for size in copied])
 
 
 def _flatten(t: Translation, node: OnnxNode) -> None:
     before = whole(t.tensor(node, 0))
-    axis = _axis(node, len(before), node.attributes.get("axis", 1), last=len(before))
-    _reshaped(t, node, [math.prod(before[:axis]), math.prod(before[axis:])])
+    axis = place_of_axis(node, len(before), node.attributes.get("axis", 1), last=len(before))
+    reshape(t, node, t.tensor(node, 0), [math.prod(before[:axis]), math.prod(before[axis:])])
 
 
-def _axis(node: OnnxNode, rank: int, axis: object, *, last: int | None = None) -> int:
+def place_of_axis(node: OnnxNode, rank: int, axis: object, *, last: int | None = None) -> int:
     """Axis counted from the front."""
     highest = rank - 1 if last is None else last
     if not isinstance(axis, int) or not -rank <= axis <= highest:
@@ -94,10 +93,10 @@ def _squeeze(t: Translation, node: OnnxNode) -> None:
     axes = t.numbers(node, 1, "axes")
     if axes is None:
         raise Refusal("its axes must be given: without them it would take the batch away too", "name the axes")
-    gone = {_axis(node, len(before), axis) for axis in axes}
+    gone = {place_of_axis(node, len(before), axis) for axis in axes}
     if any(before[i] != 1 for i in gone):
         raise Refusal(f"the axes {axes} that it removes must be 1, but its input is {before}", AGAIN)
-    _reshaped(t, node, [size for i, size in enumerate(before) if i not in gone])
+    reshape(t, node, t.tensor(node, 0), [size for i, size in enumerate(before) if i not in gone])
 
 
 def _unsqueeze(t: Translation, node: OnnxNode) -> None:
@@ -106,9 +105,9 @@ def _unsqueeze(t: Translation, node: OnnxNode) -> None:
     if axes is None or len(axes) > 8:
         raise Refusal(f"its axes must be constant, and at most 8, not {axes}", AGAIN)
     rank = len(before) + len(axes)
-    for axis in sorted({_axis(node, rank, axis) for axis in axes}):
+    for axis in sorted({place_of_axis(node, rank, axis) for axis in axes}):
         before.insert(axis, 1)
-    _reshaped(t, node, before)
+    reshape(t, node, t.tensor(node, 0), before)
 
 
 def _transpose(t: Translation, node: OnnxNode) -> None:
@@ -140,26 +139,6 @@ def _moved(t: Translation, node: OnnxNode, tensor: Tensor, target: str, rest: tu
             provenance=t.provenance(node),
         ),
     )
-
-
-def _slice(t: Translation, node: OnnxNode) -> None:
-    """Slice over one axis or several: x, starts, ends, axes, steps."""
-    starts, ends = (t.numbers(node, i, name) for i, name in ((1, "starts"), (2, "ends")))
-    if starts is None or ends is None or len(starts) != len(ends) or not 1 <= len(starts) <= 8:
-        raise Refusal("its starts and ends must be constant and as many", "fix the shapes and export again")
-    axes = t.numbers(node, 3, "axes") or tuple(range(len(starts)))
-    steps = t.numbers(node, 4, "steps") or (1,) * len(starts)
-    if len(axes) != len(starts) or len(steps) != len(starts) or min(steps) < 1:
-        raise Refusal(f"its axes {axes} and steps {steps} must be as many as its starts, and steps positive", AGAIN)
-    real = t.real(node, 0)
-    for i, (start, end, axis, step) in enumerate(zip(starts, ends, axes, steps, strict=True)):
-        place = _axis(node, len(real.shape) + 1, axis)
-        if place == 0:
-            raise Refusal("it must not cut the batch", "keep the batch as the first axis")
-        last = i == len(starts) - 1
-        (real,) = t.host(
-            node, "aten.slice.Tensor", ({"tensor": real.name}, place, start, min(end, 2**62), step), final=last
-        )
 
 
 def _max_pool(t: Translation, node: OnnxNode) -> None:
@@ -227,7 +206,7 @@ def _pad(t: Translation, node: OnnxNode) -> None:
         raise Refusal(f"its pads must be two for each axis, constant and not negative, not {pads}", AGAIN)
     around = [(0, 0)] * rank
     for i, axis in enumerate(axes):
-        around[_axis(node, rank, axis)] = pads[i], pads[len(axes) + i]
+        around[place_of_axis(node, rank, axis)] = pads[i], pads[len(axes) + i]
     value = t.constant(node, 2)
     if around[0] != (0, 0) or (value is not None and value.size != 1):
         raise Refusal("it must not pad the batch, and pad with one value", AGAIN)
@@ -325,14 +304,35 @@ def _clamp(t: Translation, node: OnnxNode, tensor: Tensor, low: int, high: int) 
 
 def _concatenation(t: Translation, node: OnnxNode) -> None:
     parts = [t.tensor(node, i) for i in range(len(node.inputs))]
-    rank = len(parts[0].shape) + 1
-    axis = _axis(node, rank, node.attributes.get("axis"))
+    axis = place_of_axis(node, len(parts[0].shape) + 1, node.attributes.get("axis"))
     if axis == 0:
         raise Refusal("it must not join batches", "keep the batch as the first axis")
-    if any(part.is_quantized for part in parts):
-        raise Refusal("its parts must be float32", "use QLinearConcat for int8")
-    names = [t.real(node, i).name for i in range(len(node.inputs))]
-    t.host(node, "aten.cat.default", (tuple({"tensor": name} for name in names), axis))
+    names = tuple(part.name for part in parts)
+    arguments = tuple({"tensor": name} for name in names), axis
+    if not any(part.is_quantized for part in parts):
+        t.host(node, "aten.cat.default", (tuple({"tensor": t.real(node, i).name} for i in range(len(parts))), axis))
+        return
+    if len({(part.dtype, part.scale, part.zero_point, part.name in t.unsigned) for part in parts}) > 1:
+        raise Refusal("its parts must have one scale and zero point", "use QLinearConcat")
+    shape = list(parts[0].shape)
+    for part in parts[1:]:
+        if len(part.shape) != len(shape) or any(
+            a != b for i, (a, b) in enumerate(zip(part.shape, parts[0].shape, strict=True), 1) if i != axis
+        ):
+            raise Refusal(f"its parts must agree in all axes but one, not {[p.shape for p in parts]}", AGAIN)
+        shape[axis - 1] += part.shape[axis - 1]
+    made = _like(t, node, parts[0], tuple(shape))
+    t.add(
+        node,
+        HostOp(
+            name=t.name(node),
+            inputs=tuple(dict.fromkeys(names)),
+            outputs=(made.name,),
+            target="aten.cat.default",
+            args=arguments,
+            provenance=t.provenance(node),
+        ),
+    )
 
 
 MOVEMENT: Mapping[str, Callable[[Translation, OnnxNode], None]] = MappingProxyType(
@@ -348,7 +348,6 @@ MOVEMENT: Mapping[str, Callable[[Translation, OnnxNode], None]] = MappingProxyTy
         "Pad": _pad,
         "Relu": _relu,
         "Reshape": _reshape,
-        "Slice": _slice,
         "Squeeze": _squeeze,
         "Transpose": _transpose,
         "Unsqueeze": _unsqueeze,
