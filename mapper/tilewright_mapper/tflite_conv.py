@@ -12,7 +12,8 @@ from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, Rounding, quantize_multi
 from tilewright_sim.tflite_functions import convolution_factor, multiplier_of
 
 from .graph import Conv2d, Linear, Pair, Shape
-from .tflite_context import QUANTIZE_REMEDY, Activation, Call, Refused, malformed
+from .tflite_context import Activation, Call
+from .tflite_network import QUANTIZE_REMEDY, Refused, malformed
 from .tflite_shapes import graph_shape, window
 
 __all__ = ["conv_2d", "depthwise_conv_2d", "fully_connected", "image", "narrowed", "pair", "weight_scale"]

@@ -26,8 +26,9 @@ from .graph import (
     Tensor,
 )
 from .reference_run import reference_run
-from .tflite_context import QUANTIZE_REMEDY, Activation, Call, Refused, malformed
+from .tflite_context import Activation, Call
 from .tflite_conv import narrowed, weight_scale
+from .tflite_network import QUANTIZE_REMEDY, Refused, malformed
 from .tflite_shapes import broadcast, graph_shape
 
 __all__ = ["FUNCTIONS", "add", "dequantize", "function", "multiply", "quantize", "softmax", "subtract", "table"]

@@ -12,9 +12,10 @@ from tilewright_hdl.errors import ModelError, itemized
 
 from .graph import Graph, Unsupported
 from .spec import verify
-from .tflite_context import QUANTIZE_REMEDY, REPLACE_REMEDY, Call, Network, Refused
+from .tflite_context import Call
 from .tflite_file import read_tflite
 from .tflite_model import TfliteModel, TfliteOperator
+from .tflite_network import QUANTIZE_REMEDY, REPLACE_REMEDY, Network, Refused
 from .tflite_operators import IMPORTERS, Importer
 
 __all__ = ["import_tflite"]

@@ -10,7 +10,8 @@ import numpy as np
 from tilewright_sim.tflite_functions import concatenation_table
 
 from .graph import HostOp, Shape, Table
-from .tflite_context import Activation, Call, Refused, malformed
+from .tflite_context import Activation, Call
+from .tflite_network import Refused, malformed
 from .tflite_shapes import graph_axes
 
 __all__ = [

@@ -9,8 +9,9 @@ from tilewright_hdl.numerics import Rounding
 from tilewright_sim.tflite_functions import mean_rescale, nearest_indices
 
 from .graph import AvgPool2d, HostOp, MaxPool2d, Pad2d, Padding, Pair, Requantize, Shape, image_shape
-from .tflite_context import Activation, Call, Refused, malformed
+from .tflite_context import Activation, Call
 from .tflite_conv import image, pair
+from .tflite_network import Refused, malformed
 from .tflite_shapes import graph_axes, image_axes, window
 
 __all__ = ["average_pool_2d", "max_pool_2d", "mean", "pad", "resize_nearest_neighbor"]
