@@ -11,7 +11,7 @@ import tilewright as tw
 from tilewright.parser import build_parser
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/architecture.md", "docs/problem-checklist.md")
+DOCUMENTS = ("README.md", "docs/architecture.md", "docs/models.md", "docs/problem-checklist.md")
 ROOMS = ("", "docs", "tilewright", "driver/tilewright_driver", "mapper/tilewright_mapper",
          "mapper/tilewright_mapper/passes", "sim/tilewright_sim", "hdl/tilewright_hdl")
 
@@ -31,7 +31,8 @@ def test_commands_parse() -> None:
     commands = re.findall(r"^    tilewright (\w.*?)(?:  +#.*)?$", text("README.md"), re.M)
     for command in commands:
         build_parser().parse_args(shlex.split(command))
-    assert {command.split()[0] for command in commands} == {"demo", "compile", "run", "disasm", "verilog", "doctor"}
+    assert {command.split()[0] for command in commands} == {
+        "demo", "example", "check", "compile", "run", "disasm", "verilog", "doctor"}
 
 
 def test_the_configuration_of_the_readme_loads(tmp_path: Path) -> None:
@@ -47,6 +48,18 @@ def test_the_passes_of_the_architecture_are_those_that_run() -> None:
     table = text("docs/architecture.md").split("| passes | what they do |")[1].split("\n\n")[0]
     named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
     assert sorted(named) == sorted({step.__name__ for step in STEPS})
+
+
+def test_the_operators_of_the_models_page_are_those_that_are_imported() -> None:
+    from tilewright_mapper.onnx_import import OPERATORS
+    from tilewright_mapper.tflite_operators import IMPORTERS
+
+    page = text("docs/models.md")
+    tflite, onnx = (page.split(f"## {name} operators")[1].split("\n## ")[0] for name in ("TFLite", "ONNX"))
+    rows = [row.split("|")[1] for row in tflite.splitlines() if row.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(IMPORTERS)
+    named = {name for row in onnx.splitlines() if row.startswith("| ") for name in re.findall(r"`(\w+)`", row)}
+    assert named == set(OPERATORS)
 
 
 def test_the_readme_s_program_is_twelve_lines() -> None:
