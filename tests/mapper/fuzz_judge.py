@@ -17,7 +17,7 @@ import math
 import random
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from tilewright_mapper.reference_run import reference_run
 from .fuzz_frameworks import Framework
 from .fuzz_oracle import Oracle
 
-__all__ = ["Difference", "judge", "run"]
+__all__ = ["Difference", "compare", "judge", "run"]
 
 Array = npt.NDArray[Any]
 
@@ -44,13 +44,20 @@ SECONDS = 5.0
 MOST_ELEMENTS = 1 << 20
 UNSIGNED_OFFSET = 128
 
+Then = Callable[[Graph, list[Array], list[Array]], None]
+
 
 class Difference(AssertionError):
     """A file on which we and the framework disagree, or that was not answered as it must be."""
 
 
-def judge(data: bytes, framework: Framework, oracle: Oracle) -> str:
+def judge(data: bytes, framework: Framework, oracle: Oracle, then: Then | None = None) -> str:
     """Import and run one file.
+
+    Parameters
+    ----------
+    then : callable, optional
+        Takes the canonical graph, inputs and outputs where the results are equal, and raises a :class:`Difference`.
 
     Returns
     -------
@@ -90,7 +97,9 @@ def judge(data: bytes, framework: Framework, oracle: Oracle) -> str:
         return "reference refused"
     if not framework.is_exact(graph):
         return "not compared"
-    _compare(graph, results, expected)
+    compare(graph.outputs, results, expected)
+    if then is not None:
+        then(graph, inputs, expected)
     return "equal"
 
 
@@ -125,10 +134,11 @@ def _outputs(graph: Graph, inputs: list[Array]) -> list[Array]:
     return results
 
 
-def _compare(graph: Graph, results: list[Array], expected: list[Array]) -> None:
+def compare(names: Sequence[str], results: Sequence[Array], expected: Sequence[Array]) -> None:
+    """Raise a :class:`Difference` unless all values are the same."""
     if len(results) != len(expected):
         raise Difference(f"{len(results)} outputs instead of {len(expected)}")
-    for name, ours, theirs in zip(graph.outputs, results, expected, strict=True):
+    for name, ours, theirs in zip(names, results, expected, strict=True):
         if ours.dtype != theirs.dtype or ours.size != theirs.size:
             raise Difference(f"{name}: {ours.dtype} {ours.shape} instead of {theirs.dtype} {theirs.shape}")
         different = int((ours.reshape(-1) != theirs.reshape(-1)).sum())
@@ -161,6 +171,7 @@ def run(
     models: dict[str, bytes] | None = None,
     *,
     keep: Path | None = None,
+    then: Then | None = None,
 ) -> tuple[dict[str, int], list[str]]:
     """Judge damaged copies of models, the same for the same seed.
 
@@ -170,6 +181,8 @@ def run(
         Good files; the framework's small ones unless given.
     keep : Path, optional
         Folder for files that fail.
+    then : callable, optional
+        As of :func:`judge`.
 
     Returns
     -------
@@ -186,7 +199,7 @@ def run(
             name, good = rng.choice(files)
             data = framework.damage(rng, good, oracle)
             try:
-                counts[judge(data, framework, oracle)] += 1
+                counts[judge(data, framework, oracle, then)] += 1
             except Difference as failure:
                 failures.append(f"seed {seed}, file {index} (from {name!r}): {failure}")
                 if keep is not None:
