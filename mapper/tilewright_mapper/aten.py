@@ -51,4 +51,5 @@ def evaluate(node: HostOp, tensors: Mapping[str, torch.Tensor]) -> tuple[torch.T
         key: torch.from_numpy(np.asarray(value.real() if isinstance(value, QuantizedConstant) else value))
         for key, value in node.constants.items()
     }
-    return host_operators.run(node.target, node.args, node.kwargs, tensors, constants)
+    read = {name: tensors[name] for name in node.inputs}
+    return host_operators.run(node.target, node.args, node.kwargs, read, constants)

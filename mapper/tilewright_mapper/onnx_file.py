@@ -20,6 +20,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from tilewright_hdl.errors import ModelError, ModelFileError
 
 from .file_fault import fault
+from .onnx_wire import holds_more_fields
 
 __all__ = ["Attribute", "OnnxInput", "OnnxModel", "OnnxNode", "read_onnx"]
 
@@ -31,7 +32,8 @@ Dimensions = tuple[int | None, ...]
 DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 MAX_BYTES = (1 << 31) - 1
 """Protocol buffers have no larger messages."""
-MOST_NODES = 100_000
+MOST_FIELDS = 250_000
+MOST_NODES = 20_000
 MOST_RANK = 8
 MOST_ELEMENTS = 1 << 28
 """Of one tensor."""
@@ -128,6 +130,8 @@ def read_onnx(data: bytes) -> OnnxModel:
     """
     if len(data) > MAX_BYTES:
         raise fault("size", f"at most {MAX_BYTES} bytes", len(data), "export a smaller model")
+    if holds_more_fields(data, MOST_FIELDS):
+        raise fault("number of fields", f"at most {MOST_FIELDS}", "more", "export a smaller model")
     try:
         proto = ModelProto.FromString(data)
         return _model(proto)

@@ -2,7 +2,7 @@
 """State of an import from ONNX: the graph while it grows."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +55,7 @@ class Translation(Operands):
         self.unsigned: set[str] = set()
         self.behind: dict[str, Tensor] = {}
         self.folded = 0
+        self._shapes: dict[Hashable, list[Shape]] = {}
         self._taken: dict[str, set[str]] = {"node": set(), "tensor": set()}
 
     def integers(self, node: OnnxNode, index: int, scale: int, zero_point: int, *, rank: int | None = None) -> Tensor:
@@ -201,18 +202,32 @@ class Translation(Operands):
     def _result_shapes(
         self, target: str, args: tuple[Any, ...], inputs: Sequence[str], constants: Mapping[str, Any]
     ) -> list[Shape]:
-        """Shapes with the batch, by PyTorch's own rules, without any memory."""
-        tensors = {name: torch.empty(whole(self.tensors[name]), device="meta") for name in inputs}
-        empty = {
-            key: torch.empty(value.values.shape if isinstance(value, QuantizedConstant) else value.shape, device="meta")
+        """Shapes with the batch, by PyTorch's own rules, without any memory for elements."""
+        sizes = {
+            key: value.values.shape if isinstance(value, QuantizedConstant) else value.shape
             for key, value in constants.items()
         }
-        try:
-            results = host_operators.run(target, args, {}, tensors, empty)
-        except (RuntimeError, IndexError, ValueError, TypeError, ProgramError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise Refusal(f"its shapes or numbers do not fit: {reason}", AGAIN) from error
-        return [tuple(r.shape) for r in results]
+        # They depend on nothing else, and most operators of a network have others like them.
+        key = target, self._in_shapes(args), tuple(sizes.items())
+        if key not in self._shapes:
+            tensors = {name: torch.empty(whole(self.tensors[name]), device="meta") for name in inputs}
+            empty = {name: torch.empty(size, device="meta") for name, size in sizes.items()}
+            try:
+                results = host_operators.run(target, args, {}, tensors, empty)
+            except (RuntimeError, IndexError, ValueError, TypeError, ProgramError) as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise Refusal(f"its shapes or numbers do not fit: {reason}", AGAIN) from error
+            self._shapes[key] = [tuple(r.shape) for r in results]
+        return self._shapes[key]
+
+    def _in_shapes(self, value: Any) -> Hashable:
+        """Arguments with the shapes of tensors in the place of their names."""
+        if isinstance(value, Mapping):
+            return whole(self.tensors[value["tensor"]]) if "tensor" in value else tuple(value.items())
+        if isinstance(value, tuple | list):
+            return tuple(self._in_shapes(item) for item in value)
+        plain: Hashable = value
+        return plain
 
     def operand(self, node: OnnxNode, index: int, constants: dict[str, Any], rank: int | None = None) -> dict[str, str]:
         """Reference to a float input; a constant is put among ``constants``.

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX files that are damaged or contradict themselves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from tests.mapper.onnx_models import INT8, model, node
+from tests.mapper.onnx_models import FLOAT, INT8, model, node
 from tilewright_hdl.errors import ModelError, ModelFileError
 from tilewright_mapper.graph import Unsupported
 from tilewright_mapper.onnx_file import read_onnx
 from tilewright_mapper.onnx_import import import_onnx
+from tilewright_mapper.onnx_wire import holds_more_fields
+from tilewright_mapper.passes import canonicalize
 
 
 def good() -> ModelProto:
@@ -173,6 +176,61 @@ def test_numbers_that_nothing_serves(name: str) -> None:
         return
     refused = [n for n in import_onnx(data) if isinstance(n, Unsupported)]
     assert any(words in n.reason for n in refused), [n.reason for n in refused]
+
+
+def message(number: int, content: bytes) -> bytes:
+    """A field of protocol buffers that holds a message or text."""
+    size, rest = bytearray(), len(content)
+    while rest > 0x7F:
+        size.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes([number << 3 | 2, *size, rest]) + content
+
+
+BOMBS = {
+    "operators": message(7, message(1, b"") * 1_000_000),
+    "attributes": message(7, message(1, message(5, b"") * 1_000_000)),
+    "names": message(7, message(1, message(1, b"") * 1_000_000)),
+    "numbers": message(7, message(1, message(5, b"\x40\x00" * 1_000_000))),
+    "subgraphs": message(7, message(1, message(5, message(11, message(1, b"") * 10) * 80_000))),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_files_that_would_fill_the_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted before they are parsed, which would take a hundred times their size."""
+    monkeypatch.setattr(ModelProto, "FromString", None)
+    with pytest.raises(ModelFileError, match="number of fields must be at most"):
+        read_onnx(BOMBS[name])
+
+
+def test_counting_follows_the_wire_format() -> None:
+    data = good().SerializeToString()
+    fields = sum(1 for _ in every_field(good()))
+    assert not holds_more_fields(data, fields)
+    assert holds_more_fields(data, fields - 1)
+    for end in range(0, len(data), 7):
+        assert not holds_more_fields(data[:end], fields)
+
+
+def every_field(part: Message) -> Iterator[None]:
+    """Once for each field as it is written: numbers of shapes and attributes one by one."""
+    for field, value in part.ListFields():
+        values = value if field.is_repeated and not field.is_packed else [value]
+        for item in values:
+            yield None
+            if isinstance(item, Message):
+                yield from every_field(item)
+
+
+def test_long_chains() -> None:
+    """Thousands of operators in a row: no recursion, and no time that grows with their square."""
+    numbers = {"s": np.float32(0.1), "z": np.int8(0)}
+    nodes = [node("QuantizeLinear", ["x", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["n0"])]
+    nodes += [node("Tanh", [f"n{i}"], [f"n{i + 1}"]) for i in range(3000)]
+    nodes += [node("QuantizeLinear", ["n3000", "s", "z"], ["r"]), node("DequantizeLinear", ["r", "s", "z"], ["y"])]
+    graph = canonicalize(import_onnx(model(nodes, {"x": (FLOAT, [1, 8])}, {"y": FLOAT}, numbers)))
+    assert [n.op for n in graph] == ["Quantize", "Table", "Dequantize"]
 
 
 def test_constants_that_grow_without_end() -> None:

@@ -36,10 +36,13 @@ RESHAPES = frozenset(
     }
 )
 
+MOST_MOVES = 100
+"""Operators that a border moves past; in a longer chain, which no network has, the others stay on the host."""
+
 
 def sink_dequantize(graph: Graph) -> Graph:
     """``reshape(dequantize(x))`` becomes ``dequantize(reshape(x))``; max pools likewise."""
-    while True:
+    for _ in range(MOST_MOVES):
         edit = Editor(graph)
         producers = graph.producers()
         for node in graph:
@@ -53,13 +56,14 @@ def sink_dequantize(graph: Graph) -> Graph:
             back = Dequantize(name=f"{moved.name}.dequantize", inputs=(moved.name,), outputs=node.outputs)
             edit.replace(node, [integer, back], [moved])
         if not edit.changed:
-            return graph
+            break
         graph = edit.graph()
+    return graph
 
 
 def hoist_quantize(graph: Graph) -> Graph:
     """``quantize(reshape(x))`` becomes ``reshape(quantize(x))``; max pools likewise, and clamps become bounds."""
-    while True:
+    for _ in range(MOST_MOVES):
         edit = Editor(graph)
         readers = graph.consumers()
         for node in graph:
@@ -71,8 +75,9 @@ def hoist_quantize(graph: Graph) -> Graph:
             if _swap(graph, edit, node, borders):
                 edit.replace(node, ())
         if not edit.changed:
-            return graph
+            break
         graph = edit.graph()
+    return graph
 
 
 def _swap(graph: Graph, edit: Editor, node: HostOp, borders: list[Quantize]) -> bool:

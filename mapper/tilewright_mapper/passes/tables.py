@@ -59,26 +59,26 @@ def _table(graph: Graph, border: Quantize, producers: Mapping[str, Node]) -> Tab
 def _cone(graph: Graph, border: Quantize, producers: Mapping[str, Node]) -> tuple[str, list[Node]] | None:
     """Int8 tensor on which ``border`` depends element by element, and the nodes between, in order."""
     shape = graph.tensor(border.output).shape
-    chain: dict[str, Node] = {}
+    found: dict[str, Node] = {}
     leaves: list[str] = []
-
-    def visit(name: str) -> bool:
-        """Collect what makes float tensor ``name``; False if it is not element-wise."""
+    waiting = [border.input]
+    while waiting:
+        name = waiting.pop()
         node = producers.get(name)
         if node is None or graph.tensor(name).shape != shape:
-            return False
-        if node.name in chain:
-            return True
-        if isinstance(node, Dequantize):
-            if node.input not in leaves:
-                leaves.append(node.input)
-        elif not (isinstance(node, HostOp) and _is_elementwise(node) and all(visit(i) for i in node.inputs)):
-            return False
-        chain[node.name] = node
-        return True
-
-    if not visit(border.input) or not any(isinstance(n, HostOp) for n in chain.values()):
+            return None
+        if node.name in found:
+            continue
+        found[node.name] = node
+        if isinstance(node, HostOp) and _is_elementwise(node):
+            waiting.extend(reversed(node.inputs))
+        elif not isinstance(node, Dequantize):
+            return None
+        elif node.input not in leaves:
+            leaves.append(node.input)
+    if not any(isinstance(node, HostOp) for node in found.values()):
         return None
+    chain = {node.name: node for node in graph if node.name in found}
     while len(leaves) > 1:
         inner = next((leaf for leaf in leaves if isinstance(producers.get(leaf), Table | Requantize)), None)
         if inner is None:
