@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from tilewright_hdl.numerics import HARDWARE_ROUNDINGS
-
 from ..edit import Editor
 from ..graph import ConstantTensor, Conv2d, Elementwise, Graph, Node, Tensor, image_shape
 
@@ -14,15 +12,15 @@ __all__ = ["spread_channels"]
 
 
 def spread_channels(graph: Graph) -> Graph:
-    """Copy an operand of one channel into as many as its partner has: by a 1 x 1 convolution of ones, which is exact.
+    """Copy an operand of one channel into as many as its partner has: by a 1 x 1 convolution of ones.
 
-    On chip a word holds the channels of a pixel, so that a channel cannot be read again for others as a row can.
-    Operations that run on the host in any case stay as they are.
+    That is exact by any rounding rule, since its factor is one. On chip a word holds the channels of a pixel, so that a
+    channel cannot be read again for others as a row can.
     """
     edit = Editor(graph)
     producers = graph.producers()
     for node in graph:
-        if not isinstance(node, Elementwise) or node.rounding not in HARDWARE_ROUNDINGS:
+        if not isinstance(node, Elementwise):
             continue
         channels, _, _ = image_shape(graph.tensor(node.output).shape)
         spread: dict[str, Node] = {}
