@@ -4,11 +4,15 @@
 import numpy as np
 import numpy.typing as npt
 
-from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
+from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, Rounding
 
 from .graph import AvgPool2d, Conv2d, Graph, Linear, Multiply, Requantize
 
-__all__ = ["accumulator_bounds"]
+__all__ = ["WRAPPING_ROUNDINGS", "accumulator_bounds"]
+
+WRAPPING_ROUNDINGS = (Rounding.TFLITE_DOUBLE, Rounding.FLOAT64_HALF_AWAY)
+"""Rules of TFLite, whose kernels let sums wrap around, which happens in channels that are almost dead. PyTorch's
+integers and the hardware's do the same, in the whole sum and in each part of it."""
 
 
 def accumulator_bounds(

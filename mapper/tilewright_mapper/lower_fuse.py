@@ -17,6 +17,7 @@ from tilewright_hdl.errors import ModelError
 from tilewright_hdl.isa import Combine, RoundingCode
 from tilewright_hdl.numerics import INT8_MIN, ONE_RULE_SHIFT, Requantizer, Rounding
 
+from .accumulators import WRAPPING_ROUNDINGS
 from .graph import (
     AvgPool2d,
     Conv2d,
@@ -261,6 +262,8 @@ class _Builder:
         rescale = self._requantizer(node)
         sums = node.weight.reshape(node.weight.shape[0], -1).sum(axis=1, dtype=np.int64)
         bias = node.bias.astype(np.int64) - zero_in * sums
+        if node.rounding in WRAPPING_ROUNDINGS:
+            bias = bias.astype(np.int32).astype(np.int64)
         limits = np.iinfo(np.int32)
         if bias.min() < limits.min or bias.max() > limits.max:
             worst = int(np.argmax(np.abs(bias)))

@@ -21,7 +21,7 @@ from .tflite_case import (
     random_values,
 )
 
-__all__ = ["convolution", "fully_connected", "mean", "pad", "pad_and_convolution", "pool", "resize"]
+__all__ = ["convolution", "fully_connected", "mean", "pad", "pad_and_convolution", "pool", "resize", "wrapping_sums"]
 
 
 def _window(draw: Draw, size: Shape, *, dilated: bool) -> tuple[Shape, Shape, Shape, str, Shape]:
@@ -57,6 +57,28 @@ def _bias(model: DrawnModel, channels: int, accumulator_scale: Array, spread: fl
     limit = int(min(max(spread, 1.0) * 4, 2**28))
     data = model.rng.integers(-limit, limit + 1, channels)
     return model.builder.tensor((channels,), "int32", scale=accumulator_scale, data=data)
+
+
+def wrapping_sums(draw: Draw) -> Case:
+    """Sums that leave int32, as they do in channels that are almost dead: TFLite's kernels let them wrap around."""
+    model = DrawnModel(draw, draw(st.sampled_from(DTYPES)))
+    kind, outputs = draw(st.sampled_from(("CONV_2D", "FULLY_CONNECTED"))), draw(st.integers(1, 18))
+    shape = drawn_image(draw)
+    x, quantization = model.input(shape)
+    kernel = (outputs, 1, 1, shape[3]) if kind == "CONV_2D" else (outputs, math.prod(shape))
+    w, scales = _weights(model, kernel, 0)
+    limits = model.rng.integers(2**31 - 60000, 2**31, outputs) * model.rng.choice([-1, 1], outputs)
+    scale = quantization["scale"] * scales
+    b = model.builder.tensor((outputs,), "int32", scale=scale, data=limits)
+    result = (*shape[:3], outputs) if kind == "CONV_2D" else (1, outputs)
+    y = model.output(
+        result,
+        scale=max(float(scale.max()) * 2.0 ** draw(st.integers(14, 30)), 2.0**-24),
+        zero_point=drawn_zero_point(draw, model.dtype),
+    )
+    options = {"stride_h": 1, "stride_w": 1} if kind == "CONV_2D" else {}
+    model.builder.op(kind, [x, w, b], [y], **options)
+    return model.case()
 
 
 def convolution(draw: Draw, *, depthwise: bool, grouped: bool = False) -> Case:

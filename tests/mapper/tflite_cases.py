@@ -31,6 +31,7 @@ CASES: Mapping[str, st.SearchStrategy[Case]] = {
     "CONV_2D of groups": _strategy(layers.convolution, depthwise=False, grouped=True),
     "DEPTHWISE_CONV_2D": _strategy(layers.convolution, depthwise=True),
     "FULLY_CONNECTED": _strategy(layers.fully_connected),
+    "sums that wrap around": _strategy(layers.wrapping_sums),
     "PAD and CONV_2D": _strategy(layers.pad_and_convolution),
     **{kind: _strategy(elements.binary, kind=kind) for kind in ("ADD", "SUB", "MUL")},
     **{

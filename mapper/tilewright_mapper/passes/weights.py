@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tilewright_hdl.errors import ModelError
 from tilewright_hdl.numerics import Rounding
 
-from ..accumulators import accumulator_bounds
+from ..accumulators import WRAPPING_ROUNDINGS, accumulator_bounds
 from ..aten import argument, constant_array
 from ..graph import AvgPool2d, Conv2d, Graph, HostOp, Linear, QuantizedConstant
 from ..rescale import Rescaled, real_factor, requantizer
@@ -21,7 +21,6 @@ __all__ = ["IntegerParameters", "integer_parameters", "prove_accumulators"]
 INT32_MAX = 2**31 - 1
 ROOM = 256
 """For a zero point, and for a last multiplier that rounds up to the next power of two."""
-TFLITE_ROUNDINGS = (Rounding.TFLITE_DOUBLE, Rounding.FLOAT64_HALF_AWAY)
 SAME_SCALE = 1e-5
 """Relative difference below which a bias counts as held at ``scale_x * scale_w``: PyTorch multiplies in float32."""
 
@@ -87,9 +86,12 @@ def _real(bias: npt.NDArray[Any] | QuantizedConstant) -> npt.NDArray[np.float64]
 
 
 def prove_accumulators(graph: Graph) -> Graph:
-    """Refuse a model whose accumulators could leave int32, or whose rescale has no multiplier. Changes nothing."""
+    """Refuse a model whose accumulators could leave int32, or whose rescale has no multiplier. Changes nothing.
+
+    Where the framework lets sums wrap around, only the rescale must not leave int32.
+    """
     for node in graph:
-        if isinstance(node, Conv2d | Linear):
+        if isinstance(node, Conv2d | Linear) and node.rounding not in WRAPPING_ROUNDINGS:
             bounds = accumulator_bounds(graph, node)
             channel = int(np.argmax(bounds))
             bound = int(bounds[channel])
@@ -107,16 +109,16 @@ def prove_accumulators(graph: Graph) -> Graph:
 
 
 def _prove_results(graph: Graph, node: Rescaled) -> None:
-    """Refuse a rescale whose result could leave int32, where the kernels of TFLite are undefined or wrap around.
+    """Refuse a rescale whose result could leave int32, where the kernels of TFLite are undefined.
 
     With a factor of one or more they shift to the left before they multiply, and they add the zero point at the end.
     """
-    if node.rounding not in TFLITE_ROUNDINGS:
+    if node.rounding not in WRAPPING_ROUNDINGS:
         return
     factor = real_factor(graph, node)
-    bounds = accumulator_bounds(graph, node)
+    bounds = np.minimum(accumulator_bounds(graph, node), INT32_MAX + 1)
     shifted = factor if node.rounding is Rounding.FLOAT64_HALF_AWAY else np.exp2(np.frexp(factor)[1])
-    results = bounds * np.maximum(shifted, 1)
+    results = bounds * shifted
     worst = int(np.argmax(results))
     if results[worst] > INT32_MAX - ROOM:
         raise ModelError(
