@@ -10,7 +10,7 @@ pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is the reference of
 
 from tests.mapper.fuzz_frameworks import TFLITE
 from tests.mapper.fuzz_judge import Difference, compare, run
-from tilewright_hdl.errors import ModelError
+from tilewright_hdl.errors import TilewrightError
 from tilewright_mapper.graph import Graph
 from tilewright_mapper.pipeline import compile_graph
 
@@ -28,7 +28,7 @@ def test_damaged_models_on_the_simulator(devices: Devices) -> None:
             return  # The device gives floats where floats came in, and integers for integers.
         try:
             program = compile_graph(graph, WIDE)
-        except ModelError:
+        except TilewrightError:
             refused += 1
             return
         except Exception as error:
