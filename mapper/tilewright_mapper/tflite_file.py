@@ -207,9 +207,10 @@ def _data(
     if buffer.Offset() > 1 or buffer.Size() > 1:
         raise fault(f"data of {place}", "in the file itself", "outside of it", "export the model with data inside")
     raw = file.array(buffer, "Data")
-    if raw is None or not len(raw):
-        return None
     count = math.prod(shape)
+    # Converters give results of operators empty buffers of their own.
+    if raw is None or (count and not len(raw)):
+        return None
     size = (count + 1) // 2 if dtype == "int4" else count * np.dtype(dtype).itemsize
     if len(raw) != size:
         raise fault(f"data of {place}", f"{size} bytes, as its shape {shape} of {dtype} takes", f"{len(raw)} bytes")

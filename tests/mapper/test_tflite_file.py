@@ -197,6 +197,23 @@ def test_int4_is_unpacked_with_its_sign() -> None:
     assert tensor.data is not None and tensor.data.tolist() == [-1, 7, -8]
 
 
+def test_empty_constants_and_empty_buffers() -> None:
+    def change(model: Any) -> None:
+        empty = schema.BufferT()
+        empty.data = np.zeros(0, np.uint8)
+        model.buffers.append(empty)
+        between, shape = model.subgraphs[0].tensors[3:]
+        between.buffer = len(model.buffers) - 1
+        shape.buffer, shape.shape, shape.type = len(model.buffers) - 1, [0], schema.TensorType.INT32
+        shape.quantization = None
+        model.subgraphs[0].operators[1].inputs, model.subgraphs[0].operators[1].outputs = [3, 4], []
+        model.subgraphs[0].outputs = [3]
+
+    *_, between, shape = read_tflite(changed(change)).tensors
+    assert between.data is None
+    assert shape.data is not None and shape.data.shape == (0,)
+
+
 def test_open_sizes_are_marked() -> None:
     def change(model: Any) -> None:
         model.subgraphs[0].tensors[0].shapeSignature = [-1, 4, -1, 2]
