@@ -42,10 +42,12 @@ ALL_INTEGERS = np.arange(-128, 128, dtype=np.int8)
 
 
 def add(call: Call) -> None:
+    """A sum; one with a single number is a table."""
     _sum(call, Add)
 
 
 def subtract(call: Call) -> None:
+    """A difference; one with a single number is a table."""
     _sum(call, Subtract)
 
 

@@ -2,6 +2,7 @@
 """Importers of TFLite's operators on windows and borders of an image."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def _pool(call: Call) -> tuple[Activation, Activation, Pair, Pair, Padding]:
 
 
 def mean(call: Call) -> None:
-    """A mean over the height, the width or both of an image, or over tokens."""
+    """A mean over the height, the width or both of an image, or over tokens; of other axes the host makes tokens."""
     call.need_inputs(2)
     x, axes = call.input(), call.integers(1, "axes").reshape(-1).tolist()
     rank = len(x.shape)
@@ -69,10 +70,12 @@ def mean(call: Call) -> None:
     shape = tuple(1 if i in reduced else n for i, n in enumerate(x.shape) if keep or i not in reduced)
     out = call.only_output(shape=shape)
     call.same_type(x, out)
-    across = {image_axes(x.shape)[axis] for axis in reduced}
-    if not across or not across <= {0, 1, None}:
-        raise Refused(f"takes the mean over axes {axes} of {list(x.shape)}; height, width and tokens are served")
+    across = {image_axes(x.shape)[axis] for axis in reduced} - {None}
+    if not across:
+        raise Refused(f"takes the mean over axes {axes} of {list(x.shape)}, which is no mean")
     source = call.read(x)
+    if 2 in across:
+        source, across = _as_tokens(call, x, source, reduced), {1}
     channels, *size = image_shape(call.shape(source))
     kernel = tuple(size[i] if i in across else 1 for i in (0, 1))
     count = math.prod(kernel)
@@ -83,6 +86,23 @@ def mean(call: Call) -> None:
     call.add(AvgPool2d, (source,), target, kernel=kernel, stride=(1, 1), divisor=count, rounding=Rounding.TFLITE_DOUBLE)
     if not direct:
         call.reshape_to(target, out)
+
+
+def _as_tokens(call: Call, x: Activation, source: str, reduced: set[int]) -> str:
+    """The elements along the ``reduced`` axes as tokens, whose features are all others in TFLite's order."""
+    places = graph_axes(x.shape)
+    assert places is not None, "an activation has a shape of the graph"
+    order = sorted(range(len(places)), key=lambda axis: axis not in reduced)
+    moved = [axis for axis in order if places[axis] is not None]
+    sizes = tuple(x.shape[axis] for axis in moved)
+    permuted = call.part(x, sizes, "moved")
+    args: tuple[Any, ...] = ({"tensor": source}, (0, *(places[axis] for axis in moved)))
+    call.add(HostOp, (source,), permuted, target="aten.permute.default", args=args)
+    count = math.prod(x.shape[axis] for axis in moved if axis in reduced)
+    tokens = call.part(x, (count, math.prod(sizes) // count), "tokens")
+    args = ({"tensor": permuted}, (1, *call.shape(tokens)))
+    call.add(HostOp, (permuted,), tokens, target="aten.reshape.default", args=args)
+    return tokens
 
 
 def pad(call: Call) -> None:

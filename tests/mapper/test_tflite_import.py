@@ -291,7 +291,7 @@ LEFT_OUT: dict[str, tuple[Callable[[], bytes], str]] = {
     "int16": (lambda: changed(_as_int16), "works on 'x' of type int16"),
     "no scale": (lambda: changed(tensor(0, quantization=None)), "works on 'x', which is int8 without a scale"),
     "activation": (lambda: changed(option(0, fusedActivationFunction=4)), "fused activation TANH"),
-    "mean of channels": (lambda: single("MEAN", (1, 4, 5, 2), (1, 4, 5), [3]), "takes the mean over axes"),
+    "mean of the batch": (lambda: single("MEAN", (1, 4), (1, 4), [0], keep_dims=True), "which is no mean"),
     "constants alone": (lambda: _of_constants(), "computes with constants alone"),
     "batch": (lambda: single("TRANSPOSE", (1, 4, 5, 2), (4, 1, 5, 2), [1, 0, 2, 3]), "works on 'y' of shape"),
 }

@@ -192,8 +192,8 @@ def pool(draw: Draw, kind: str) -> Case:
 def mean(draw: Draw) -> Case:
     model = DrawnModel(draw, draw(st.sampled_from(DTYPES)))
     shape: Shape = draw(st.sampled_from((drawn_image(draw), (1, draw(st.integers(1, 12)), 5))))
-    choices = ([1, 2], [2, 1], [1], [2], [-3, -2], [-2]) if len(shape) == 4 else ([1], [-2])
-    axes, keep = draw(st.sampled_from(choices)), draw(st.booleans())
+    axes = draw(st.lists(st.integers(1, len(shape) - 1), min_size=1, max_size=3, unique=True))
+    axes, keep = [axis - draw(st.sampled_from((0, len(shape)))) for axis in axes], draw(st.booleans())
     x, quantization = model.input(shape)
     if draw(st.booleans()):
         quantization = {
