@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+import numpy as np
+
 from tilewright_hdl.errors import ModelError
 
 from .file_fault import fault
@@ -91,8 +93,8 @@ def _translate(t: Translation, node: OnnxNode) -> None:
             return
         if node.kind not in OPERATORS:
             raise _unknown(node)
-        if not node.inputs:
-            raise Refusal("it must have inputs", "export the model again")
+        if not node.inputs or any(isinstance(value, np.ndarray) for value in node.attributes.values()):
+            raise Refusal("it must have inputs, and numbers and words as attributes", "export the model again")
         OPERATORS[node.kind](t, node)
     except Refusal as refusal:
         t.undo(size)

@@ -114,7 +114,7 @@ def _transpose(t: Translation, node: OnnxNode) -> None:
     tensor = t.tensor(node, 0)
     rank = len(tensor.shape) + 1
     order = node.attributes.get("perm", tuple(reversed(range(rank))))
-    if not isinstance(order, tuple) or sorted(order) != list(range(rank)):
+    if not isinstance(order, tuple) or not all(isinstance(i, int) for i in order) or sorted(order) != [*range(rank)]:
         raise Refusal(f"its perm must be an order of {rank} axes, not {order!r}", AGAIN)
     if order[0] != 0:
         raise Refusal(f"its perm must leave the batch in front, but is {order}", "keep the batch as the first axis")

@@ -23,6 +23,9 @@ AGAIN = "export the model again"
 OFFSET = 128
 """From uint8 to int8: of values and zero points alike."""
 
+LARGEST_SCALE, SMALLEST_SCALE = 2.0**40, 2.0**-40
+"""Of all scales, and of activations: so no product or quotient of them overflows float32."""
+
 
 class Refusal(Exception):
     """An operator that nothing here computes, as it stands.
@@ -88,15 +91,19 @@ class Operands:
                 raise Refusal(f"its input {index} must hold whole numbers, not {array.dtype}", AGAIN)
             return tuple(int(i) for i in array.reshape(-1))
         value = node.attributes.get(attribute)
-        return value if isinstance(value, tuple) else None
+        return value if isinstance(value, tuple) and all(isinstance(item, int) for item in value) else None
 
     def scale(self, node: OnnxNode, index: int) -> npt.NDArray[np.float32]:
-        """Scales, each positive and finite."""
+        """Scales, each positive and not beyond :data:`LARGEST_SCALE`."""
         array = self.constant(node, index)
         if array is None or array.dtype != np.float32 or not array.size:
             raise Refusal(f"its input {index} must be a float32 scale", REQUANTIZE)
-        if not (np.all(np.isfinite(array)) and np.all(array > 0)):
-            raise Refusal(f"its scale must be a positive number, not {array.min():g} to {array.max():g}", REQUANTIZE)
+        if not (np.all(array > 0) and np.all(array <= LARGEST_SCALE)):
+            raise Refusal(
+                f"its scale must be a positive number of at most {LARGEST_SCALE:g}, not {array.min():g} to "
+                f"{array.max():g}",
+                REQUANTIZE,
+            )
         return array
 
     def quantization(self, node: OnnxNode, scale: int, zero_point: int, default: str = "uint8") -> Quantization:
@@ -105,6 +112,10 @@ class Operands:
         zeros = np.zeros(1, default) if zeros is None else zeros
         if scales.size != 1 or zeros.size != 1:
             raise Refusal("its activation must have one scale and one zero point", REQUANTIZE)
+        if scales.min() < SMALLEST_SCALE:
+            raise Refusal(
+                f"the scale of its activation must be at least {SMALLEST_SCALE:g}, not {scales.min():g}", REQUANTIZE
+            )
         if zeros.dtype not in (np.int8, np.uint8):
             raise Refusal(f"its activation must be int8 or uint8, but is {zeros.dtype}", REQUANTIZE)
         unsigned = zeros.dtype == np.uint8

@@ -16,6 +16,8 @@ from .onnx_translate import Translation
 __all__ = ["BORDERS"]
 
 Array = npt.NDArray[Any]
+OUTPUT_TYPES = {0: "uint8", 2: "uint8", 3: "int8"}
+"""By ONNX's numbers of types, for a QuantizeLinear without a zero point; 0 stands for none."""
 
 
 def _quantize(t: Translation, node: OnnxNode) -> None:
@@ -25,7 +27,10 @@ def _quantize(t: Translation, node: OnnxNode) -> None:
     if isinstance(value, np.ndarray):
         t.values[node.outputs[0]] = _quantized_constant(t, node, value)
         return
-    t.quantize(node, t.real(node, 0), t.quantization(node, 1, 2))
+    kind = node.attributes.get("output_dtype", 0)
+    if not isinstance(kind, int) or kind not in OUTPUT_TYPES:
+        raise Refusal(f"its result must be int8 or uint8, not of type {kind!r}", REQUANTIZE)
+    t.quantize(node, t.real(node, 0), t.quantization(node, 1, 2, OUTPUT_TYPES[kind]))
 
 
 def _quantized_constant(t: Translation, node: OnnxNode, value: Array) -> Array:

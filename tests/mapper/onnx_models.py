@@ -30,6 +30,8 @@ def model(
     inputs: Mapping[str, tuple[int, Sequence[int | str]]],
     outputs: Mapping[str, int],
     constants: Mapping[str, Array | np.generic],
+    *,
+    opset: int = 18,
 ) -> bytes:
     """A model file.
 
@@ -45,7 +47,7 @@ def model(
         [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(MICROSOFT, 1)]
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
     built = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     return bytes(built.SerializeToString())
 

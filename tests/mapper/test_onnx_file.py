@@ -2,6 +2,7 @@
 """ONNX files that are damaged or contradict themselves."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests.mapper.onnx_models import FLOAT, INT8, model, node
 from tilewright_hdl.errors import ModelError, ModelFileError
 from tilewright_mapper.graph import Unsupported
 from tilewright_mapper.onnx_file import read_onnx
-from tilewright_mapper.onnx_import import import_onnx
+from tilewright_mapper.onnx_import import OPERATORS, import_onnx
 from tilewright_mapper.onnx_wire import holds_more_fields
 from tilewright_mapper.passes import canonicalize
 
@@ -154,6 +155,8 @@ REFUSED: dict[str, tuple[str, np.ndarray | np.generic, str]] = {
     "a scale of zero": ("s", np.float32(0), "positive"),
     "a scale that is no number": ("s", np.float32("nan"), "positive"),
     "an infinite scale": ("s", np.float32("inf"), "positive"),
+    "a scale of almost nothing": ("s", np.float32(1e-30), "at least"),
+    "a huge scale": ("sw", np.full(4, 1e30, np.float32), "at most"),
     "a scale too many": ("sw", np.ones(5, np.float32), "or 4"),
     "no scale at all": ("sw", np.ones(0, np.float32), "scale"),
     "a zero point of another type": ("zw", np.zeros(4, np.uint8), "int8 zero point"),
@@ -231,6 +234,37 @@ def test_long_chains() -> None:
     nodes += [node("QuantizeLinear", ["n3000", "s", "z"], ["r"]), node("DequantizeLinear", ["r", "s", "z"], ["y"])]
     graph = canonicalize(import_onnx(model(nodes, {"x": (FLOAT, [1, 8])}, {"y": FLOAT}, numbers)))
     assert [n.op for n in graph] == ["Quantize", "Table", "Dequantize"]
+
+
+ATTRIBUTES = [0, -5, 2**40, 0.5, "word", [1.5, 2.5], [-1, 2**40], ["a", "b"], numpy_helper.from_array(np.zeros(3))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["q", "r"])
+@pytest.mark.parametrize("value", ATTRIBUTES, ids=str)
+def test_attributes_of_another_type(value: Any, source: str) -> None:
+    """Each operator, on integers or floats, does not look or is refused; none fails otherwise."""
+    nodes = [node("QuantizeLinear", ["x", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["r"])]
+    served = 0
+    for kind in sorted(OPERATORS):
+        inputs = [source, "s", "z", "w", "s", "z", "s", "z"] if kind.startswith("QLinear") else [source]
+        for name in sorted(NAMES):
+            odd = node(kind, inputs, ["y"], **{name: value})
+            file = model([*nodes, odd], {"x": (FLOAT, [1, 3, 6, 6])}, {"y": FLOAT}, numbers())
+            served += not any(isinstance(n, Unsupported) for n in import_onnx(file))
+    assert served > 0 or isinstance(value, TensorProto)
+
+
+NAMES = {
+    "allowzero", "alpha", "auto_pad", "axes", "axis", "block_size", "ceil_mode", "coordinate_transformation_mode",
+    "count_include_pad", "dilations", "epsilon", "group", "kernel_shape", "max", "mode", "nearest_mode", "output_dtype",
+    "pads", "perm", "storage_order", "strides", "to", "transA", "transB", "value",
+}  # fmt: skip
+
+
+def numbers() -> dict[str, Any]:
+    w = np.random.default_rng(3).integers(-127, 128, (4, 3, 3, 3)).astype(np.int8)
+    return {"s": np.float32(0.1), "z": np.int8(0), "w": w}
 
 
 def test_constants_that_grow_without_end() -> None:

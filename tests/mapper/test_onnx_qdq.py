@@ -231,6 +231,19 @@ def test_refused(build: Callable[[Builder], str], words: str) -> None:
         reference_run(graph, np.zeros((1, *IMAGE), np.float32))
 
 
+@pytest.mark.parametrize(("kind", "unsigned"), [(None, True), (2, True), (3, False)])
+def test_no_zero_point(kind: int | None, unsigned: bool) -> None:
+    """Then the type is uint8, or what the operator says."""
+    extra = {} if kind is None else {"output_dtype": kind}
+    nodes = [node("QuantizeLinear", ["x", "s"], ["q"], **extra)]
+    file = model(nodes, {"x": (FLOAT, ["N", 4])}, {"q": 2 if unsigned else 3}, {"s": np.float32(0.1)}, opset=21)
+    graph = import_onnx(file)
+    assert graph.tensor(graph.outputs[0]).unsigned == unsigned
+    x = np.linspace(-30, 30, 40, dtype=np.float32).reshape(10, 4)
+    expected = run(file, {"x": x})["q"].astype(int) - (128 if unsigned else 0)
+    np.testing.assert_array_equal(reference_run(graph, x)[graph.outputs[0]], expected)
+
+
 def test_a_float_model_is_refused() -> None:
     file = model([node("Relu", ["x"], ["y"])], {"x": (FLOAT, ["N", 4])}, {"y": FLOAT}, {})
     with pytest.raises(ModelError, match="quantize_static"):

@@ -8,7 +8,7 @@ import pytest
 
 import tilewright as tw
 from tests.mapper.onnx_models import UINT8, is_exact, model, node, run
-from tests.mapper.test_onnx_qdq import CASES, Builder
+from tests.mapper.test_onnx_qdq import CASES, IMAGE, Builder, conv
 from tests.tilewright.agreement import NANO4, Devices
 from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.frontend import load_model
@@ -25,6 +25,18 @@ def test_operators(name: str, rounding: Rounding, tmp_path: Path, devices: Devic
     x = np.random.default_rng(5).uniform(-4, 4, (3, *shape)).astype(np.float32)
     graph = load_model(path).for_hardware(rounding)
     program = tw.compile(path, config=NANO4, rounding=rounding)
+    found = devices.get("iss", NANO4).run(program, x)
+    np.testing.assert_array_equal(found, reference_run(graph, x)[graph.outputs[0]])
+
+
+def test_wide_weights(tmp_path: Path, devices: Devices) -> None:
+    """Weights of uint8 with a zero point, which need nine bits."""
+    builder = Builder("uint8")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(builder.bytes(builder.q(conv(builder, builder.q("x"), dtype="uint8"), 0.06), IMAGE))
+    x = np.random.default_rng(5).uniform(-4, 4, (3, *IMAGE)).astype(np.float32)
+    graph = load_model(path).for_hardware()
+    program = tw.compile(path, config=NANO4, strict=True)
     found = devices.get("iss", NANO4).run(program, x)
     np.testing.assert_array_equal(found, reference_run(graph, x)[graph.outputs[0]])
 
