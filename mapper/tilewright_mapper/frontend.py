@@ -12,6 +12,7 @@ from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, Rounding
 from .graph import Graph
 from .model_files import MODEL_FILES, Framework
 from .passes import canonicalize
+from .passes.broadcasts import spread_channels
 from .rounding import with_rounding
 
 __all__ = ["Framework", "LoadedModel", "load_model"]
@@ -45,7 +46,10 @@ class LoadedModel:
         """
         if rounding is None and self.framework is Framework.ONNX:
             rounding = HARDWARE_ROUNDINGS[0]
-        return self.graph if rounding is None else with_rounding(self.graph, rounding)
+        if rounding is None:
+            return self.graph
+        # Which operands the hardware cannot repeat depends on the rule: those of a rule of the host were left alone.
+        return spread_channels(with_rounding(self.graph, rounding))
 
 
 def load_model(model: Any) -> LoadedModel:

@@ -173,4 +173,4 @@ def _count_skipped(t: Translation) -> None:
     """Let each refused operator say how many others could not be looked at because of it."""
     for index, node in enumerate(t.nodes):
         if isinstance(node, Unsupported) and (count := sum(t.skipped[name] for name in node.outputs)):
-            t.nodes[index] = replace(node, reason=f"{node.reason} (nor are the {count} that depend on it looked at)")
+            t.nodes[index] = replace(node, reason=f"{node.reason} (operators behind it, not looked at: {count})")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small ONNX files on the simulator: the hardware's rule on the accelerator, the framework's own on the host."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.tilewright.agreement import NANO4, Devices
 from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.frontend import load_model
 from tilewright_mapper.reference_run import reference_run
+from tilewright_mapper.rounding import with_rounding
 
 
 @pytest.mark.parametrize("rounding", [Rounding.SINGLE, Rounding.FLOAT_HALF_EVEN])
@@ -27,6 +29,24 @@ def test_operators(name: str, rounding: Rounding, tmp_path: Path, devices: Devic
     program = tw.compile(path, config=NANO4, rounding=rounding)
     found = devices.get("iss", NANO4).run(program, x)
     np.testing.assert_array_equal(found, reference_run(graph, x)[graph.outputs[0]])
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+def test_one_channel_for_all(op: str, tmp_path: Path, devices: Devices) -> None:
+    """A map of one channel, computed, over all channels of an image: wholly on the accelerator."""
+    config = replace(NANO4, post=replace(NANO4.post, multiply=True))
+    builder = Builder()
+    image = builder.q("x")
+    mask = builder.q(builder.op("Conv", image, builder.weight(1, 4, 1, 1)), 0.05)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(builder.bytes(builder.q(builder.op(op, mask, image), 0.05), IMAGE))
+    x = np.random.default_rng(5).uniform(-4, 4, (3, *IMAGE)).astype(np.float32)
+    graph = load_model(path).for_hardware()
+    program = tw.compile(path, config=config, strict=True)
+    found = devices.get("iss", config).run(program, x)
+    np.testing.assert_array_equal(found, reference_run(graph, x)[graph.outputs[0]])
+    whole = with_rounding(load_model(path).graph, Rounding.SINGLE)
+    np.testing.assert_array_equal(found, reference_run(whole, x)[whole.outputs[0]])
 
 
 def test_wide_weights(tmp_path: Path, devices: Devices) -> None:
