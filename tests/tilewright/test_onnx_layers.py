@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small ONNX files on the simulator: the hardware's rule on the accelerator, the framework's own on the host."""
+"""Small ONNX files on simulator and hardware by the hardware's rule, and on the host by that of the framework."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,23 +10,34 @@ import pytest
 import tilewright as tw
 from tests.mapper.onnx_models import UINT8, is_exact, model, node, run
 from tests.mapper.test_onnx_qdq import CASES, IMAGE, Builder, conv
-from tests.tilewright.agreement import NANO4, Devices
+from tests.tilewright.agreement import NANO4, Devices, agree
 from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.frontend import load_model
 from tilewright_mapper.reference_run import reference_run
 from tilewright_mapper.rounding import with_rounding
 
 
-@pytest.mark.parametrize("rounding", [Rounding.SINGLE, Rounding.FLOAT_HALF_EVEN])
-@pytest.mark.parametrize("name", CASES)
-def test_operators(name: str, rounding: Rounding, tmp_path: Path, devices: Devices) -> None:
+def file_of(name: str, folder: Path) -> tuple[Path, np.ndarray]:
+    """Model file of a case, and three inputs."""
     build, shape, _ = CASES[name]
     builder = Builder()
-    path = tmp_path / "model.onnx"
+    path = folder / "model.onnx"
     path.write_bytes(builder.bytes(build(builder), shape))
-    x = np.random.default_rng(5).uniform(-4, 4, (3, *shape)).astype(np.float32)
-    graph = load_model(path).for_hardware(rounding)
-    program = tw.compile(path, config=NANO4, rounding=rounding)
+    return path, np.random.default_rng(5).uniform(-4, 4, (3, *shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_hardware_rule(name: str, tmp_path: Path, devices: Devices) -> None:
+    path, x = file_of(name, tmp_path)
+    graph = load_model(path).for_hardware()
+    agree(devices, graph, tw.compile(path, config=NANO4), x)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_rule_of_the_framework(name: str, tmp_path: Path, devices: Devices) -> None:
+    path, x = file_of(name, tmp_path)
+    graph = load_model(path).graph
+    program = tw.compile(path, config=NANO4, rounding="float_half_even")
     found = devices.get("iss", NANO4).run(program, x)
     np.testing.assert_array_equal(found, reference_run(graph, x)[graph.outputs[0]])
 
