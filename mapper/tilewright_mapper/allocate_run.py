@@ -15,7 +15,7 @@ from tilewright_hdl.config import AcceleratorConfig
 from .allocate import BlockRequest, pack
 from .emit_operands import Place
 from .lower_layers import DeviceLayer, Operand, Window
-from .misfit import refusal
+from .misfit import check_size, refusal
 from .tiling import BUFFERS, Geometry
 from .tiling_search import ROLES, Choice, bank_wishes, search
 
@@ -100,6 +100,7 @@ def plan_run(
     ModelError
         If a layer cannot fit, with the numbers.
     """
+    check_size(config, layers)
     return _Planner(config, layers, frozenset(outputs), arena).plan()
 
 

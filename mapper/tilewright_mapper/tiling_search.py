@@ -22,6 +22,8 @@ __all__ = ["ROLES", "Choice", "bank_wishes", "ordered", "rough_cycles", "search"
 ROLES = ("source", "residual", "output")
 MODELLED = 12
 """Candidates that the cycle model sees."""
+MODELLED_TILES = 8192
+"""Tiles that it sees, of all candidates of a layer: where one has more, the rough count decides."""
 MOST_TILES = 256
 """Candidates with more tiles than this, and than twice those of the largest, are left out."""
 SLACK, MOST_SLACK = 0.01, 1000
@@ -82,7 +84,8 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     counts = {t: len(geometry.rects(t)) * len(geometry.chunks(t.channels)) for t in tilings}
     most = max(MOST_TILES, 2 * min(counts.values()))
     tilings = [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)]
-    best = sorted(tilings, key=lambda t: rough_cycles(geometry, t, streamed))[:MODELLED]
+    modelled = max(1, min(MODELLED, MODELLED_TILES // min(counts.values())))
+    best = sorted(tilings, key=lambda t: rough_cycles(geometry, t, streamed))[:modelled]
     programs = {t: _alone(geometry, t, streamed) for t in dict.fromkeys((*best, tilings[0]))}
     cycles = {t: simulate(config, ordered(config, program)[0]).cycles for t, program in programs.items()}
     fewest = min(cycles.values())

@@ -94,6 +94,23 @@ def test_layers_that_do_not_fit_are_all_named(tmp_path: Path) -> None:
     assert not checked(path, PRESETS["edge16"]).problems
 
 
+def test_claims_of_any_size_end_at_once(tmp_path: Path) -> None:
+    """A file of a few hundred bytes may claim an image of any size."""
+    build = ModelBuilder()
+    x = last = build.tensor((1, 30000, 15000, 1), "int8", scale=0.1, name="x")
+    for number in range(3):
+        following = build.tensor((1, 30000, 15000, 1), "int8", scale=0.1, name=f"y{number}")
+        build.op("ADD", [last, x], [following], fused_activation_function="NONE")
+        last = following
+    path = tmp_path / "claim.tflite"
+    path.write_bytes(build.bytes([x], [last]))
+    report = checked(path)
+    assert len(report.problems) == 3
+    assert "must be cut into at most 16384 tiles, but has 450000000 words of activations" in report.problems[0]
+    with pytest.raises(ModelError, match="must be cut into at most 16384 tiles"):
+        compile_graph(load_model(path).for_hardware(), NANO4)
+
+
 def test_files_that_are_no_models(tmp_path: Path) -> None:
     for name, message in (("m.h5", r"must end in .pt2, .tflite, .onnx, not in '.h5'"), ("no.tflite", "cannot be read")):
         with pytest.raises(ModelError, match=message):
