@@ -22,7 +22,7 @@ MOST_FOLDED = 1 << 24
 and again."""
 
 
-REQUIRED: Mapping[str, int] = MappingProxyType({"Slice": 3, "Squeeze": 1, "Unsqueeze": 1})
+REQUIRED: Mapping[str, int] = MappingProxyType({"Clip": 1, "Slice": 3, "Squeeze": 1, "Unsqueeze": 1})
 """First inputs that must be there, of operators with others that may be left out."""
 
 
@@ -124,6 +124,14 @@ def _slice(node: OnnxNode, values: Sequence[Any]) -> Array:
     return np.asarray(data[tuple(places)])
 
 
+def _clipped(node: OnnxNode, values: Sequence[Any]) -> Array:
+    low, high = (values[i] if len(values) > i else None for i in (1, 2))
+    if any(bound is not None and bound.size != 1 for bound in (low, high)) or {"min", "max"} & node.attributes.keys():
+        raise ValueError("bounds must be inputs of one number")
+    data = values[0] if low is None else np.maximum(values[0], low.reshape(()))
+    return np.asarray(data if high is None else np.minimum(data, high.reshape(())), values[0].dtype)
+
+
 def _cast(node: OnnxNode, values: Sequence[Any]) -> Array:
     dtype = DTYPES.get(_integer(node, "to", 0))
     if dtype is None:
@@ -155,6 +163,7 @@ FOLDS: Mapping[str, Callable[[OnnxNode, Sequence[Any]], Array]] = MappingProxyTy
     {
         "Add": _binary(np.add),
         "Cast": _cast,
+        "Clip": _clipped,
         "Concat": _concatenated,
         "ConstantOfShape": _filled,
         "Div": _binary(_divide),

@@ -7,7 +7,9 @@ become operators of PyTorch between Quantize and Dequantize, as in :mod:`tilewri
 ``passes.canonicalize`` finds the integer nodes. All of them round by rule F
 (``tilewright_hdl.numerics.Rounding.FLOAT_HALF_EVEN``).
 
-A file may hold uint8 activations: they become int8, values and zero points less 128, which changes nothing else.
+A file may hold uint8 activations: they become int8, values and zero points less 128. That is exact, but for one thing:
+QLinearAdd and QLinearMul have the zero points inside of their float32 arithmetic, so where a result is as good as
+halfway between two integers it may fall to the other side (one in 100,000 with scales that are no round numbers).
 """
 
 from collections.abc import Callable, Mapping

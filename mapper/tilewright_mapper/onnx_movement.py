@@ -11,7 +11,7 @@ import numpy as np
 
 from tilewright_hdl.numerics import INT8_MAX, INT8_MIN, Rounding
 
-from .graph import HostOp, MaxPool2d, Pad2d, Requantize, Reshape, Shape, Tensor
+from .graph import HostOp, MaxPool2d, Pad2d, QuantizedConstant, Requantize, Reshape, Shape, Tensor
 from .onnx_file import OnnxNode
 from .onnx_operands import AGAIN, OFFSET, REQUANTIZE, Refusal, whole
 from .onnx_translate import Translation
@@ -111,15 +111,31 @@ def _unsqueeze(t: Translation, node: OnnxNode) -> None:
 
 
 def _transpose(t: Translation, node: OnnxNode) -> None:
+    value = t.value(node, 0)
+    if isinstance(value, QuantizedConstant):
+        t.values[node.outputs[0]] = _transposed(node, value)
+        return
     tensor = t.tensor(node, 0)
-    rank = len(tensor.shape) + 1
-    order = node.attributes.get("perm", tuple(reversed(range(rank))))
-    if not isinstance(order, tuple) or not all(isinstance(i, int) for i in order) or sorted(order) != [*range(rank)]:
-        raise Refusal(f"its perm must be an order of {rank} axes, not {order!r}", AGAIN)
+    order = _order(node, len(tensor.shape) + 1)
     if order[0] != 0:
         raise Refusal(f"its perm must leave the batch in front, but is {order}", "keep the batch as the first axis")
     shape = tuple(whole(tensor)[i] for i in order)[1:]
     _moved(t, node, tensor, "aten.permute.default", (order,), shape)
+
+
+def _transposed(node: OnnxNode, value: QuantizedConstant) -> QuantizedConstant:
+    """Weights that are turned behind their DequantizeLinear."""
+    order = _order(node, value.values.ndim)
+    axis = None if value.axis is None else order.index(value.axis)
+    return replace(value, values=np.ascontiguousarray(value.values.transpose(order)), axis=axis)
+
+
+def _order(node: OnnxNode, rank: int) -> tuple[int, ...]:
+    """Axes of a transposition."""
+    order = node.attributes.get("perm", tuple(reversed(range(rank))))
+    if not isinstance(order, tuple) or not all(isinstance(i, int) for i in order) or sorted(order) != [*range(rank)]:
+        raise Refusal(f"its perm must be an order of {rank} axes, not {order!r}", AGAIN)
+    return order
 
 
 def _moved(t: Translation, node: OnnxNode, tensor: Tensor, target: str, rest: tuple[Any, ...], shape: Shape) -> None:

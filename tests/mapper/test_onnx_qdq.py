@@ -231,6 +231,23 @@ def test_refused(build: Callable[[Builder], str], words: str) -> None:
         reference_run(graph, np.zeros((1, *IMAGE), np.float32))
 
 
+def test_weights_turned_and_bounded_behind_their_quantization() -> None:
+    """As Brevitas writes its linear layers; its activations have a range without -128."""
+    builder = Builder()
+    low, high = builder.const(np.int8(-127)), builder.const(np.int8(127))
+    values = builder.const(builder.rng.integers(-128, 128, (5, 24)).astype(np.int8))
+    scale, zero = builder.const(np.linspace(0.001, 0.004, 5, dtype=np.float32)), builder.const(np.zeros(5, np.int8))
+    weight = builder.op("DequantizeLinear", builder.op("Clip", values, low, high), scale, zero, axis=0)
+    numbers = builder.const(np.float32(0.03)), builder.const(np.int8(0))
+    narrow = builder.op("Clip", builder.op("QuantizeLinear", "x", *numbers), low, high)
+    x = builder.op("DequantizeLinear", narrow, *numbers)
+    output = builder.q(builder.op("MatMul", x, builder.op("Transpose", weight, perm=[1, 0])), 0.06)
+    graph = check(builder.bytes(output, VECTOR), VECTOR)
+    assert [n.op for n in graph] == ["Quantize", "Conv2d", "Dequantize"]
+    assert graph.nodes[0].low == -127  # type: ignore[attr-defined]
+    assert graph.nodes[1].weight.min() == -127  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(("kind", "unsigned"), [(None, True), (2, True), (3, False)])
 def test_no_zero_point(kind: int | None, unsigned: bool) -> None:
     """Then the type is uint8, or what the operator says."""
