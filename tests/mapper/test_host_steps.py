@@ -18,7 +18,7 @@ from tilewright_hdl.errors import ModelError
 from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, Rounding
 from tilewright_hdl.program import HostStep, Program, TensorInfo
 from tilewright_hdl.program_integer import FORMS, check_integer_step
-from tilewright_mapper.graph import ConstantTensor, Graph, Quantize, Reshape
+from tilewright_mapper.graph import ConstantTensor, Graph, HostOp, Quantize, Reshape
 from tilewright_mapper.host_steps import host_step
 from tilewright_mapper.pipeline import compile_graph
 from tilewright_mapper.reference_run import reference_run
@@ -75,7 +75,7 @@ def test_every_integer_operator_on_the_host(case: tuple[Net, Graph], rounding: R
     tensors = {name: info(graph, name) for name in graph.tensors}
     single = {name: value[0] for name, value in values.items()}
     for node in graph:
-        if isinstance(node, Quantize | Reshape | ConstantTensor):
+        if isinstance(node, Quantize | Reshape | ConstantTensor | HostOp):
             continue
         step = host_step(graph, node, 0, bits=bits)
         check_integer_step(step, tensors)
