@@ -20,6 +20,7 @@ __all__ = [
     "pack",
     "reshape",
     "shape",
+    "slice_",
     "split",
     "squeeze",
     "strided_slice",
@@ -196,6 +197,22 @@ def _slice(call: Call, x: Activation, out: Activation, ranges: Sequence[range]) 
         call.add(HostOp, (name,), sliced, target="aten.index_select.default", args=args, constants=constants)
         name = sliced
     call.reshape_to(name, out)
+
+
+def slice_(call: Call) -> None:
+    """A part of a tensor; a size of -1 goes to the end."""
+    call.need_inputs(3)
+    x = call.input()
+    begin, size = (call.integers(position, what).reshape(-1).tolist() for position, what in ((1, "begin"), (2, "size")))
+    if not len(begin) == len(size) == len(x.shape):
+        raise malformed(f"Begin and size of {call}", f"be {len(x.shape)} numbers", f"{len(begin)} and {len(size)}")
+    ends = [n if length == -1 else start + length for n, start, length in zip(x.shape, begin, size, strict=True)]
+    if any(not 0 <= start < end <= n for n, start, end in zip(x.shape, begin, ends, strict=True)):
+        raise malformed(f"Begin and size of {call}", f"lie within {list(x.shape)}", f"{begin} and {size}")
+    ranges = [range(start, end) for start, end in zip(begin, ends, strict=True)]
+    out = call.only_output(shape=tuple(len(part) for part in ranges))
+    call.same_quantization(x, out)
+    _slice(call, x, out, ranges)
 
 
 def split(call: Call) -> None:

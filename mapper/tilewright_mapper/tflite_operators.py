@@ -32,6 +32,7 @@ IMPORTERS: Mapping[str, Importer] = {
     "PACK": tflite_movement.pack,
     "RESHAPE": tflite_movement.reshape,
     "SHAPE": tflite_movement.shape,
+    "SLICE": tflite_movement.slice_,
     "SPLIT": tflite_movement.split,
     "SQUEEZE": tflite_movement.squeeze,
     "STRIDED_SLICE": tflite_movement.strided_slice,

@@ -408,6 +408,7 @@ def test_what_moves_integers_keeps_their_scale(model: bytes) -> None:
         (binary("ADD", [1, 2]), r"Shapes of the inputs of ADD '0: y' must be the same, or 1"),
         (fully_connected(np.zeros((2, 5))), "Weights of FULLY_CONNECTED '0: y' must divide the 12 elements"),
         (unlike("LOGISTIC"), "LOGISTIC '0: y': Output of LOGISTIC must have scale 1/256"),
+        (single("SLICE", (1, 4), (1, 4), [0, 1], [1, 4]), r"Begin and size of SLICE '0: y' must lie within \[1, 4\]"),
         (single("RESHAPE", (1, 4), (4,), [5]), r"must have shape \[5\], not \[4\]"),
         (single("RESHAPE", (1, 4), (1, 5), [1, 5]), r"must have as many elements as \[1, 4\]"),
         (single("MEAN", (1, 4, 4, 2), (1, 2), [1, 4]), "Axes of MEAN '0: y' must be those of 4 axes"),

@@ -49,7 +49,9 @@ def binary(draw: Draw, kind: str) -> Case:
 
 def function(draw: Draw, kind: str) -> Case:
     model = DrawnModel(draw, "int8" if kind in ("ABS", "EXP", "LOG", "NEG") else draw(st.sampled_from(DTYPES)))
-    quantization = {"scale": drawn_scale(draw, -6.0, -2.0), "zero_point": drawn_zero_point(draw, model.dtype)}
+    # The largest exponential must fit int32.
+    scale = drawn_scale(draw, -6.0, -5.0 if kind == "EXP" else -2.0)
+    quantization = {"scale": scale, "zero_point": drawn_zero_point(draw, model.dtype)}
     x, _ = model.input(draw(st.sampled_from((drawn_image(draw), (1, 40)))), **quantization)
     result = {"scale": drawn_scale(draw, -8.0, -3.0), "zero_point": drawn_zero_point(draw, model.dtype)}
     if kind == "LOGISTIC":
@@ -59,6 +61,8 @@ def function(draw: Draw, kind: str) -> Case:
     if kind in ("NEG", "RELU", "RELU6") and draw(st.booleans()):
         result = quantization
     options: dict[str, Any] = {"alpha": draw(st.floats(0.0, 1.0, width=32))} if kind == "LEAKY_RELU" else {}
+    if kind == "GELU":
+        options["approximate"] = draw(st.booleans())
     y = model.output(model.arrays[0].shape, **result)
     model.builder.op(kind, [x], [y], **options)
     return model.case()

@@ -17,6 +17,7 @@ __all__ = [
     "expand_dims",
     "pack",
     "reshape",
+    "slice_",
     "split",
     "squeeze",
     "strided_slice",
@@ -110,6 +111,19 @@ def strided_slice(draw: Draw) -> Case:
     y = model.output(tuple(n for axis, n in enumerate(sizes) if not shrink >> axis & 1), **quantization)
     lists = [model.integers(values) for values in (begin, end, step)]
     model.builder.op("STRIDED_SLICE", [x, *lists], [y], shrink_axis_mask=shrink)
+    return model.case()
+
+
+def slice_(draw: Draw) -> Case:
+    model = DrawnModel(draw, draw(st.sampled_from(DTYPES)))
+    shape: Shape = draw(st.sampled_from((drawn_image(draw), (1, 8), (1, 4, 5))))
+    begin = [0, *(draw(st.integers(0, n - 1)) for n in shape[1:])]
+    result = [1, *(draw(st.integers(1, n - low)) for n, low in zip(shape[1:], begin[1:], strict=True))]
+    ends_there = [low + length == n for n, low, length in zip(shape, begin, result, strict=True)]
+    size = [-1 if last and draw(st.booleans()) else length for last, length in zip(ends_there, result, strict=True)]
+    x, quantization = model.input(shape)
+    y = model.output(tuple(result), **quantization)
+    model.builder.op("SLICE", [x, model.integers(begin), model.integers(size)], [y])
     return model.case()
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tilewright_sim.tflite_functions import TABLE_OPERATORS
+
 from . import tflite_case_chains as chains
 from . import tflite_case_elements as elements
 from . import tflite_case_layers as layers
@@ -34,10 +36,7 @@ CASES: Mapping[str, st.SearchStrategy[Case]] = {
     "sums that wrap around": _strategy(layers.wrapping_sums),
     "PAD and CONV_2D": _strategy(layers.pad_and_convolution),
     **{kind: _strategy(elements.binary, kind=kind) for kind in ("ADD", "SUB", "MUL")},
-    **{
-        kind: _strategy(elements.function, kind=kind)
-        for kind in ("RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "LOGISTIC", "TANH", "HARD_SWISH", "ABS", "NEG")
-    },
+    **{kind: _strategy(elements.function, kind=kind) for kind in sorted(TABLE_OPERATORS)},
     "SOFTMAX": _strategy(elements.softmax),
     "QUANTIZE": _strategy(elements.quantize),
     "DEQUANTIZE": _strategy(elements.dequantize),
@@ -52,6 +51,7 @@ CASES: Mapping[str, st.SearchStrategy[Case]] = {
     "CONCATENATION": _strategy(movement.concatenation),
     "TRANSPOSE": _strategy(movement.transpose),
     "STRIDED_SLICE": _strategy(movement.strided_slice),
+    "SLICE": _strategy(movement.slice_),
     "SPLIT": _strategy(movement.split),
     "PACK": _strategy(movement.pack),
     "UNPACK": _strategy(movement.unpack),
