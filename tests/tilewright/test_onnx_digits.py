@@ -87,6 +87,9 @@ def test_simulator_equals_the_hardware_rule(form: str, tmp_path: Path, devices: 
     expected = reference_run(with_rounding(graph_of(form), Rounding.SINGLE), x)
     found = devices.get("iss", program.config).run(program, x)
     np.testing.assert_array_equal(found, expected["y"])
+    measured = program.report["distance"]
+    assert (measured["rounding"], measured["framework"]) == ("single", "float_half_even")
+    assert measured["layers"]["values"] > 9000 and measured["layers"]["largest"] <= 1
 
 
 def test_the_golden_model_on_the_host(form: str, tmp_path: Path, devices: Devices) -> None:
