@@ -31,7 +31,7 @@ from .tflite_conv import narrowed, weight_scale
 from .tflite_network import QUANTIZE_REMEDY, Refused, malformed
 from .tflite_shapes import broadcast, graph_shape
 
-__all__ = ["FUNCTIONS", "add", "dequantize", "function", "multiply", "quantize", "softmax", "subtract", "table"]
+__all__ = ["FUNCTIONS", "add", "dequantize", "function", "multiply", "quantize", "softmax", "subtract"]
 
 FUNCTIONS = TABLE_OPERATORS
 """Operators that :func:`function` imports."""
@@ -128,10 +128,10 @@ def _scalar(call: Call, kind: type[Elementwise], a: Activation, b: Activation, o
         end: every if of.values is None else np.broadcast_to(of.values.reshape(1, 1), every.shape)
         for end, of in (("a", a), ("b", b))
     }
-    table(call, x, out, reference_run(graph, values)["y"].reshape(256))
+    _table(call, x, out, reference_run(graph, values)["y"].reshape(256))
 
 
-def table(call: Call, x: Activation, out: Activation, entries: npt.NDArray[np.int8]) -> None:
+def _table(call: Call, x: Activation, out: Activation, entries: npt.NDArray[np.int8]) -> None:
     """Add the table of an operator of one operand."""
     call.add(Table, (call.read(x),), out.name, table=np.ascontiguousarray(entries, np.int8))
 
@@ -173,7 +173,7 @@ def function(call: Call) -> None:
             return
     options = {name: call.option(name) for name in ("alpha", "approximate") if name in call.options}
     unsigned = out.offset != 0
-    table(call, x, out, tflite_functions.table(kind, x.quantization, out.quantization, unsigned=unsigned, **options))
+    _table(call, x, out, tflite_functions.table(kind, x.quantization, out.quantization, unsigned=unsigned, **options))
 
 
 def softmax(call: Call) -> None:
@@ -194,7 +194,7 @@ def quantize(call: Call) -> None:
     tensor = call.tensor(0)
     out = call.only_output(shape=tensor.shape)
     if tensor.dtype == "float32":
-        call.add(Quantize, (real(call, 0),), out.name, rule=QuantizeRule.HALF_AWAY)
+        call.add(Quantize, (_real(call, 0),), out.name, rule=QuantizeRule.HALF_AWAY)
         return
     x = call.input()
     call.add(Requantize, (call.read(x),), out.name, rounding=Rounding.TFLITE_DOUBLE)
@@ -215,7 +215,7 @@ def dequantize(call: Call) -> None:
     call.add(Dequantize, (call.read(x),), call.network.define(described))
 
 
-def real(call: Call, position: int) -> str:
+def _real(call: Call, position: int) -> str:
     """A float32 input, which must be an activation of the graph."""
     tensor = call.tensor(position)
     if call.network.constant(tensor.index) is not None:

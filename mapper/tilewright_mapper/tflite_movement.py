@@ -78,7 +78,7 @@ def _same_elements(call: Call, x: Activation, shape: Shape) -> None:
 
 def concatenation(call: Call) -> None:
     """Tensors one behind the other; uint8 ones are brought to the output's quantization, as TFLite does it."""
-    call.need_inputs(1, 1 << 16)
+    call.need_inputs(1, call.count)
     if call.option("fused_activation") != "NONE":
         raise malformed(f"Fused activation of {call}", "be NONE", call.option("fused_activation"))
     inputs = [call.input(position) for position in range(call.count)]
@@ -220,7 +220,9 @@ def split(call: Call) -> None:
     call.need_inputs(2)
     axes, x = call.integers(0, "axis").reshape(-1).tolist(), call.input(1)
     count = int(call.option("num_splits"))
-    axis = _axis(call, axes[0] if len(axes) == 1 else 1 << 16, x.shape)
+    if len(axes) != 1:
+        raise malformed(f"Axis of {call}", "be one number", axes[:8])
+    axis = _axis(call, axes[0], x.shape)
     if count != len(call.operator.outputs) or x.shape[axis] % count:
         raise malformed(f"Axis {axis} of {call}", f"fall into {count} outputs", x.shape[axis])
     length = x.shape[axis] // count
@@ -249,7 +251,7 @@ def unpack(call: Call) -> None:
 
 def pack(call: Call) -> None:
     """Tensors side by side along a new axis; of constants, a constant such as a shape."""
-    call.need_inputs(1, 1 << 16)
+    call.need_inputs(1, call.count)
     constants = [call.network.constant(call.tensor(position).index) for position in range(call.count)]
     rank = len(call.tensor(0).shape) + 1
     axis = int(call.option("axis"))
