@@ -35,7 +35,7 @@ def quantize(model: "torch.nn.Module", calibration: "Iterable[Any]", **options: 
     calibration : iterable of Tensor or tuple of Tensor
         Batches such as the model will see; a few hundred images are plenty.
     **options
-        See :func:`tilewright_mapper.quantizer.quantize`.
+        See :func:`tilewright_mapper.pytorch.quantizer.quantize`.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def quantize(model: "torch.nn.Module", calibration: "Iterable[Any]", **options: 
     ModelError
         If the model cannot be exported or quantized.
     """
-    from tilewright_mapper.quantizer import quantize as quantize_model
+    from tilewright_mapper.pytorch.quantizer import quantize as quantize_model
 
     return quantize_model(model, calibration, **options)
 

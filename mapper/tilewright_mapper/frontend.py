@@ -76,7 +76,7 @@ def load_model(model: Any) -> LoadedModel:
         framework = kind
         imported = _LOADERS[kind](path)
     else:
-        from .importer import import_program
+        from .pytorch.importer import import_program
 
         imported = import_program(model)
     return LoadedModel(imported=imported, graph=canonicalize(imported), framework=framework)
@@ -90,19 +90,19 @@ def _read(path: Path) -> bytes:
 
 
 def _load_pt2(path: Path) -> Graph:
-    from .importer import import_program
+    from .pytorch.importer import import_program
 
     return import_program(path)
 
 
 def _load_tflite(path: Path) -> Graph:
-    from .tflite_import import import_tflite
+    from .tflite.importer import import_tflite
 
     return _named(path, import_tflite)
 
 
 def _load_onnx(path: Path) -> Graph:
-    from .onnx_import import import_onnx
+    from .onnx.importer import import_onnx
 
     return _named(path, import_onnx)
 

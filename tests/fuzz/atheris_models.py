@@ -11,7 +11,7 @@ A new corpus is filled with the small models of ``fuzz_frameworks`` and, where t
 ``TilewrightError`` stops the run and is left as ``crash-<hash>``; one that takes longer than ``-timeout`` seconds as
 ``timeout-<hash>``.
 ``python -m tests.fuzz.atheris_models crash-<hash>`` looks at such a file. Nothing is compared with LiteRT, which would
-crash first; ``tests.mapper.fuzz_models`` does that.
+crash first; ``tests.mapper.fuzz.models`` does that.
 """
 
 import sys
@@ -22,12 +22,12 @@ import atheris
 with atheris.instrument_imports(include=["tilewright_mapper", "tilewright_hdl", "tilewright_sim", "tflite", "onnx"]):
     from tilewright_hdl.errors import TilewrightError
     from tilewright_mapper.graph import Unsupported
-    from tilewright_mapper.onnx_import import import_onnx
+    from tilewright_mapper.onnx.importer import import_onnx
     from tilewright_mapper.passes import canonicalize
-    from tilewright_mapper.tflite_import import import_tflite
+    from tilewright_mapper.tflite.importer import import_tflite
 
-from tests.mapper.fuzz_frameworks import ONNX, TFLITE
-from tests.mapper.real_models import models_folder
+from tests.mapper.fuzz.frameworks import ONNX, TFLITE
+from tests.mapper.tflite.real_models import models_folder
 
 __all__ = ["import_any"]
 

@@ -124,6 +124,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 @functools.cache
 def quantized(name: str) -> ExportedProgram:
     """Network quantized by the project's own quantizer; made once a session."""
-    from tilewright_mapper.quantizer import quantize
+    from tilewright_mapper.pytorch.quantizer import quantize
 
     return quantize(prepare(NETWORKS[name]()), [calibration()])

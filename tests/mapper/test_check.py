@@ -14,7 +14,7 @@ from tilewright_mapper.check import Report, check_model
 from tilewright_mapper.frontend import load_model
 from tilewright_mapper.pipeline import compile_graph
 
-from .tflite_models import ModelBuilder
+from .tflite.models import ModelBuilder
 
 NANO4 = PRESETS["nano4"]
 

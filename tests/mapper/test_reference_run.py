@@ -8,8 +8,8 @@ import pytest
 
 from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.graph import Conv2d, HostOp, Tensor
-from tilewright_mapper.importer import import_program
 from tilewright_mapper.passes import canonicalize
+from tilewright_mapper.pytorch.importer import import_program
 from tilewright_mapper.reference_run import reference_run
 from tilewright_mapper.rounding import with_rounding
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.mapper.onnx_models import apply, is_exact
+from tests.mapper.onnx.models import apply, is_exact
 from tilewright_sim import float_reference as reference
 
 pytestmark = pytest.mark.skipif(not is_exact(), reason="onnxruntime's int8 kernels are not exact on this machine")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..mapper.tflite_models import ModelBuilder, reference
+from ..mapper.tflite.models import ModelBuilder, reference
 
 __all__ = ["REPEATS", "Operand", "activation", "execute", "float32", "int8s", "repeat", "scale", "zero_point"]
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import tilewright as tw
-from tests.mapper.tflite_models import ModelBuilder, reference
+from tests.mapper.tflite.models import ModelBuilder, reference
 from tilewright.cli import main
 
 from .conftest import Files, Small

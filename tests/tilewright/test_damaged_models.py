@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("tflite", reason="tflite has the schema of TFLite files (extra `tflite`)")
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is the reference of TFLite files (extra `test`)")
 
-from tests.mapper.fuzz_frameworks import TFLITE
-from tests.mapper.fuzz_judge import Difference, compare, run
+from tests.mapper.fuzz.frameworks import TFLITE
+from tests.mapper.fuzz.judge import Difference, compare, run
 from tilewright_hdl.errors import TilewrightError
 from tilewright_mapper.graph import Graph
 from tilewright_mapper.pipeline import compile_graph

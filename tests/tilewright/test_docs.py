@@ -51,8 +51,8 @@ def test_the_passes_of_the_architecture_are_those_that_run() -> None:
 
 
 def test_the_operators_of_the_models_page_are_those_that_are_imported() -> None:
-    from tilewright_mapper.onnx_import import OPERATORS
-    from tilewright_mapper.tflite_operators import IMPORTERS
+    from tilewright_mapper.onnx.importer import OPERATORS
+    from tilewright_mapper.tflite.operators import IMPORTERS
 
     page = text("docs/models.md")
     tflite, onnx = (page.split(f"## {name} operators")[1].split("\n## ")[0] for name in ("TFLite", "ONNX"))

@@ -24,8 +24,8 @@ from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, Rounding
 from tilewright_hdl.program import HostStep
 from tilewright_mapper.graph import Graph
-from tilewright_mapper.importer import import_program
 from tilewright_mapper.passes import canonicalize
+from tilewright_mapper.pytorch.importer import import_program
 from tilewright_mapper.rounding import with_rounding
 
 EDGE8 = tw.PRESETS["edge8"]

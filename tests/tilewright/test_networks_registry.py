@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.mapper.real_models import real_model
+from tests.mapper.tflite.real_models import real_model
 from tests.test_architecture import loaded_after
 from tilewright.networks import NETWORKS
 from tilewright.networks.layers import same_padding
@@ -113,7 +113,7 @@ def test_same_padding(size: int, kernel: int, stride: int, padding: tuple[int, i
 @pytest.mark.parametrize(("name", "file"), [("resnet8", "pretrainedResnet_quant.tflite"),
                                             ("dscnn", "kws_ref_model.tflite")])
 def test_layers_are_those_of_the_reference_file(name: str, file: str) -> None:
-    from tilewright_mapper.tflite_file import read_tflite
+    from tilewright_mapper.tflite.file import read_tflite
 
     model = read_tflite(real_model(file))
     expected = []

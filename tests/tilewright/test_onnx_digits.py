@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 import tilewright as tw
-from tests.mapper.onnx_digits import FORMATS, images, quantized_digits
-from tests.mapper.onnx_golden import golden
-from tests.mapper.onnx_models import is_exact, run
+from tests.mapper.onnx.digits import FORMATS, images, quantized_digits
+from tests.mapper.onnx.golden import golden
+from tests.mapper.onnx.models import is_exact, run
 from tests.tilewright.agreement import Devices
 from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.distance import distance
 from tilewright_mapper.graph import AvgPool2d, Graph
-from tilewright_mapper.onnx_import import import_onnx
+from tilewright_mapper.onnx.importer import import_onnx
 from tilewright_mapper.passes import canonicalize
 from tilewright_mapper.reference_run import reference_run
 from tilewright_mapper.rounding import with_rounding

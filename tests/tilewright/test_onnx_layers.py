@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tilewright as tw
-from tests.mapper.onnx_models import UINT8, is_exact, model, node, run
-from tests.mapper.test_onnx_qdq import CASES, IMAGE, Builder, conv
+from tests.mapper.onnx.models import UINT8, is_exact, model, node, run
+from tests.mapper.onnx.test_qdq import CASES, IMAGE, Builder, conv
 from tests.tilewright.agreement import NANO4, Devices, agree
 from tilewright_hdl.numerics import Rounding
 from tilewright_mapper.frontend import load_model

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is the reference of TFLite files (extra `test`)")
 
 import tilewright as tw
-from tests.mapper.real_models import expected_layers, model_inputs, real_model
-from tests.mapper.tflite_models import all_outputs
+from tests.mapper.tflite.models import all_outputs
+from tests.mapper.tflite.real_models import expected_layers, model_inputs, real_model
 from tilewright_hdl.config import PRESETS
 
 from .agreement import Devices

@@ -11,10 +11,10 @@ pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is the reference of
 from hypothesis import HealthCheck, given, settings
 
 import tilewright as tw
-from tests.mapper.tflite_cases import CASES, Case
+from tests.mapper.tflite.cases import CASES, Case
 from tilewright_driver.device import Device
 from tilewright_hdl.numerics import dequantize
-from tilewright_mapper.tflite_import import import_tflite
+from tilewright_mapper.tflite.importer import import_tflite
 
 from .agreement import WIDE, Devices
 

@@ -53,7 +53,7 @@ STEPS: tuple[Callable[[Graph], Graph], ...] = (
 
 
 def canonicalize(graph: Graph) -> Graph:
-    """The graph of :func:`tilewright_mapper.importer.import_program` in terms of the hardware.
+    """The graph of :func:`tilewright_mapper.pytorch.importer.import_program` in terms of the hardware.
 
     Returns
     -------
