@@ -173,8 +173,10 @@ class _Run:
         ends = tuple(self.graph.tensor(name).quantization for name in (*node.inputs, node.output))
         assert isinstance(node, Add | Subtract | Multiply)
         if node.rounding not in HARDWARE_ROUNDINGS:
-            return reference.combine_float(node.op.lower(), a, b, (ends[0], ends[1], ends[2]), low=node.low,
-                                           high=node.high)
+            return reference.combine_float(
+                node.op.lower(), a, b, (ends[0], ends[1], ends[2]), low=node.low, high=node.high,
+                unsigned=self.graph.tensor(node.output).unsigned,
+            )
         if isinstance(node, Multiply):
             rule = requantizer(self.graph, node, bits=self.bits)
             return reference.multiply(a, b, zero_points=(ends[0][1], ends[1][1]), requantizer=rule)

@@ -79,7 +79,8 @@ def _elementwise(
 ) -> torch.Tensor:
     a, b, y = (tensors[name].quantization for name in (*step.inputs, *step.outputs))
     if step.rounding not in HARDWARE_ROUNDINGS:
-        return tensor_reference.combine_float(step.target, x, other, (a, b, y), low=step.low, high=step.high)
+        return tensor_reference.combine_float(step.target, x, other, (a, b, y), low=step.low, high=step.high,
+                                              unsigned=tensors[step.outputs[0]].unsigned)
     if step.target == "multiply":
         requantizer = _requantizer(step, tensors[step.outputs[0]])
         return tensor_reference.multiply(x, other, zero_points=(a[1], b[1]), requantizer=requantizer)

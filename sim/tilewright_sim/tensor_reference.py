@@ -111,20 +111,24 @@ def combine_float(
     b: torch.Tensor,
     ends: tuple[Quantization, Quantization, Quantization],
     *,
+    unsigned: bool,
     low: int = INT8_MIN,
     high: int = INT8_MAX,
 ) -> torch.Tensor:
     """``"add"`` or ``"multiply"`` two int8 tensors as onnxruntime does.
 
-    ``ends`` has the scale and the zero point of ``a``, of ``b`` and of the result.
+    ``ends`` has the scale and the zero point of ``a``, of ``b`` and of the result. With ``unsigned`` they stand for
+    uint8 tensors with 128 more, zero points as well: these take part in the kernels' float32 arithmetic, and in its
+    errors.
     """
     function = {"add": add_half_even, "multiply": multiply_half_even}[operator]
-    (scale_a, zero_a), (scale_b, zero_b), (scale_y, zero_y) = ends
+    offset = -INT8_MIN if unsigned else 0
+    (scale_a, zero_a), (scale_b, zero_b), (scale_y, zero_y) = ((scale, zero + offset) for scale, zero in ends)
     total = function(
-        a, b, scale_a=scale_a, zero_point_a=zero_a, scale_b=scale_b, zero_point_b=zero_b, scale_y=scale_y,
-        zero_point_y=zero_y,
+        a.to(torch.int32) + offset, b.to(torch.int32) + offset, scale_a=scale_a, zero_point_a=zero_a, scale_b=scale_b,
+        zero_point_b=zero_b, scale_y=scale_y, zero_point_y=zero_y,
     )
-    return torch.clamp(total, low, high).to(torch.int8)
+    return torch.clamp(total - offset, low, high).to(torch.int8)
 
 
 def requantize_float(

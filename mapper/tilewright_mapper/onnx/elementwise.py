@@ -80,7 +80,8 @@ def _with_number(kind: type[Add] | type[Multiply], t: Translation, node: OnnxNod
     single = torch.tensor([int(number.reshape(())) - (OFFSET if unsigned else 0)])
     mine, other = (every, x.quantization), (single, (scale, zero_point))
     (a, end_a), (b, end_b) = (mine, other) if first else (other, mine)
-    entries = tensor_reference.combine_float(kind.__name__.lower(), a, b, (end_a, end_b, y.quantization))
+    entries = tensor_reference.combine_float(kind.__name__.lower(), a, b, (end_a, end_b, y.quantization),
+                                             unsigned=y.name in t.unsigned)
     t.add(
         node,
         Table(

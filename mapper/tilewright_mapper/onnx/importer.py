@@ -73,7 +73,7 @@ def import_onnx(data: bytes) -> Graph:
         _translate(t, node)
     _count_skipped(t)
     outputs = _outputs(t, model)
-    for name in t.unsigned.intersection((*inputs, *outputs)):
+    for name in t.unsigned.intersection(t.tensors):
         t.tensors[name] = replace(t.tensors[name], unsigned=True)
     graph = Graph(nodes=tuple(t.nodes), tensors=t.tensors, inputs=inputs, outputs=outputs)
     if not any(tensor.is_quantized for tensor in graph.tensors.values()):

@@ -21,18 +21,19 @@ F32 = np.float32
 
 @dataclass(frozen=True)
 class Marked:
-    """Stored integers in int8 terms, with what they stand for."""
+    """Stored integers in int8 terms, with what they stand for; ``offset`` more in the file."""
 
     stored: Array
     zero_point: Array
     scale: Array
+    offset: int
 
     @property
     def centred(self) -> Array:
         return self.stored - self.zero_point
 
     def moved(self, stored: Array) -> "Marked":
-        return Marked(stored, self.zero_point, self.scale)
+        return Marked(stored, self.zero_point, self.scale, self.offset)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def _offset(zero_point: Array) -> int:
 def _dequantizelinear(attributes: Any, q: Array, scale: Array, zero_point: Array) -> Marked:
     axis = attributes.get("axis", 1)
     offset = _offset(zero_point)
-    return Marked(q.astype(np.int64) - offset, _along(zero_point.astype(np.int64) - offset, axis, q.ndim), scale)
+    zeros = _along(zero_point.astype(np.int64) - offset, axis, q.ndim)
+    return Marked(q.astype(np.int64) - offset, zeros, scale, offset)
 
 
 # -- QOperator.
@@ -178,11 +180,12 @@ def _gemm(attributes: Any, x: Marked, w: Marked, bias: Marked) -> Waiting:
 
 def _add(attributes: Any, a: Marked, b: Marked) -> Waiting:
     def steps(scale: F32, zero: int) -> Array:
-        """By QLinearAdd's formula, on int8 values and zero points as they stand."""
+        """By QLinearAdd's formula, on values and zero points as they stand in the file."""
         ratio_a, ratio_b = a.scale / scale, b.scale / scale
-        fixed = F32(zero) - _fused(np.asarray(a.zero_point, F32), ratio_a, np.asarray(b.zero_point, F32) * ratio_b)
-        inner = _fused(b.stored.astype(F32), ratio_b, fixed)
-        return np.rint(_fused(a.stored.astype(F32), ratio_a, inner)).astype(np.int64)
+        zero_a, zero_b = (np.asarray(end.zero_point + end.offset, F32) for end in (a, b))
+        fixed = F32(zero + a.offset) - _fused(zero_a, ratio_a, zero_b * ratio_b)
+        inner = _fused((b.stored + b.offset).astype(F32), ratio_b, fixed)
+        return np.rint(_fused((a.stored + a.offset).astype(F32), ratio_a, inner)).astype(np.int64) - a.offset
 
     return Waiting(steps)
 

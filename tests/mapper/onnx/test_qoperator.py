@@ -145,6 +145,20 @@ def test_elementwise(
 
 
 @CASES
+@given(SEED, st.sampled_from(["QLinearAdd", "QLinearMul"]), st.booleans(), *[st.integers(1, 20)] * 3, *[ZERO] * 3)
+def test_elementwise_of_uint8(
+    seed: int, op: str, number: bool, sa: int, sb: int, sy: int, za: np.int8, zb: np.int8, zy: np.int8
+) -> None:
+    """Decimal scales make many quotients that lie almost halfway, where only the same errors give the same result."""
+    rng = np.random.default_rng(seed)
+    tensors = {name: random(rng, 2, 4, 9, 9).view(np.uint8) for name in "ab"}
+    zeros = {name: value.view(np.uint8) for name, value in (("za", za), ("zb", zb), ("zy", zy))}
+    scales = {name: np.float32(steps / 100) for name, steps in (("sa", sa), ("sb", sb), ("sy", sy))}
+    fixed = {"b": tensors.pop("b")[:1, :1, :1, :1].reshape(())} if number else {}
+    check(*single(op, "a sa za b sb zb sy zy", tensors, zeros | scales | fixed))
+
+
+@CASES
 @given(
     SEED,
     st.sampled_from(["QLinearAdd", "QLinearMul"]),
