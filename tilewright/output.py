@@ -53,6 +53,8 @@ PIPE_WIDTH = 120
 
 # Names of layers and files are shown as they are, whatever brackets and colons they have.
 FIGURE_WIDTH = 9
+WORD_WIDTHS = {"layer": 20, "operator": 10, "on": len("array")}
+"""Columns of a table that are never cut further; most others are as wide as their titles at least."""
 
 CLOCK_HZ = 100_000_000
 """Clock of the accelerator in sentences that set its cycles beside the host's seconds."""
@@ -150,7 +152,7 @@ def plain_table(
     """An empty table with columns of words, of figures, and of words again."""
     table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for name in words:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=True, min_width=WORD_WIDTHS.get(name, len(name)))
     for name in figures:
         # Where the terminal is narrow, words are cut, never figures.
         table.add_column(name, justify="right", no_wrap=True, min_width=FIGURE_WIDTH)

@@ -20,7 +20,7 @@ from tilewright_hdl.program import HostStep, Program, RunStep, TensorInfo
 from tilewright_sim.checker import check_program
 from tilewright_sim.machine import Job, Machine, RunResult
 
-from .host import run_host_step
+from .host import import_for, run_host_step
 from .profile import Profile, profile_of
 
 __all__ = ["Device", "required_memory"]
@@ -129,6 +129,7 @@ class Device:
         integer = _check_inputs(arrays, tensors)
         images: list[list[npt.NDArray[Any]]] = []
         runs: list[list[RunResult]] = []
+        import_for(program)
         host_seconds = dict.fromkeys(range(len(program.layers)), 0.0)
         for number in range(len(arrays[0])):
             values = {

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from tilewright_hdl.activation_layout import reshape_channels_last
 from tilewright_hdl.errors import DeviceError, TilewrightError
 from tilewright_hdl.numerics import QuantizeRule, dequantize, quantize
-from tilewright_hdl.program import CHANNELS_LAST, HostStep, TensorInfo
+from tilewright_hdl.program import CHANNELS_LAST, HostStep, Program, TensorInfo
 
-__all__ = ["run_host_step"]
+__all__ = ["import_for", "run_host_step"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -55,6 +55,16 @@ def run_host_step(step: HostStep, tensors: Mapping[str, TensorInfo], values: Arr
             raise DeviceError(f"Host step {step.target or step.kind} must make {name!r} of shape {wanted[0]} and dtype "
                               f"{wanted[1]}, but made {found[0]} and {found[1]}; compile the model again")
     return named
+
+
+def import_for(program: Program) -> None:
+    """Import what the host steps of a program need, so that it does not count as their time."""
+    for step in program.steps:
+        if isinstance(step, HostStep) and step.kind in ("op", "integer"):
+            _import_torch(step.target)
+            from tilewright_sim import host_operators, integer_operators  # noqa: F401
+
+            return
 
 
 def _import_torch(target: str) -> Any:

@@ -113,7 +113,7 @@ def _named(path: Path, load: Callable[[bytes], Graph]) -> Graph:
     try:
         return load(data)
     except ModelError as error:
-        raise type(error)(f"Model file {path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
     except ImportError as error:
         raise ModelError(f"Model file {path} needs the package {error.name!r}: "
                          f"pip install 'tilewright[{path.suffix[1:].lower()}]'") from error
