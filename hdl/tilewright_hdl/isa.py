@@ -176,6 +176,28 @@ class Exec(Instruction):
     ``input_address`` belongs to ``(first_y, first_x)``, so it may point before the tensor when those are
     negative; it counts modulo 2**20. A word read inside must lie in the scratchpad. Row ``r`` of a weight
     tile is the word ``weight_address + pass * rows + r``, for the channel ``t * rows + r``.
+
+    With ``depthwise`` each column filters one channel, and the kernel columns are taken together::
+
+        slices = ceil(rows / columns)                                                  # of a word of channels
+        for n in range(column_tiles):
+            channels = [(n % slices * columns + c) % rows for c in range(columns)]
+            for ky in range(kernel_height):                                            # one pass each
+                taps = weight[weight_address + pass * kernel_width : ... + kernel_width]
+                for y, x, kx in ndindex(output_height, output_width, kernel_width):
+                    iy = first_y + y * stride_y + ky * dilation_y
+                    ix = first_x + x * stride_x + kx
+                    inside = ...                                                       # as above
+                    word = input_address + y * output_y_step + (x * stride_x + kx) * kernel_x_step
+                                         + ky * kernel_y_step + n // slices
+                    vector = ...                                                       # as above
+                    products = vector[channels] * taps[kernel_width - 1 - kx]
+                    entry = accumulator_address + (n * output_height + y) * output_width + x
+                    accumulator[bank][entry] = products if ky == kx == 0 and not accumulate else ... + products
+
+    Then ``kernel_width`` is at most ``rows``, and ``channel_tiles`` and ``dilation_x`` are 1: a kernel with
+    holes has taps that are 0. Each pass streams, for every output row, all input columns from the first one to the
+    last one that it needs, and those that a stride passes over must lie in the scratchpad too.
     """
 
     MNEMONIC: ClassVar[str] = "exec"
@@ -187,6 +209,7 @@ class Exec(Instruction):
     pad_value: int = int8_field("value of every channel outside of the input", default=0)
     accumulate: int = bits_field(1, "1: add to the accumulators from the first pass on", default=0)
     bank: int = bits_field(1, "accumulator bank that is written")
+    depthwise: int = bits_field(1, "1: each column filters one channel", default=0)
     weight_address: int = address_field("first word of the first weight tile")
     column_tiles: int = count_field(12, "tiles of output channels", default=1)
     kernel_height: int = count_field(8, "kernel rows", default=1)
@@ -208,15 +231,37 @@ class Exec(Instruction):
     kernel_x_step: int = address_field("words from kernel column to kernel column", default=0)
     accumulator_address: int = bits_field(16, "first accumulator entry", default=0)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.depthwise:
+            for name in ("channel_tiles", "dilation_x"):
+                if getattr(self, name) != 1:
+                    raise IsaError(f"exec.{name} must be 1 with depthwise=1, not {getattr(self, name)!r}")
+
     @property
     def passes(self) -> int:
         """Weight tiles used."""
-        return self.column_tiles * self.kernel_height * self.kernel_width * self.channel_tiles
+        kernel_columns = 1 if self.depthwise else self.kernel_width
+        return self.column_tiles * self.kernel_height * kernel_columns * self.channel_tiles
 
     @property
     def vectors(self) -> int:
         """Vectors in a pass."""
-        return self.output_height * self.output_width
+        return self.output_height * (self.row_pixels if self.depthwise else self.output_width)
+
+    @property
+    def row_pixels(self) -> int:
+        """Input columns that an output row needs, with ``depthwise``."""
+        return (self.output_width - 1) * self.stride_x + self.kernel_width
+
+    @property
+    def entries(self) -> int:
+        """Accumulator entries written."""
+        return self.column_tiles * self.output_height * self.output_width
+
+    def tile_words(self, rows: int) -> int:
+        """Words of a weight tile, on an array of so many rows."""
+        return self.kernel_width if self.depthwise else rows
 
 
 def _shift(meaning: str) -> int:

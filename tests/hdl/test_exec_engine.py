@@ -178,8 +178,8 @@ def ref_times(run: Run, instructions: list[Exec], offered: list[int]) -> dict[st
     for ins, cycle in zip(instructions, offered, strict=True):
         # The next one is offered in the cycle after the last transfer at the earliest.
         cycle = max([cycle, *(t + 1 for t in times["transfers"][-1:])])
-        times["transfers"].append(timeline.transfer(cycle))
-        for one in ref_passes(run.config.array.rows, ins):
+        times["transfers"].append(timeline.transfer(cycle, ins))
+        for one in ref_passes(run.config.array.rows, run.config.array.columns, ins):
             timeline.begin_pass()
             for word, _ in one.vectors:
                 cycle = timeline.earliest
@@ -325,8 +325,8 @@ def test_halt_and_start_again() -> None:
         assert seen["fault"] == []
     written = np.zeros((2, config.memory.accumulator_entries), bool)
     for ins in instructions:
-        for one in ref_passes(config.array.rows, ins):
-            written[ins.bank, [entry for _, entry in one.vectors]] = True
+        for one in ref_passes(config.array.rows, config.array.columns, ins):
+            written[ins.bank, [entry for _, entry in one.vectors if entry is not None]] = True
     np.testing.assert_array_equal(
         np.array(run.seen["accumulators"])[written], ref_accumulators(run, instructions)[written]
     )

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``EXEC`` with ``depthwise`` on numpy arrays: for each tile and place in the kernel, gather and multiply by element."""
+
+import numpy as np
+
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.isa import ADDRESS_BITS, Exec
+
+from .iss_state import ScratchState
+from .iss_window import axis_inside, axis_offsets
+
+__all__ = ["DepthwiseStep"]
+
+
+class DepthwiseStep:
+    """An ``EXEC`` with ``depthwise``, its addresses worked out once."""
+
+    def __init__(self, config: AcceleratorConfig, ins: Exec):
+        self._ins = ins
+        rows, columns, slices = config.array.rows, config.array.columns, config.array.slices
+        tiles = np.arange(ins.column_tiles)
+        self._channels = (tiles[:, None] % slices * columns + np.arange(columns)) % rows
+        y = axis_offsets(ins.output_height, ins.output_y_step, ins.kernel_height, ins.kernel_y_step)
+        x = axis_offsets(ins.output_width, ins.stride_x * ins.kernel_x_step, ins.kernel_width, ins.kernel_x_step)
+        inside_y = axis_inside(ins.output_height, ins.kernel_height, ins.first_y, ins.stride_y, ins.dilation_y,
+                               ins.input_height)
+        inside_x = axis_inside(ins.output_width, ins.kernel_width, ins.first_x, ins.stride_x, 1, ins.input_width)
+        # (kernel row, kernel column, pixel); words of the first tile, those of a later one lie so many behind them.
+        shape = (ins.kernel_height, ins.kernel_width, ins.output_height * ins.output_width)
+        self._words = (ins.input_address + (y.T[:, None, :, None] + x.T[None, :, None, :])).reshape(shape)
+        self._inside = (inside_y.T[:, None, :, None] & inside_x.T[None, :, None, :]).reshape(*shape, 1)
+        self._behind = tiles // slices
+
+    def run(self, state: ScratchState) -> int:
+        """Execute; returns 0, the saturations that an ``EXEC`` has."""
+        ins, columns = self._ins, state.weight.shape[1]
+        shape = (ins.column_tiles, ins.kernel_height, ins.kernel_width)
+        taps = state.weight[ins.weight_address : ins.weight_address + ins.passes * ins.kernel_width]
+        taps = taps.reshape(*shape, columns)[:, :, ::-1].astype(np.int32)
+        sums = np.zeros((ins.column_tiles, self._words.shape[2], columns), np.int32)
+        for n, ky, kx in np.ndindex(shape):
+            words = (self._words[ky, kx] + self._behind[n]) % (1 << ADDRESS_BITS)
+            vectors = np.take(state.activation, words, axis=0, mode="clip")[:, self._channels[n]]
+            sums[n] += np.where(self._inside[ky, kx], vectors, np.int8(ins.pad_value)) * taps[n, ky, kx]
+        entries = sums.reshape(-1, columns)
+        target = state.accumulator[ins.bank, ins.accumulator_address : ins.accumulator_address + len(entries)]
+        target[:] = entries + target if ins.accumulate else entries
+        return 0
