@@ -87,7 +87,7 @@ class ExecTimeline:
             self.begin_pass()
             self.issue(self.earliest, vectors)
         repeated = max(0, passes - 2)
-        period = exec_pass(self._config, self._current)
+        period = exec_pass(self._config, vectors, self._current.taps)
         time = repeated * period
         self._free += time
         self._last += time

@@ -259,9 +259,14 @@ class Exec(Instruction):
         """Accumulator entries written."""
         return self.column_tiles * self.output_height * self.output_width
 
+    @property
+    def taps(self) -> int:
+        """Words of a weight tile with ``depthwise``; 0 without."""
+        return self.kernel_width if self.depthwise else 0
+
     def tile_words(self, rows: int) -> int:
         """Words of a weight tile, on an array of so many rows."""
-        return self.kernel_width if self.depthwise else rows
+        return self.taps or rows
 
 
 def _shift(meaning: str) -> int:

@@ -101,9 +101,9 @@ class PassSequencer(wiring.Component):
         For the array.
     zero : ``Out(1)``
         Beside ``load``: load a row of zeros, in place of what was read.
-    passes : ``Out(stream.Signature(PassLayout()))``
+    passes : ``Out(stream.Signature(PassLayout(config.array)))``
     swapped : ``In(1)``
-        In the cycle before, the first vector of a pass was issued; or, of pixels, the last one in the cycle before that.
+        A pass's first vector was issued in the cycle before, or the last pixel of a pass in the one before that.
     stop : ``In(1)``
         Level: begin nothing new.
     active : ``Out(1)``

@@ -162,13 +162,12 @@ def exec_load(config: AcceleratorConfig, instruction: Exec, filled: int) -> int:
     return max(taps, LEAST_LOAD) if taps >= filled else rows
 
 
-def exec_pass(config: AcceleratorConfig, instruction: Exec) -> int:
-    """Cycles from the first vector of a pass to that of the next one, if no read of an activation has to wait.
+def exec_pass(config: AcceleratorConfig, vectors: int, taps: int = 0) -> int:
+    """Cycles from the first vector of a pass to that of the next pass, if no read of an activation has to wait.
 
-    Weights are loaded while the vectors are streamed; but pixels take the same way as the weights.
+    Weights are loaded while vectors are streamed; but pixels, of a pass with so many taps, come in by the same way.
     """
-    load = exec_load(config, instruction, instruction.tile_words(config.array.rows))
-    return instruction.vectors + load if instruction.depthwise else max(instruction.vectors, load)
+    return vectors + max(taps, LEAST_LOAD) if taps else max(vectors, config.array.rows)
 
 
 def exec_drain(config: AcceleratorConfig, depthwise: int = 0) -> int:
@@ -188,5 +187,5 @@ def exec_cycles(config: AcceleratorConfig, instruction: Exec) -> int:
     grant, and those behind it follow one a cycle. :class:`~tilewright_hdl.exec_timing.ExecTimeline` has all of it,
     and says when the engine takes the next instruction.
     """
-    last_pass = (instruction.passes - 1) * exec_pass(config, instruction)
+    last_pass = (instruction.passes - 1) * exec_pass(config, instruction.vectors, instruction.taps)
     return exec_start(config) + last_pass + instruction.vectors - 1 + exec_drain(config, instruction.depthwise)

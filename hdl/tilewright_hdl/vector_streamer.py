@@ -35,7 +35,7 @@ class VectorStreamer(wiring.Component):
 
     Members
     -------
-    passes : ``In(stream.Signature(PassLayout()))``
+    passes : ``In(stream.Signature(PassLayout(config.array)))``
     activation : ``Out(MemoryRead(...))``
     vector : ``Out(ArrayLayout(signed(8), rows))``
     swap : ``Out(1)``
@@ -305,7 +305,7 @@ class VectorStreamer(wiring.Component):
         m.d.sync += self.vector.eq(Mux(inside, self.activation.data, padding))
 
     def _late(self, m: Module, then: Any, pixel: Signal) -> Value:
-        """Add the cycle by which all that follows a pixel comes later; before and after a pass of them, nothing does."""
+        """Add the cycle by which all that follows a pixel is later; nothing comes just before or after their pass."""
         if not self._config.array.depthwise:
             return Value.cast(then)
         late = Signal(then.shape())

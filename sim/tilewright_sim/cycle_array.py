@@ -117,7 +117,7 @@ class Computing:
         first = timeline.earliest
         timeline.issue(first, vectors)
         if passes > 1:
-            gap = exec_pass(self._config, plan.ins) - vectors
+            gap = exec_pass(self._config, vectors, plan.ins.taps) - vectors
             plan.stalls.add(first + vectors, gap, period=vectors + gap, count=passes - 1)
             timeline.issue_passes(passes - 1)
 
@@ -125,7 +125,7 @@ class Computing:
         """Passes in which somebody may hold the port of a bank."""
         timeline, ins = self._timeline, plan.ins
         banks = _Banks(self._config, ins, plan.mask)
-        at, vectors = 0, ins.vectors
+        at = 0
         while at < ins.passes:
             # As many passes as end for certain before the next use begins; all, if there is none.
             now = max(timeline.earliest, plan.start + 1)
@@ -133,7 +133,7 @@ class Computing:
             clear = ins.passes - at
             if uses:
                 room = min(use.begin for use in uses) - now - self._rows
-                clear = min(clear, room // exec_pass(self._config, ins))
+                clear = min(clear, room // exec_pass(self._config, ins.vectors, ins.taps))
             if clear > 0:
                 self._stride(plan, clear)
                 at += clear

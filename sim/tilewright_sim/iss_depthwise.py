@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``EXEC`` with ``depthwise`` on numpy arrays: for each tile and place in the kernel, gather and multiply by element."""
+"""``EXEC`` with ``depthwise`` on numpy arrays: for each place in the kernel, gather and multiply by element."""
 
 import numpy as np
 

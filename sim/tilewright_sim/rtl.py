@@ -213,7 +213,7 @@ def _longest(config: AcceleratorConfig, code: bytes) -> int:
     with contextlib.suppress(IsaError):
         for instruction in decode_program(code):
             if isinstance(instruction, Exec):
-                longest = max(longest, instruction.passes * exec_pass(config, instruction))
+                longest = max(longest, instruction.passes * exec_pass(config, instruction.vectors, instruction.taps))
             elif isinstance(instruction, PostInstruction):
                 longest = max(longest, instruction.steps * post_interval(instruction))
     # POST goes before EXEC at the scratchpad, so EXEC may wait as long again; twice that to be sure.

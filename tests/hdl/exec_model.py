@@ -78,43 +78,21 @@ def ref_pixel_passes(slices: int, ins: Exec) -> Iterator[Pass]:
         yield Pass(ins.weight_address + number * ins.kernel_width, ky == 0, vectors)
 
 
-def ref_filter(
-    config: AcceleratorConfig, ins: Exec, activation: Words, weight: Words, accumulators: NDArray[np.int32]
-) -> None:
-    """Execute a depthwise instruction on the same memories."""
-    rows, columns = config.array.rows, config.array.columns
-    slices = -(-rows // columns)
-    for n, y, x in np.ndindex(ins.column_tiles, ins.output_height, ins.output_width):
-        channels = [(n % slices * columns + c) % rows for c in range(columns)]
-        sums = np.zeros(columns, np.int32)
-        for ky, kx in np.ndindex(ins.kernel_height, ins.kernel_width):
-            iy = ins.first_y + y * ins.stride_y + ky * ins.dilation_y
-            ix = ins.first_x + x * ins.stride_x + kx
-            vector = np.full(rows, ins.pad_value, np.int32)
-            if 0 <= iy < ins.input_height and 0 <= ix < ins.input_width:
-                word = ins.input_address + y * ins.output_y_step + (x * ins.stride_x + kx) * ins.kernel_x_step
-                vector = activation[(word + ky * ins.kernel_y_step + n // slices) % (1 << 20)].astype(np.int32)
-            tap = (n * ins.kernel_height + ky) * ins.kernel_width + ins.kernel_width - 1 - kx
-            sums += vector[channels] * weight[ins.weight_address + tap]
-        entry = ins.accumulator_address + (n * ins.output_height + y) * ins.output_width + x
-        accumulators[ins.bank, entry] = sums + (accumulators[ins.bank, entry] if ins.accumulate else 0)
-
-
 def ref_exec(
     config: AcceleratorConfig, ins: Exec, activation: Words, weight: Words, accumulators: NDArray[np.int32]
 ) -> None:
     """Execute an instruction on (words, rows), (words, columns) and (2, entries, columns)."""
-    rows = config.array.rows
-    if ins.depthwise:
-        ref_filter(config, ins, activation, weight, accumulators)
-        return
-    for one in ref_passes(rows, config.array.columns, ins):
-        if one.weights + rows > config.weight_words:
+    rows, columns = config.array.rows, config.array.columns
+    words = ins.kernel_width if ins.depthwise else rows
+    for number, one in enumerate(ref_passes(rows, columns, ins)):
+        if one.weights + words > config.weight_words:
             raise OutsideError("weight")
-        tile = weight[one.weights : one.weights + rows].astype(np.int32)
+        tile = weight[one.weights : one.weights + words].astype(np.int32)
+        part = number // ins.kernel_height % -(-rows // columns)
+        channels = [(part * columns + c) % rows for c in range(columns)]
+        pixels: list[NDArray[np.int32]] = []
         for word, entry in one.vectors:
-            assert entry is not None
-            if entry >= config.memory.accumulator_entries:
+            if entry is not None and entry >= config.memory.accumulator_entries:
                 raise OutsideError("accumulator")
             if word is None:
                 vector = np.full(rows, ins.pad_value, np.int32)
@@ -122,8 +100,11 @@ def ref_exec(
                 vector = activation[word].astype(np.int32)
             else:
                 raise OutsideError("activation")
-            old = np.int32(0) if one.opens and not ins.accumulate else accumulators[ins.bank, entry]
-            accumulators[ins.bank, entry] = old + vector @ tile
+            pixels.insert(0, vector[channels])
+            if entry is not None:
+                old = np.int32(0) if one.opens and not ins.accumulate else accumulators[ins.bank, entry]
+                sums = (tile * pixels[:words]).sum(axis=0, dtype=np.int32) if ins.depthwise else vector @ tile
+                accumulators[ins.bank, entry] = old + sums
 
 
 def random_words(rng: random.Random, words: int, lanes: int) -> Words:
