@@ -177,27 +177,31 @@ class Exec(Instruction):
     negative; it counts modulo 2**20. A word read inside must lie in the scratchpad. Row ``r`` of a weight
     tile is the word ``weight_address + pass * rows + r``, for the channel ``t * rows + r``.
 
-    With ``depthwise`` each column filters one channel, and the kernel columns are taken together::
+    With ``depthwise`` each column filters one channel, and a pass takes all kernel columns together::
 
         slices = ceil(rows / columns)                                                  # of a word of channels
+        row = (output_width - 1) * stride_x + kernel_width - overlap                   # pixels of an output row
         for n in range(column_tiles):
             channels = [(n % slices * columns + c) % rows for c in range(columns)]
             for ky in range(kernel_height):                                            # one pass each
                 taps = weight[weight_address + pass * kernel_width : ... + kernel_width]
                 for y, x, kx in ndindex(output_height, output_width, kernel_width):
-                    iy = first_y + y * stride_y + ky * dilation_y
-                    ix = first_x + x * stride_x + kx
-                    inside = ...                                                       # as above
-                    word = input_address + y * output_y_step + (x * stride_x + kx) * kernel_x_step
+                    line, pixel = divmod(y * row + x * stride_x + kx - overlap, row)
+                    iy = first_y + line * stride_y + ky * dilation_y
+                    ix = first_x + overlap + pixel
+                    inside = line >= 0 and 0 <= iy < input_height and 0 <= ix < input_width
+                    word = input_address + line * output_y_step + pixel * kernel_x_step
                                          + ky * kernel_y_step + n // slices
-                    vector = ...                                                       # as above
+                    vector = activation[word] if inside else [pad_value] * rows
                     products = vector[channels] * taps[kernel_width - 1 - kx]
                     entry = accumulator_address + (n * output_height + y) * output_width + x
                     accumulator[bank][entry] = products if ky == kx == 0 and not accumulate else ... + products
 
     Then ``kernel_width`` is at most ``rows``, and ``channel_tiles`` and ``dilation_x`` are 1: a kernel with
-    holes has taps that are 0. Each pass streams, for every output row, all input columns from the first one to the
-    last one that it needs, and those that a stride passes over must lie in the scratchpad too.
+    holes has taps that are 0. ``overlap`` is less than ``kernel_width``: so many columns that stand before a row
+    are taken to be the last ones of the row before (padding, before the first row), which saves their time where both
+    are padding; ``input_address`` belongs to the column behind them. A pass streams all pixels of a row, so
+    those that a stride passes over must lie in the scratchpad too.
     """
 
     MNEMONIC: ClassVar[str] = "exec"
@@ -230,10 +234,14 @@ class Exec(Instruction):
     kernel_y_step: int = address_field("words from kernel row to kernel row", default=0)
     kernel_x_step: int = address_field("words from kernel column to kernel column", default=0)
     accumulator_address: int = bits_field(16, "first accumulator entry", default=0)
+    overlap: int = bits_field(6, "with depthwise: input columns that a row shares with the row before", default=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.depthwise:
+            if self.overlap >= self.kernel_width:
+                raise IsaError(f"exec.overlap must be less than kernel_width ({self.kernel_width}) with depthwise=1, "
+                               f"not {self.overlap!r}")
             for name in ("channel_tiles", "dilation_x"):
                 if getattr(self, name) != 1:
                     raise IsaError(f"exec.{name} must be 1 with depthwise=1, not {getattr(self, name)!r}")
@@ -247,12 +255,14 @@ class Exec(Instruction):
     @property
     def vectors(self) -> int:
         """Vectors in a pass."""
-        return self.output_height * (self.row_pixels if self.depthwise else self.output_width)
+        if self.depthwise:
+            return self.overlap + self.output_height * self.row_pixels
+        return self.output_height * self.output_width
 
     @property
     def row_pixels(self) -> int:
-        """Input columns that an output row needs, with ``depthwise``."""
-        return (self.output_width - 1) * self.stride_x + self.kernel_width
+        """Pixels streamed for an output row, with ``depthwise``."""
+        return (self.output_width - 1) * self.stride_x + self.kernel_width - self.overlap
 
     @property
     def entries(self) -> int:

@@ -110,6 +110,8 @@ def _exec(config: AcceleratorConfig) -> list[Rule]:
              lambda f: (f.depthwise == 1) & (f.kernel_width > rows)),
         Rule("channel_tiles and dilation_x must be 1 with depthwise",
              lambda f: (f.depthwise == 1) & ((f.channel_tiles != 1) | (f.dilation_x != 1))),
+        Rule("overlap must be less than kernel_width with depthwise",
+             lambda f: (f.depthwise == 1) & (f.overlap >= f.kernel_width)),
     ]
 
 

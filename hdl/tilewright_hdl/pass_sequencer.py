@@ -59,6 +59,7 @@ class PassLayout(data.StructLayout):
     FIELDS = (
         "index", "bank", "accumulate", "pad_value", "output_height", "output_width", "input_height", "input_width",
         "stride_y", "stride_x", "output_y_step", "output_x_step", "accumulator_address", "depthwise", "kernel_width",
+        "overlap",
     )
 
     def __init__(self, config: ArrayConfig):
@@ -213,7 +214,7 @@ class PassSequencer(wiring.Component):
 
     def _nest(self, m: Module, current: Any, take: Signal, finish: Signal) -> LoopNest:
         """Add the loops over the passes of an instruction, and describe the pass that they stand at."""
-        depthwise = self._depthwise(current)
+        offered, depthwise = self.instruction.p, self._depthwise(current)
         step = unsigned(ADDRESS_BITS)
         m.submodules.nest = nest = LoopNest(
             {
@@ -233,9 +234,9 @@ class PassSequencer(wiring.Component):
         m.d.comb += [
             nest.load.eq(take),
             nest.advance.eq(finish),
-            nest.start.address.eq(self.instruction.p.input_address),
-            nest.start.y.eq(self.instruction.p.first_y),
-            nest.start.x.eq(self.instruction.p.first_x),
+            nest.start.address.eq(offered.input_address),
+            nest.start.y.eq(offered.first_y),
+            nest.start.x.eq(offered.first_x + Mux(self._depthwise(offered), offered.overlap, 0)),
             nest.count.tile.eq(current.column_tiles),
             nest.count.ky.eq(current.kernel_height),
             nest.count.kx.eq(Mux(depthwise, 1, current.kernel_width)),

@@ -180,10 +180,10 @@ class VectorStreamer(wiring.Component):
 
         shared = current.instruction
         m.submodules.nest = nest = self._nest()
-        extra = self._lead(m, begin, step, nest, current)
+        extra, before = self._lead(m, begin, step, nest, current)
         m.d.comb += [
             nest.load.eq(begin),
-            nest.advance.eq(step),
+            nest.advance.eq(step & ~before),
             nest.extra.eq(extra),
             nest.start.address.eq(taken.address),
             nest.start.y.eq(taken.y),
@@ -224,7 +224,7 @@ class VectorStreamer(wiring.Component):
             candidate.address.eq(at.address),
             candidate.entry.eq(entry),
             candidate.inside.eq(
-                (at.y >= 0) & (at.y < shared.input_height) & (at.x >= 0) & (at.x < shared.input_width)
+                (at.y >= 0) & (at.y < shared.input_height) & (at.x >= 0) & (at.x < shared.input_width) & ~before
             ),
             candidate.swap.eq(first),
             candidate.sum.eq(~extra),
@@ -240,23 +240,26 @@ class VectorStreamer(wiring.Component):
         ]
         return candidate, nest.done
 
-    def _lead(self, m: Module, begin: Signal, step: Signal, nest: LoopNest, current: Any) -> Signal:
-        """Add the count of the pixels up to the next sum; the signal tells that this pixel has none.
+    def _lead(self, m: Module, begin: Signal, step: Signal, nest: LoopNest, current: Any) -> tuple[Signal, Signal]:
+        """Add the count of the pixels up to the next sum; signals tell that this one has none, or is before all rows.
 
-        The first sum of a row needs a pixel for each kernel column, the others are ``stride_x`` pixels apart.
+        The first sum of a row needs a pixel for each kernel column, but some have come with the row before, or as
+        padding before the first row. The other sums are ``stride_x`` pixels apart.
         """
         extra = Signal()
+        before = Signal()
         if self._config.array.depthwise:
             shared, taken = current.instruction, self.passes.p.instruction
             left = Signal(max(_SPECS[name].bits for name in ("kernel_width", "stride_x")))
-            m.d.comb += extra.eq(shared.depthwise & (left != 1))
+            padding = Signal(_SPECS["overlap"].bits)
+            m.d.comb += [extra.eq(shared.depthwise & (left != 1)), before.eq(shared.depthwise & (padding != 0))]
             with m.If(begin):
-                m.d.sync += left.eq(taken.kernel_width)
+                m.d.sync += [left.eq(taken.kernel_width), padding.eq(taken.overlap)]
             with m.Elif(step & extra):
-                m.d.sync += left.eq(left - 1)
+                m.d.sync += [left.eq(left - 1), padding.eq(padding - before)]
             with m.Elif(step):
-                m.d.sync += left.eq(Mux(nest.last.column, shared.kernel_width, shared.stride_x))
-        return extra
+                m.d.sync += left.eq(Mux(nest.last.column, shared.kernel_width - shared.overlap, shared.stride_x))
+        return extra, before
 
     @staticmethod
     def _nest() -> LoopNest:

@@ -191,7 +191,8 @@ def _exec(config: AcceleratorConfig, ins: Exec) -> Iterator[Access]:
     rows = _inside_span(ins.output_height, ins.kernel_height, ins.first_y, ins.stride_y, ins.dilation_y,
                         ins.input_height, ins.output_y_step, ins.kernel_y_step)
     if ins.depthwise:
-        columns = _inside_span(ins.row_pixels, 1, ins.first_x, 1, 1, ins.input_width, ins.kernel_x_step, 0)
+        columns = _inside_span(ins.row_pixels, 1, ins.first_x + ins.overlap, 1, 1, ins.input_width, ins.kernel_x_step,
+                               0)
         words = -(-ins.column_tiles // config.array.slices)
     else:
         columns = _inside_span(ins.output_width, ins.kernel_width, ins.first_x, ins.stride_x, ins.dilation_x,

@@ -176,8 +176,10 @@ class _Banks:
         ins = self._ins
         if ins.depthwise:
             n, ky = divmod(number, ins.kernel_height)
-            y, pixel = divmod(vector, ins.row_pixels)
-            ix, offset, t = ins.first_x + pixel, pixel * ins.kernel_x_step, n // self._slices
+            y, pixel = divmod(vector - ins.overlap, ins.row_pixels)
+            if y < 0:
+                return None
+            ix, offset, t = ins.first_x + ins.overlap + pixel, pixel * ins.kernel_x_step, n // self._slices
         else:
             rest, t = divmod(number, ins.channel_tiles)
             rest, kx = divmod(rest, ins.kernel_width)

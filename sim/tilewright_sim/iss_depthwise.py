@@ -7,7 +7,6 @@ from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import ADDRESS_BITS, Exec
 
 from .iss_state import ScratchState
-from .iss_window import axis_inside, axis_offsets
 
 __all__ = ["DepthwiseStep"]
 
@@ -20,15 +19,18 @@ class DepthwiseStep:
         rows, columns, slices = config.array.rows, config.array.columns, config.array.slices
         tiles = np.arange(ins.column_tiles)
         self._channels = (tiles[:, None] % slices * columns + np.arange(columns)) % rows
-        y = axis_offsets(ins.output_height, ins.output_y_step, ins.kernel_height, ins.kernel_y_step)
-        x = axis_offsets(ins.output_width, ins.stride_x * ins.kernel_x_step, ins.kernel_width, ins.kernel_x_step)
-        inside_y = axis_inside(ins.output_height, ins.kernel_height, ins.first_y, ins.stride_y, ins.dilation_y,
-                               ins.input_height)
-        inside_x = axis_inside(ins.output_width, ins.kernel_width, ins.first_x, ins.stride_x, 1, ins.input_width)
-        # (kernel row, kernel column, pixel); words of the first tile, those of a later one lie so many behind them.
-        shape = (ins.kernel_height, ins.kernel_width, ins.output_height * ins.output_width)
-        self._words = (ins.input_address + (y.T[:, None, :, None] + x.T[None, :, None, :])).reshape(shape)
-        self._inside = (inside_y.T[:, None, :, None] & inside_x.T[None, :, None, :]).reshape(*shape, 1)
+        # Places of the windows in the stream of a pass, as (kernel column, pixel).
+        row = ins.row_pixels
+        at = (np.arange(ins.output_height)[:, None] * row + np.arange(ins.output_width) * ins.stride_x).ravel()
+        line, pixel = np.divmod(at + np.arange(ins.kernel_width)[:, None] - ins.overlap, row)
+        ky = np.arange(ins.kernel_height)[:, None, None]
+        iy = ins.first_y + line * ins.stride_y + ky * ins.dilation_y
+        ix = ins.first_x + ins.overlap + pixel
+        inside = (line >= 0) & (iy >= 0) & (iy < ins.input_height) & (ix >= 0) & (ix < ins.input_width)
+        self._inside = inside[..., None]
+        # Words of the first tile; those of a later one lie so many behind them.
+        self._words = (ins.input_address + line * ins.output_y_step + pixel * ins.kernel_x_step
+                       + ky * ins.kernel_y_step)
         self._behind = tiles // slices
 
     def run(self, state: ScratchState) -> int:

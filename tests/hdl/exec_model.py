@@ -65,14 +65,14 @@ def ref_passes(rows: int, columns: int, ins: Exec) -> Iterator[Pass]:
 def ref_pixel_passes(slices: int, ins: Exec) -> Iterator[Pass]:
     """Passes of a depthwise instruction: rows of pixels, some of which complete a sum."""
     for number, (n, ky) in enumerate(np.ndindex(ins.column_tiles, ins.kernel_height)):
-        vectors: list[tuple[int | None, int | None]] = []
+        vectors: list[tuple[int | None, int | None]] = [(None, None)] * ins.overlap
         for y in range(ins.output_height):
             iy = ins.first_y + y * ins.stride_y + ky * ins.dilation_y
-            for pixel in range((ins.output_width - 1) * ins.stride_x + ins.kernel_width):
-                inside = 0 <= iy < ins.input_height and 0 <= ins.first_x + pixel < ins.input_width
-                word = ins.input_address + y * ins.output_y_step + pixel * ins.kernel_x_step
+            for place in range(ins.overlap, (ins.output_width - 1) * ins.stride_x + ins.kernel_width):
+                inside = 0 <= iy < ins.input_height and 0 <= ins.first_x + place < ins.input_width
+                word = ins.input_address + y * ins.output_y_step + (place - ins.overlap) * ins.kernel_x_step
                 word += ky * ins.kernel_y_step + n // slices
-                x, rest = divmod(pixel - (ins.kernel_width - 1), ins.stride_x)
+                x, rest = divmod(place - (ins.kernel_width - 1), ins.stride_x)
                 entry = ins.accumulator_address + (n * ins.output_height + y) * ins.output_width + x
                 vectors.append((word % (1 << 20) if inside else None, None if rest or x < 0 else entry))
         yield Pass(ins.weight_address + number * ins.kernel_width, ky == 0, vectors)
@@ -149,6 +149,7 @@ def convolution(config: AcceleratorConfig, rng: random.Random, **fixed: int) -> 
             "accumulate": pick("accumulate", 0, 0, 1),
             "bank": pick("bank", 0, 1),
         }
+        values["overlap"] = rng.choice([0, rng.randrange(values["kernel_width"])]) if depthwise else rng.choice([0, 9])
         ins = Exec(input_address=0, weight_address=0, **values)
         room = {
             "words": config.activation_words - height * width * tensor_tiles,
@@ -159,7 +160,7 @@ def convolution(config: AcceleratorConfig, rng: random.Random, **fixed: int) -> 
         if min(room.values()) >= 0 and tiles_read <= tensor_tiles and ins.passes * ins.vectors <= 400:
             break
     pitch_y, pitch_x = width * tensor_tiles, tensor_tiles
-    first = values["first_y"] * pitch_y + values["first_x"] * pitch_x
+    first = values["first_y"] * pitch_y + (values["first_x"] + depthwise * values["overlap"]) * pitch_x
     values |= {
         "input_address": (rng.choice([0, room["words"], rng.randint(0, room["words"])]) + first) % (1 << 20),
         "weight_address": rng.choice([0, room["weights"], rng.randint(0, room["weights"])]),

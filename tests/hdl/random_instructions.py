@@ -28,7 +28,7 @@ def tied(cls: type[Instruction], fields: dict[str, int]) -> dict[str, int]:
     if cls is Post and fields["combine"] in (Combine.NONE, *BINARY):
         fields |= {"window_height": 1, "window_width": 1}
     if cls is Exec and fields["depthwise"]:
-        fields |= {"channel_tiles": 1, "dilation_x": 1}
+        fields |= {"channel_tiles": 1, "dilation_x": 1, "overlap": fields["overlap"] % fields["kernel_width"]}
     return fields
 
 

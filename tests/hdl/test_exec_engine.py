@@ -237,8 +237,7 @@ def matrix(config: AcceleratorConfig, vectors: int, **fields: int) -> Exec:
     return Exec(output_height=1, output_width=vectors, output_x_step=1, **place | fields)
 
 
-@pytest.mark.parametrize("grant", [1.0, 0.5])
-@pytest.mark.parametrize(("rows", "columns"), [(8, 2), (9, 12)])
+@pytest.mark.parametrize(("rows", "columns", "grant"), [(8, 2, 0.5), (9, 12, 1.0)])
 def test_depthwise_one_after_the_other(rows: int, columns: int, grant: float) -> None:
     """Mostly filters of all widths, so that what the loads of some leave alone matters to the others."""
     rng = random.Random(f"depthwise {rows} {columns}")

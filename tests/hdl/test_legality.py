@@ -100,6 +100,7 @@ ONE_BY_ONE = "window_height and window_width must be 1 with combine NONE, ADD, S
     (DEPTHWISE, {"kernel_width": 5}, TOO_WIDE),
     (DEPTHWISE, {"channel_tiles": 2}, ALONE),
     (DEPTHWISE, {"dilation_x": 2}, ALONE),
+    (DEPTHWISE, {"overlap": 4}, "overlap must be less than kernel_width with depthwise"),
 ])
 def test_rules_of_the_instruction_set(instruction: Instruction, fields: dict[str, int], text: str) -> None:
     assert broken_rules(FULL, raw(instruction, **fields)) == [text]

@@ -99,14 +99,16 @@ class PlainMachine:
     def depthwise(self, ins):
         rows, columns = self.config.array.rows, self.config.array.columns
         slices = -(-rows // columns)
+        row = (ins.output_width - 1) * ins.stride_x + ins.kernel_width - ins.overlap
         for n, ky in product(range(ins.column_tiles), range(ins.kernel_height)):
             first = ins.weight_address + (n * ins.kernel_height + ky) * ins.kernel_width
             taps = self.weight[first:][:ins.kernel_width]
             for y, x, kx in product(range(ins.output_height), range(ins.output_width), range(ins.kernel_width)):
-                iy = ins.first_y + y * ins.stride_y + ky * ins.dilation_y
-                ix = ins.first_x + x * ins.stride_x + kx
-                inside = 0 <= iy < ins.input_height and 0 <= ix < ins.input_width
-                word = (ins.input_address + y * ins.output_y_step + (x * ins.stride_x + kx) * ins.kernel_x_step
+                line, pixel = divmod(y * row + x * ins.stride_x + kx - ins.overlap, row)
+                iy = ins.first_y + line * ins.stride_y + ky * ins.dilation_y
+                ix = ins.first_x + ins.overlap + pixel
+                inside = line >= 0 and 0 <= iy < ins.input_height and 0 <= ix < ins.input_width
+                word = (ins.input_address + line * ins.output_y_step + pixel * ins.kernel_x_step
                         + ky * ins.kernel_y_step + n // slices) % MODULUS
                 vector = self.activation[word] if inside else [ins.pad_value] * rows
                 entry = ins.accumulator_address + (n * ins.output_height + y) * ins.output_width + x

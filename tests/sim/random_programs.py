@@ -122,6 +122,7 @@ def _exec(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
     if depthwise:
         kernel_x = rng.randint(1, min(7, config.array.rows))
         column_tiles = rng.randint(1, tiles * config.array.slices)
+    overlap = depthwise * rng.choice([0, 1, kernel_x // 2]) % kernel_x
     rows = (height - 1) * stride + kernel_y
     columns = (width - 1) * stride + kernel_x
     pad = rng.randint(0, 1)
@@ -137,8 +138,8 @@ def _exec(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
     pitch = columns * tiles
     address = _region(rng, config, banks and banks[0], words)
     return Exec(
-        input_address=(address - pad * pitch - pad * tiles) % (1 << 20), pad_value=rng.randint(-128, 127),
-        accumulate=rng.randint(0, 1), bank=rng.randint(0, 1), depthwise=depthwise,
+        input_address=(address - pad * pitch + (overlap - pad) * tiles) % (1 << 20), pad_value=rng.randint(-128, 127),
+        accumulate=rng.randint(0, 1), bank=rng.randint(0, 1), depthwise=depthwise, overlap=overlap,
         weight_address=rng.randrange(config.weight_words - weights + 1), column_tiles=column_tiles,
         kernel_height=kernel_y, kernel_width=kernel_x, channel_tiles=taken, output_height=height, output_width=width,
         input_height=rows, input_width=columns, first_y=-pad, first_x=-pad, stride_y=stride, stride_x=stride,

@@ -25,12 +25,12 @@ def touched_words(config, ins):
     """Words by memory and direction, by walking."""
     words = defaultdict(set)
     if isinstance(ins, Exec) and ins.depthwise:
-        pixels = (ins.output_width - 1) * ins.stride_x + ins.kernel_width
+        pixels = (ins.output_width - 1) * ins.stride_x + ins.kernel_width - ins.overlap
         slices = -(-config.array.rows // config.array.columns)
         for n, ky, y, pixel in product(range(ins.column_tiles), range(ins.kernel_height), range(ins.output_height),
                                        range(pixels)):
             iy = ins.first_y + y * ins.stride_y + ky * ins.dilation_y
-            if 0 <= iy < ins.input_height and 0 <= ins.first_x + pixel < ins.input_width:
+            if 0 <= iy < ins.input_height and 0 <= ins.first_x + ins.overlap + pixel < ins.input_width:
                 words[Space.ACTIVATION, False].add(
                     (ins.input_address + y * ins.output_y_step + pixel * ins.kernel_x_step + ky * ins.kernel_y_step
                      + n // slices) % MODULUS)
@@ -116,11 +116,11 @@ def test_exec_covers_what_it_touches(fields):
     "output_width": counts, "input_height": counts, "input_width": counts, "first_y": firsts, "first_x": firsts,
     "stride_y": counts, "stride_x": counts, "dilation_y": counts, "output_y_step": steps,
     "kernel_y_step": steps, "kernel_x_step": steps, "accumulator_address": st.just(3),
-}), st.sampled_from([2, 4, 6]))
-def test_depthwise_exec_covers_what_it_touches(fields, columns):
+}), st.sampled_from([2, 4, 6]), st.integers(0, 3))
+def test_depthwise_exec_covers_what_it_touches(fields, columns, overlap):
     array = replace(NANO.array, columns=columns)
     weight_bytes = columns * NANO.weight_words
-    check_superset(Exec(depthwise=1, **fields),
+    check_superset(Exec(depthwise=1, overlap=overlap % fields["kernel_width"], **fields),
                    config=replace(NANO, array=array, memory=replace(NANO.memory, weight_bytes=weight_bytes)))
 
 

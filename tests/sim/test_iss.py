@@ -37,7 +37,9 @@ plain_execs = st.builds(
 
 
 depthwise_execs = st.builds(
-    Exec, depthwise=st.just(1), bank=st.integers(0, 1), input_address=st.integers(60, 100), pad_value=int8,
+    lambda kernel_width, overlap, **fields: Exec(depthwise=1, kernel_width=kernel_width,
+                                                 overlap=overlap % kernel_width, **fields),
+    overlap=st.integers(0, 3), bank=st.integers(0, 1), input_address=st.integers(60, 100), pad_value=int8,
     accumulate=st.integers(0, 1), weight_address=st.integers(0, 20), column_tiles=small, kernel_height=small,
     kernel_width=st.integers(1, TINY.array.rows), output_height=small, output_width=small, input_height=small,
     input_width=small, first_y=offset, first_x=offset, stride_y=small, stride_x=small, dilation_y=small,
