@@ -157,8 +157,9 @@ class PassSequencer(wiring.Component):
 
         # The rows of a tile, last one first. The next tile may be begun in the cycle after the last row.
         vacant = Signal(init=1)
+        offered = Signal()
         m.d.comb += [
-            begin.eq(self.active & ~self.passes.valid & (row == 0) & (vacant | self.swapped) & ~self.stop),
+            begin.eq(self.active & ~offered & (row == 0) & (vacant | self.swapped) & ~self.stop),
             at.eq(Mux(begin, start, row)),
             reading.eq(begin | (row != 0)),
             final_row.eq(at == rows - 1),
@@ -173,10 +174,8 @@ class PassSequencer(wiring.Component):
         ]
 
         # Two cycles lie between taking a pass and its first vector, and one between a vector and its weights.
-        with m.If(reading & (at == rows - LEAST_LOAD)):
-            m.d.sync += self.passes.valid.eq(1)
-        with m.Elif(finish):
-            m.d.sync += self.passes.valid.eq(0)
+        m.d.comb += self.passes.valid.eq(offered | (reading & (at == rows - LEAST_LOAD)))
+        m.d.sync += offered.eq(self.passes.valid & ~finish)
 
         # A new instruction may come in with the last row, but not before: that is read for the old one.
         m.d.comb += [
@@ -294,7 +293,8 @@ class PassSequencer(wiring.Component):
         with m.Elif(reading):
             # From the first word of a tile to the last of the next.
             m.d.sync += address.eq(address + Mux(final_row, Cat(1, words(current) - 1), -1))
-        with m.If(begin):
-            # The tile's highest address is the first.
-            m.d.sync += bad.eq(outside)
+        # The tile's highest address is the first.
+        found = Signal()
+        m.d.comb += bad.eq(Mux(begin, outside, found))
+        m.d.sync += found.eq(bad)
         return bad

@@ -151,8 +151,8 @@ def exec_start(config: AcceleratorConfig) -> int:
     return config.array.rows
 
 
-LEAST_LOAD = 4
-"""Fewest rows that are loaded at once: a pass is offered that many rows before its first vector can be issued."""
+LEAST_LOAD = 3
+"""Fewest rows that are loaded at once: a pass is offered with the first of them, two cycles before its first vector."""
 
 
 def exec_load(config: AcceleratorConfig, instruction: Exec, filled: int) -> int:
