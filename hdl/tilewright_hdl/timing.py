@@ -183,9 +183,9 @@ def exec_cycles(config: AcceleratorConfig, instruction: Exec) -> int:
     Then its own first vector is issued in cycle ``max(last + 1, first + rows, x + rows)``. Passes of one instruction
     follow each other in the same way, with no ``x``. After a pass of pixels, ``first`` is ``last + 1``; and fewer than
     ``rows`` cycles pass where fewer rows are loaded (:func:`exec_load`; all for the first pass after a reset, as here).
-    A vector whose read is not granted is issued in the cycle of its
-    grant, and those behind it follow one a cycle. :class:`~tilewright_hdl.exec_timing.ExecTimeline` has all of it,
-    and says when the engine takes the next instruction.
+    A vector whose read is not granted is issued in the cycle of its grant, and those behind it follow one a cycle.
+    :class:`~tilewright_hdl.exec_timing.ExecTimeline` has all of it, and says when the engine takes the next
+    instruction.
     """
     last_pass = (instruction.passes - 1) * exec_pass(config, instruction.vectors, instruction.taps)
     return exec_start(config) + last_pass + instruction.vectors - 1 + exec_drain(config, instruction.depthwise)
