@@ -18,11 +18,27 @@ begin in the very cycle a = s: it *chases* the wave. Its own swap may be given w
 R. The enables move right by one column a cycle, as the words' skew does, so that every column behaves like the first.
 
 Hence the time between swaps is the larger of the number of vectors and R, and there is no other bubble.
+
+Depthwise
+---------
+With the weights in use, the shadow registers are idle until the next load, and a column can be a filter of its own: a
+*pixel* enters at the top, by the way of the weights, and moves down through the shadow and the activation register of
+each PE, half as fast as the sums do. So a sum meets in each row the pixel before the one that it met above: the sum
+that is begun with a pixel adds up ``weight in row r * r-th pixel before it``.
+
+The shadow register takes a word only when there is a pixel, one row a cycle later like all of a wave; the
+activation register follows it in each cycle. That is a delay line with an enable, pipelined: the order of the pixels
+is that of the cycles with one, whatever time lies between. The pixel given in cycle t is in the shadow register, and
+multiplied, from t + 1 on; so its sum is that of a vector given in t + 1. The last pixel of a pass is read there while
+the first word of a load replaces it: a load may begin in the cycle after the last pixel.
+
+A load may be shorter than R words; it reaches only the first rows. A swap concerns only rows that were loaded since the
+swap before, so the weights of the others stay.
 """
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -45,7 +61,7 @@ class Mesh(wiring.Component):
     Members
     -------
     activations : ``In(ArrayLayout(signed(8), rows))``
-    swap, load : ``In(rows)``
+    swap, load, slide : ``In(rows)``
         To column 0, one bit for each row.
     weights : ``In(ArrayLayout(signed(8), columns))``
         To the tops of the shadow chains.
@@ -56,6 +72,7 @@ class Mesh(wiring.Component):
     activations: Any
     swap: Signal
     load: Signal
+    slide: Signal
     weights: Any
     sums: Any
 
@@ -65,6 +82,7 @@ class Mesh(wiring.Component):
             "activations": In(data.ArrayLayout(signed(8), config.rows)),
             "swap": In(config.rows),
             "load": In(config.rows),
+            "slide": In(config.rows),
             "weights": In(data.ArrayLayout(signed(8), config.columns)),
             "sums": Out(data.ArrayLayout(signed(config.sum_bits), config.columns)),
         })
@@ -77,19 +95,19 @@ class Mesh(wiring.Component):
         m = Module()
 
         rows, columns = self._config.rows, self._config.columns
-        make = once(platform, PE, self._config.sum_bits)
+        make = once(platform, PE, self._config.sum_bits, self._config.depthwise)
         pes = [[make() for _ in range(columns)] for _ in range(rows)]
         for r, row in enumerate(pes):
             for c, pe in enumerate(row):
                 m.submodules[f"pe_{r}_{c}"] = pe
                 if c == 0:
-                    left = (self.activations[r], self.swap[r], self.load[r])
+                    left = (self.activations[r], self.swap[r], self.load[r], self.slide[r])
                 else:
-                    neighbour = row[c - 1]
-                    left = (neighbour.activation_out, neighbour.swap_out, neighbour.load_out)
+                    near = row[c - 1]
+                    left = (near.activation_out, near.swap_out, near.load_out, near.slide_out)
                 above = (self.weights[c], 0) if r == 0 else (pes[r - 1][c].weight_out, pes[r - 1][c].sum_out)
                 m.d.comb += [
-                    Cat(pe.activation, pe.swap, pe.load).eq(Cat(*left)),
+                    Cat(pe.activation, pe.swap, pe.load, pe.slide).eq(Cat(*left)),
                     pe.weight.eq(above[0]),
                     pe.sum.eq(above[1]),
                 ]
@@ -100,11 +118,11 @@ class Mesh(wiring.Component):
 
 
 class SystolicArray(wiring.Component):
-    """Matrix of weights times one vector a cycle; the next matrix is loaded meanwhile.
+    """Matrix of weights times one vector a cycle; the next matrix is loaded meanwhile. Or a filter in each column.
 
     Latency
     -------
-    ``delay`` cycles for column 0, and one more for each column to the right.
+    ``delay`` cycles for column 0, and one more for each column to the right; one more than that for a pixel.
 
     Parameters
     ----------
@@ -116,14 +134,18 @@ class SystolicArray(wiring.Component):
         One element for each row. Every cycle counts: whether a vector means something is for the receiver of the sums
         to know.
     swap : ``In(1)``
-        From this vector on use the weights that were loaded last.
+        From this vector on use the weights that were loaded last, in the rows that were loaded.
     weights : ``In(ArrayLayout(signed(8), columns))``
         Row of a weight tile, while ``load`` is high.
     load : ``In(1)``
-        High for ``rows`` cycles on end; the last row of the tile comes first.
+        High for as many cycles on end as rows are loaded; the last of these rows comes first.
     load_first : ``In(1)``
-        First of these cycles. Must not come before the cycle with the last ``swap``; the next ``swap`` must not come
-        before ``rows`` cycles later. Loads may follow each other directly.
+        First of these cycles. Must not come before the cycle with the last ``swap``, nor before the one after the last
+        ``pixel``; the next ``swap`` must not come before the load has ended. Loads may follow each other directly.
+    pixel : ``In(1)``
+        The vector is a pixel: column ``c`` takes the element ``(slice * columns + c) % rows``. The first of a pass
+        comes with ``swap``. 0 if ``config.depthwise`` is false.
+    slice : ``In(range(config.slices))``
     sums : ``Out(ArrayLayout(signed(sum_bits), columns))``
         Column ``c`` is ``c`` cycles behind column 0.
     """
@@ -133,6 +155,8 @@ class SystolicArray(wiring.Component):
     weights: Any
     load: Signal
     load_first: Signal
+    pixel: Signal
+    slice: Signal
     sums: Any
 
     def __init__(self, config: ArrayConfig):
@@ -145,6 +169,8 @@ class SystolicArray(wiring.Component):
             "weights": In(data.ArrayLayout(signed(8), config.columns)),
             "load": In(1),
             "load_first": In(1),
+            "pixel": In(1),
+            "slice": In(range(config.slices)),
             "sums": Out(data.ArrayLayout(signed(config.sum_bits), config.columns)),
         })
 
@@ -166,20 +192,38 @@ class SystolicArray(wiring.Component):
         m.submodules.weight_skew = weight_skew = Skew(signed(8), columns)
 
         swapped = Signal(rows - 1)
-        m.d.sync += swapped.eq(Cat(self.swap, swapped))
+        swap = Cat(self.swap, swapped)
+        m.d.sync += swapped.eq(swap)
 
         # Row r joins a load r cycles after it began, and all rows leave it together.
         joined = Signal(rows - 1)
         loading = Cat(self.load, joined & (self.load & ~self.load_first).replicate(rows - 1))
         m.d.sync += joined.eq(loading)
 
+        if self._config.depthwise:
+            self._slide(m, mesh, weight_skew, swap, loading)
+        else:
+            m.d.comb += [mesh.swap.eq(swap), mesh.load.eq(loading), weight_skew.i.eq(self.weights)]
         m.d.comb += [
             vector_skew.i.eq(self.vector),
-            weight_skew.i.eq(self.weights),
             mesh.activations.eq(vector_skew.o),
-            mesh.swap.eq(Cat(self.swap, swapped)),
-            mesh.load.eq(loading),
             mesh.weights.eq(weight_skew.o),
             self.sums.eq(mesh.sums),
         ]
         return m
+
+    def _slide(self, m: Module, mesh: Mesh, weight_skew: Skew, swap: Value, loading: Value) -> None:
+        """Add the way of the pixels, and what they leave to swaps and loads."""
+        rows, columns = self._config.rows, self._config.columns
+        passed = Signal(rows)
+        pixel = Cat(self.pixel, passed)
+        loaded = Signal(rows)
+        m.d.sync += [passed.eq(pixel), loaded.eq(loading | (loaded & ~swap))]
+        m.d.comb += [
+            mesh.swap.eq(swap & loaded),
+            mesh.load.eq(loading | pixel[:rows]),
+            mesh.slide.eq(pixel[:rows] | passed),
+        ]
+        for c in range(columns):
+            lanes = Array(self.vector[(part * columns + c) % rows] for part in range(self._config.slices))
+            m.d.comb += weight_skew.i[c].eq(Mux(self.pixel, lanes[self.slice], self.weights[c]))

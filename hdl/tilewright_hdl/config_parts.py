@@ -14,6 +14,7 @@ __all__ = [
     "MemoryConfig",
     "PostConfig",
     "bits_for",
+    "check_bool",
     "check_int",
     "check_power_of_two",
 ]
@@ -33,6 +34,12 @@ def check_int(owner: str, name: str, value: object, low: int, high: int) -> None
         raise ConfigError(f"{owner}.{name} must be an integer from {low} to {high}, not {value!r}")
 
 
+def check_bool(owner: str, name: str, value: object) -> None:
+    """Refuse what is neither true nor false."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{owner}.{name} must be true or false, not {value!r}")
+
+
 def check_power_of_two(owner: str, name: str, value: int) -> None:
     """Refuse what is no power of two."""
     if value & (value - 1):
@@ -49,15 +56,19 @@ class ArrayConfig:
         Input channels multiplied at once, 4 to 64; also the bytes of a word of the activation scratchpad.
     columns : int
         Output channels computed at once, 2 to 64; also the bytes of a word of the weight scratchpad.
+    depthwise : bool
+        Whether columns can filter channels of their own (two multiplexers of 8 bits a PE).
     """
 
     rows: int
     columns: int
+    depthwise: bool = True
 
     def __post_init__(self) -> None:
         # An accumulator is read and written back in 2 cycles; passes are at least `rows` cycles apart.
         check_int("array", "rows", self.rows, 4, 64)
         check_int("array", "columns", self.columns, 2, 64)
+        check_bool("array", "depthwise", self.depthwise)
 
     @property
     def pes(self) -> int:
@@ -68,6 +79,11 @@ class ArrayConfig:
     def sum_bits(self) -> int:
         """Width of a partial sum that cannot overflow inside a column."""
         return 16 + bits_for(self.rows)
+
+    @property
+    def slices(self) -> int:
+        """Depthwise tiles of at most ``columns`` channels in a word of ``rows`` channels."""
+        return -(-self.rows // self.columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +152,7 @@ class PostConfig:
         check_int("post", "multiplier_bits", self.multiplier_bits, 8, MULTIPLIER_BITS)
         check_int("post", "tables", self.tables, 0, 16)
         for name in ("add", "multiply"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"post.{name} must be true or false, not {getattr(self, name)!r}")
+            check_bool("post", name, getattr(self, name))
         names = [str(r) for r in HARDWARE_ROUNDINGS]
         try:
             roundings = tuple(Rounding(r) for r in self.roundings)

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -105,7 +105,9 @@ class ExecEngine(wiring.Component):
             sequencer.swapped.eq(streamer.swapped),
             array.vector.eq(streamer.vector),
             array.swap.eq(streamer.swap),
-            array.weights.eq(self.weight.data),
+            array.pixel.eq(streamer.pixel),
+            array.slice.eq(streamer.slice),
+            array.weights.eq(Mux(sequencer.zero, 0, self.weight.data)),
             array.load.eq(sequencer.load),
             array.load_first.eq(sequencer.load_first),
             accumulators.sums.eq(array.sums),
@@ -138,7 +140,8 @@ class ExecEngine(wiring.Component):
             self.fault.code.eq(ErrorCode.ADDRESS),
             self.fault.index.eq(streamer.index),
             self.stall.eq(~stop & (streamer.stall | (streamer.empty & (streamer.active | sequencer.active)))),
-            self.busy.eq((~stop & (streamer.active | sequencer.active)) | streamer.write.valid | (draining != 0)),
+            self.busy.eq((~stop & (streamer.active | sequencer.active)) | streamer.pending | streamer.write.valid
+                         | (draining != 0)),
         ]
         with m.If(self.fault.valid):
             m.d.sync += stopped.eq(1)

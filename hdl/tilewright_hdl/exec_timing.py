@@ -2,7 +2,8 @@
 """When the compute engine does what: a recurrence over instructions, passes and vectors. No Amaranth here."""
 
 from .config import AcceleratorConfig
-from .timing import exec_drain
+from .isa import Exec
+from .timing import exec_drain, exec_load, exec_pass
 
 __all__ = ["ExecTimeline"]
 
@@ -29,27 +30,31 @@ class ExecTimeline:
     """
 
     def __init__(self, config: AcceleratorConfig):
-        self._rows = config.array.rows
-        self._drain = exec_drain(config)
+        self._config = config
         self.earliest = 0
         self.ready = 0
         self.stall = 0
+        self._instruction: Exec | None = None
+        self._filled = config.array.rows
         self._transferred = -1
-        self._first = -1
+        self._free = -1
         self._last = -1
         self._taken = -1
         self._moved = -1
         self._begun = True
 
-    def transfer(self, offered: int) -> int:
+    def transfer(self, offered: int, instruction: Exec) -> int:
         """Take an instruction that is offered from the cycle ``offered`` on; return the cycle of the transfer."""
+        self._instruction = instruction
         self._transferred = max(offered, self.ready)
         return self._transferred
 
     def begin_pass(self) -> None:
         """Load the weights of the next pass, and go over to its vectors as soon as they and the array allow it."""
-        # The shadow registers are free in the cycle after the swap, the pass is known in that after the transfer.
-        loaded = max(self._first, self._transferred) + self._rows
+        # The shadow registers are free in the cycle after the swap, or behind the pixel that follows the last one; the
+        # pass is known in the cycle after the transfer.
+        loaded = max(self._free, self._transferred) + exec_load(self._config, self._current, self._filled)
+        self._filled = self._current.tile_words(self._config.array.rows)
         self._taken = max(loaded - 2, self._moved)
         self.ready = max(self._taken + 1, loaded)
         waiting = max(self._last, self._transferred) + 1
@@ -62,33 +67,42 @@ class ExecTimeline:
         self.stall += cycle - self.earliest
         # A vector moves up to be read in the cycle in which the one before it is issued.
         self._moved = max(self._taken + 1, self._last)
-        if self._begun:
-            self._first = cycle
-            self._begun = False
         self._last = cycle + vectors - 1
+        if self._current.depthwise:
+            self._free = self._last + 1
+        elif self._begun:
+            self._free = cycle
+        self._begun = False
         if vectors > 1:
             self._moved = self._last - 1
         self.earliest = self._last + 1
 
-    def issue_passes(self, passes: int, vectors: int) -> None:
-        """Begin ``passes`` passes of ``vectors`` vectors none of whose reads has to wait: all of an instruction.
+    def issue_passes(self, passes: int) -> None:
+        """Begin ``passes`` passes of the instruction, and issue all their vectors; no read has to wait.
 
         Two passes are followed; from then on each repeats the one before it, ``exec_pass`` cycles later.
         """
+        vectors = self._current.vectors
         for _ in range(min(passes, 2)):
             self.begin_pass()
             self.issue(self.earliest, vectors)
         repeated = max(0, passes - 2)
-        time = repeated * max(vectors, self._rows)
-        self._first += time
+        period = exec_pass(self._config, vectors, self._current.taps)
+        time = repeated * period
+        self._free += time
         self._last += time
         self._taken += time
         self._moved += time
         self.earliest += time
         self.ready += time
-        self.stall += repeated * max(0, self._rows - vectors)
+        self.stall += repeated * (period - vectors)
 
     @property
     def done(self) -> int:
         """Cycle of ``done`` of the instruction whose vectors have all been issued."""
-        return self._last + self._drain
+        return self._last + exec_drain(self._config, self._current.depthwise)
+
+    @property
+    def _current(self) -> Exec:
+        assert self._instruction is not None, "transfer comes first"
+        return self._instruction

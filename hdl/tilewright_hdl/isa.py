@@ -39,6 +39,7 @@ from .instruction import (
     field_specs,
     int8_field,
 )
+from .isa_exec import Exec
 from .numerics import MAX_SHIFT, MIN_SHIFT, MULTIPLIER_BITS, SHIFT_BITS
 
 __all__ = [
@@ -151,72 +152,6 @@ class Store(_Transfer):
         super().__post_init__()
         if self.memory != Memory.ACTIVATION:
             raise IsaError(f"store.memory must be {Memory.ACTIVATION!r}, not {self.memory!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exec(Instruction):
-    """Convolve a tile on the array, into the accumulators.
-
-    ::
-
-        for n in range(column_tiles):
-            for ky, kx, t in ndindex(kernel_height, kernel_width, channel_tiles):      # one pass each
-                weights = weight[weight_address + pass * rows : ... + rows]            # pass counts on over all n
-                for y, x in ndindex(output_height, output_width):                      # one vector each
-                    iy = first_y + y * stride_y + ky * dilation_y
-                    ix = first_x + x * stride_x + kx * dilation_x
-                    inside = 0 <= iy < input_height and 0 <= ix < input_width
-                    word = input_address + y * output_y_step + x * output_x_step
-                                         + ky * kernel_y_step + kx * kernel_x_step + t
-                    vector = activation[word] if inside else [pad_value] * rows
-                    entry = accumulator_address + (n * output_height + y) * output_width + x
-                    sums = vector @ weights                                            # int32, one a column
-                    accumulator[bank][entry] = sums if first pass of n and not accumulate else ... + sums
-
-    ``input_address`` belongs to ``(first_y, first_x)``, so it may point before the tensor when those are
-    negative; it counts modulo 2**20. A word read inside must lie in the scratchpad. Row ``r`` of a weight
-    tile is the word ``weight_address + pass * rows + r``, for the channel ``t * rows + r``.
-    """
-
-    MNEMONIC: ClassVar[str] = "exec"
-    OPCODE: ClassVar[int] = 2
-    ENGINE: ClassVar[Engine] = Engine.EXEC
-    BYTES: ClassVar[int] = 64
-
-    input_address: int = address_field("word of the first vector, modulo 2**20")
-    pad_value: int = int8_field("value of every channel outside of the input", default=0)
-    accumulate: int = bits_field(1, "1: add to the accumulators from the first pass on", default=0)
-    bank: int = bits_field(1, "accumulator bank that is written")
-    weight_address: int = address_field("first word of the first weight tile")
-    column_tiles: int = count_field(12, "tiles of output channels", default=1)
-    kernel_height: int = count_field(8, "kernel rows", default=1)
-    kernel_width: int = count_field(8, "kernel columns", default=1)
-    channel_tiles: int = count_field(16, "tiles of input channels", default=1)
-    output_height: int = count_field(16, "output rows")
-    output_width: int = count_field(16, "output columns")
-    input_height: int = count_field(16, "input rows: above them is padding")
-    input_width: int = count_field(16, "input columns: beyond them is padding")
-    first_y: int = bits_field(16, "input row of the first vector; negative is padding", signed=True, default=0)
-    first_x: int = bits_field(16, "input column of the first vector; negative is padding", signed=True, default=0)
-    stride_y: int = count_field(8, "input rows from output row to output row", default=1)
-    stride_x: int = count_field(8, "input columns from output column to output column", default=1)
-    dilation_y: int = count_field(8, "input rows from kernel row to kernel row", default=1)
-    dilation_x: int = count_field(8, "input columns from kernel column to kernel column", default=1)
-    output_y_step: int = address_field("words from output row to output row, modulo 2**20", default=0)
-    output_x_step: int = address_field("words from output column to output column", default=0)
-    kernel_y_step: int = address_field("words from kernel row to kernel row", default=0)
-    kernel_x_step: int = address_field("words from kernel column to kernel column", default=0)
-    accumulator_address: int = bits_field(16, "first accumulator entry", default=0)
-
-    @property
-    def passes(self) -> int:
-        """Weight tiles used."""
-        return self.column_tiles * self.kernel_height * self.kernel_width * self.channel_tiles
-
-    @property
-    def vectors(self) -> int:
-        """Vectors in a pass."""
-        return self.output_height * self.output_width
 
 
 def _shift(meaning: str) -> int:

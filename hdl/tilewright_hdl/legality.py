@@ -13,7 +13,7 @@ from functools import cache, partial, reduce
 from typing import Any
 
 from .config import AcceleratorConfig
-from .isa import BINARY, INSTRUCTIONS, Combine, Instruction, Load, Memory, Post, RoundingCode, Store, field_specs
+from .isa import BINARY, INSTRUCTIONS, Combine, Exec, Instruction, Load, Memory, Post, RoundingCode, Store, field_specs
 
 __all__ = ["Rule", "broken_rules", "rules"]
 
@@ -47,6 +47,8 @@ def _rules(config: AcceleratorConfig, opcode: int) -> tuple[Rule, ...]:
     found = [*_ranges(cls), *_engine_bits(cls)]
     if cls in (Load, Store):
         found += _transfer(config, cls)
+    if cls is Exec:
+        found += _exec(config)
     if cls is Post:
         found += _post(config)
     return tuple(found)
@@ -97,6 +99,20 @@ def _transfer(config: AcceleratorConfig, cls: type[Instruction]) -> list[Rule]:
     elif config.post.tables == 0:
         found.append(Rule("memory must not be TABLE: post.tables is 0", lambda f: f.memory == Memory.TABLE))
     return found
+
+
+def _exec(config: AcceleratorConfig) -> list[Rule]:
+    if not config.array.depthwise:
+        return [Rule("depthwise must be 0: array.depthwise is false", lambda f: f.depthwise == 1)]
+    rows = config.array.rows
+    return [
+        Rule(f"kernel_width must be at most {rows} with depthwise",
+             lambda f: (f.depthwise == 1) & (f.kernel_width > rows)),
+        Rule("channel_tiles and dilation_x must be 1 with depthwise",
+             lambda f: (f.depthwise == 1) & ((f.channel_tiles != 1) | (f.dilation_x != 1))),
+        Rule("overlap must be less than kernel_width with depthwise",
+             lambda f: (f.depthwise == 1) & (f.overlap >= f.kernel_width)),
+    ]
 
 
 def _post(config: AcceleratorConfig) -> list[Rule]:

@@ -10,7 +10,7 @@ such register is the value itself.
 from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Module, Shape, Signal
+from amaranth.hdl import Const, Module, Shape, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,8 +25,11 @@ class LoopNest(wiring.Component):
     inside of it begin anew. At the last combination (``done``) there is nothing left to advance to; the next nest may
     be loaded in the cycle in which the last combination is used. ``load`` wins over ``advance``.
 
-    ``start`` is taken with ``load``. ``count`` and ``step`` must hold from the cycle after ``load`` until the last
-    ``advance``.
+    In a cycle with ``advance`` and ``extra`` the values step as by the innermost level, but its index stays; meanwhile
+    it is not at its last index.
+
+    ``start`` is taken with ``load``. ``count`` must hold from the cycle after ``load`` until the last ``advance``, and
+    a ``step`` must be there in the cycles in which its level goes on.
 
     Parameters
     ----------
@@ -38,7 +41,7 @@ class LoopNest(wiring.Component):
 
     Members
     -------
-    load, advance : ``In(1)``
+    load, advance, extra : ``In(1)``
     count : ``In(StructLayout({level: bits}))``
         Repetitions of each level, at least 1.
     start : ``In(StructLayout({value: shape}))``
@@ -53,6 +56,7 @@ class LoopNest(wiring.Component):
 
     load: Signal
     advance: Signal
+    extra: Signal
     count: Any
     start: Any
     step: Any
@@ -78,6 +82,7 @@ class LoopNest(wiring.Component):
         super().__init__({
             "load": In(1),
             "advance": In(1),
+            "extra": In(1),
             "count": In(data.StructLayout(self._levels)),
             "start": In(starts),
             "step": In(data.StructLayout({
@@ -104,19 +109,21 @@ class LoopNest(wiring.Component):
         # The one level that goes on in this cycle, if any; those inside of it begin anew.
         turn: dict[str, Signal] = {}
         inner_last: Any = self.advance
+        counted: Any = ~self.extra
         for level, bits in reversed(self._levels.items()):
             index = Signal(bits, init=1, name=f"index_{level}")
             turn[level] = Signal(name=f"turn_{level}")
             m.d.comb += [
                 self.first[level].eq(index == 1),
-                self.last[level].eq(index == self.count[level]),
+                self.last[level].eq((index == self.count[level]) & counted),
                 turn[level].eq(inner_last & ~self.last[level]),
             ]
             with m.If(self.load | (inner_last & self.last[level])):
                 m.d.sync += index.eq(1)
-            with m.Elif(inner_last):
+            with m.Elif(inner_last & counted):
                 m.d.sync += index.eq(index + 1)
             inner_last = inner_last & self.last[level]
+            counted = Const(1)
         m.d.comb += self.done.eq(self.last.as_value().all())
 
         for name, (shape, steps) in self._values.items():

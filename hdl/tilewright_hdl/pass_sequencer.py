@@ -3,15 +3,16 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .config import AcceleratorConfig, bits_for
+from .config import AcceleratorConfig, ArrayConfig, bits_for
 from .isa import ADDRESS_BITS, Exec, field_specs
 from .isa_layout import instruction_layout
 from .loop_nest import LoopNest
 from .ports import MemoryRead
+from .timing import LEAST_LOAD
 
 __all__ = ["COORDINATE", "PassLayout", "PassSequencer"]
 
@@ -47,14 +48,21 @@ class PassLayout(data.StructLayout):
         Last pass of the instruction.
     bad : 1
         Its weights lie outside of the memory.
+    slice : ``range(config.slices)``
+        Which part of a word the pixels are taken from.
+
+    Parameters
+    ----------
+    config : :class:`ArrayConfig`
     """
 
     FIELDS = (
         "index", "bank", "accumulate", "pad_value", "output_height", "output_width", "input_height", "input_width",
-        "stride_y", "stride_x", "output_y_step", "output_x_step", "accumulator_address",
+        "stride_y", "stride_x", "output_y_step", "output_x_step", "accumulator_address", "depthwise", "kernel_width",
+        "overlap",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, config: ArrayConfig):
         layout = instruction_layout(Exec)
         super().__init__({
             "instruction": data.StructLayout({name: layout[name].shape for name in self.FIELDS}),
@@ -65,6 +73,7 @@ class PassLayout(data.StructLayout):
             "opens": 1,
             "last": 1,
             "bad": 1,
+            "slice": range(config.slices),
         })
 
 
@@ -74,7 +83,7 @@ class PassSequencer(wiring.Component):
     A pass is offered before all of its weights have arrived: whoever takes it in cycle t issues its first vector in
     cycle t + 2 at the earliest, and then they come just in time. The weights of the next pass are read from the cycle
     on in which ``swapped`` tells that the shadow registers are being left; the pass before must have been taken by
-    then.
+    then. The rows behind a tile of fewer words are filled with zeros, unless they hold zeros already.
 
     Latency
     -------
@@ -91,9 +100,11 @@ class PassSequencer(wiring.Component):
         Must always be ready. Its data is for the array, in the cycle with ``load``.
     load, load_first : ``Out(1)``
         For the array.
-    passes : ``Out(stream.Signature(PassLayout()))``
+    zero : ``Out(1)``
+        Beside ``load``: load a row of zeros, in place of what was read.
+    passes : ``Out(stream.Signature(PassLayout(config.array)))``
     swapped : ``In(1)``
-        In the cycle before, the first vector of a pass was issued.
+        A pass's first vector was issued in the cycle before, or the last pixel of a pass in the one before that.
     stop : ``In(1)``
         Level: begin nothing new.
     active : ``Out(1)``
@@ -104,6 +115,7 @@ class PassSequencer(wiring.Component):
     weight: Any
     load: Signal
     load_first: Signal
+    zero: Signal
     passes: Any
     swapped: Signal
     stop: Signal
@@ -116,7 +128,8 @@ class PassSequencer(wiring.Component):
             "weight": Out(MemoryRead(bits_for(config.weight_words), 8 * config.array.columns)),
             "load": Out(1),
             "load_first": Out(1),
-            "passes": Out(stream.Signature(PassLayout())),
+            "zero": Out(1),
+            "passes": Out(stream.Signature(PassLayout(config.array))),
             "swapped": In(1),
             "stop": In(1),
             "active": Out(1),
@@ -129,43 +142,46 @@ class PassSequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
+        rows = self._config.array.rows
         current = Signal(instruction_layout(Exec), reset_less=True)
         begin = Signal()
         reading = Signal()
-        row = Signal(range(self._config.array.rows))
+        row = Signal(range(rows))
+        at = Signal.like(row)
         final_row = Signal()
         take = Signal()
         finish = Signal()
-        nest = self._nest(m, current, take)
-        bad = self._weights(m, begin, reading, final_row, take)
+        nest = self._nest(m, current, take, finish)
+        start, zero = self._extent(m, current, begin, at)
+        bad = self._weights(m, current, begin, reading & ~zero, final_row, take)
 
         # The rows of a tile, last one first. The next tile may be begun in the cycle after the last row.
         vacant = Signal(init=1)
+        offered = Signal()
         m.d.comb += [
-            begin.eq(self.active & ~self.passes.valid & (row == 0) & (vacant | self.swapped) & ~self.stop),
+            begin.eq(self.active & ~offered & (row == 0) & (vacant | self.swapped) & ~self.stop),
+            at.eq(Mux(begin, start, row)),
             reading.eq(begin | (row != 0)),
-            final_row.eq(row == self._config.array.rows - 1),
+            final_row.eq(at == rows - 1),
         ]
         with m.If(reading):
-            m.d.sync += row.eq(Mux(final_row, 0, row + 1))
+            m.d.sync += row.eq(Mux(final_row, 0, at + 1))
         m.d.sync += [
             vacant.eq((vacant | self.swapped) & ~begin),
             self.load.eq(reading),
             self.load_first.eq(begin),
+            self.zero.eq(zero),
         ]
 
         # Two cycles lie between taking a pass and its first vector, and one between a vector and its weights.
-        with m.If(reading & (row == self._config.array.rows - 4)):
-            m.d.sync += self.passes.valid.eq(1)
-        with m.Elif(finish):
-            m.d.sync += self.passes.valid.eq(0)
+        m.d.comb += self.passes.valid.eq(offered | (reading & (at == rows - LEAST_LOAD)))
+        m.d.sync += offered.eq(self.passes.valid & ~finish)
 
         # A new instruction may come in with the last row, but not before: that is read for the old one.
         m.d.comb += [
             self.instruction.ready.eq(~self.active & ((row == 0) | final_row) & ~self.stop),
             take.eq(self.instruction.valid & self.instruction.ready),
             finish.eq(self.passes.valid & self.passes.ready),
-            nest.advance.eq(finish),
             self.passes.p.bad.eq(bad),
         ]
         with m.If(take):
@@ -175,8 +191,29 @@ class PassSequencer(wiring.Component):
 
         return m
 
-    def _nest(self, m: Module, current: Any, take: Signal) -> LoopNest:
+    def _depthwise(self, fields: Any) -> Value:
+        """Whether columns filter channels of their own; nothing is built for it where they cannot."""
+        depthwise: Value = fields.depthwise if self._config.array.depthwise else Const(0)
+        return depthwise
+
+    def _extent(self, m: Module, current: Any, begin: Signal, at: Signal) -> tuple[Value, Value]:
+        """Rows that a load passes over at the start, and whether that which it stands at is filled with zeros."""
+        rows = self._config.array.rows
+        if not self._config.array.depthwise:
+            return Const(0), Const(0)
+        taps = Signal(range(rows + 1))
+        filled = Signal(range(rows + 1), init=rows)
+        start = Signal.like(at)
+        m.d.comb += taps.eq(Mux(self._depthwise(current), current.kernel_width, rows))
+        with m.If(taps >= filled):
+            m.d.comb += start.eq(Mux(taps < LEAST_LOAD, rows - LEAST_LOAD, rows - taps))
+        with m.If(begin):
+            m.d.sync += filled.eq(taps)
+        return start, at < rows - taps
+
+    def _nest(self, m: Module, current: Any, take: Signal, finish: Signal) -> LoopNest:
         """Add the loops over the passes of an instruction, and describe the pass that they stand at."""
+        offered, depthwise = self.instruction.p, self._depthwise(current)
         step = unsigned(ADDRESS_BITS)
         m.submodules.nest = nest = LoopNest(
             {
@@ -186,7 +223,8 @@ class PassSequencer(wiring.Component):
                 "channel": _SPECS["channel_tiles"].bits,
             },
             {
-                "address": (unsigned(ADDRESS_BITS), {"ky": step, "kx": step, "channel": unsigned(1)}),
+                "address": (unsigned(ADDRESS_BITS), {"tile": unsigned(1), "ky": step, "kx": step,
+                                                    "channel": unsigned(1)}),
                 "y": (COORDINATE, {"ky": unsigned(_SPECS["dilation_y"].bits)}),
                 "x": (COORDINATE, {"kx": unsigned(_SPECS["dilation_x"].bits)}),
             },
@@ -194,12 +232,13 @@ class PassSequencer(wiring.Component):
         description = self.passes.p
         m.d.comb += [
             nest.load.eq(take),
-            nest.start.address.eq(self.instruction.p.input_address),
-            nest.start.y.eq(self.instruction.p.first_y),
-            nest.start.x.eq(self.instruction.p.first_x),
+            nest.advance.eq(finish),
+            nest.start.address.eq(offered.input_address),
+            nest.start.y.eq(offered.first_y),
+            nest.start.x.eq(offered.first_x + Mux(self._depthwise(offered), offered.overlap, 0)),
             nest.count.tile.eq(current.column_tiles),
             nest.count.ky.eq(current.kernel_height),
-            nest.count.kx.eq(current.kernel_width),
+            nest.count.kx.eq(Mux(depthwise, 1, current.kernel_width)),
             nest.count.channel.eq(current.channel_tiles),
             nest.step.address_ky.eq(current.kernel_y_step),
             nest.step.address_kx.eq(current.kernel_x_step),
@@ -215,11 +254,31 @@ class PassSequencer(wiring.Component):
         ]
         for name in PassLayout.FIELDS:
             m.d.comb += description.instruction[name].eq(current[name])
+        # From pixel to pixel it is a kernel column's step, whatever the stride.
+        with m.If(depthwise):
+            m.d.comb += description.instruction.output_x_step.eq(current.kernel_x_step)
+
+        # The tiles of a word come before those of the next.
+        part = Signal(range(self._config.array.slices))
+        whole = Signal()
+        m.d.comb += [
+            whole.eq(part == self._config.array.slices - 1),
+            nest.step.address_tile.eq(depthwise & whole),
+            description.slice.eq(part),
+        ]
+        with m.If(take):
+            m.d.sync += part.eq(0)
+        with m.Elif(finish & nest.last.ky & nest.last.kx & nest.last.channel):
+            m.d.sync += part.eq(Mux(whole, 0, part + 1))
         return nest
 
-    def _weights(self, m: Module, begin: Signal, reading: Signal, final_row: Signal, take: Signal) -> Signal:
+    def _weights(
+        self, m: Module, current: Any, begin: Signal, reading: Value, final_row: Signal, take: Signal
+    ) -> Signal:
         """Add the reads of the weights; the signal tells whether those of the tile are outside of the memory."""
-        rows = self._config.array.rows
+        def words(fields: Any) -> Value:
+            return Mux(self._depthwise(fields), fields.kernel_width, self._config.array.rows)
+
         # One bit more than an instruction's address has, so that a tile at the end does not wrap to the beginning.
         address = Signal(ADDRESS_BITS + 1)
         outside = Signal()
@@ -230,11 +289,12 @@ class PassSequencer(wiring.Component):
             self.weight.address.eq(address),
         ]
         with m.If(take):
-            m.d.sync += address.eq(self.instruction.p.weight_address + (rows - 1))
+            m.d.sync += address.eq(self.instruction.p.weight_address + words(self.instruction.p) - 1)
         with m.Elif(reading):
             # From the first word of a tile to the last of the next.
-            m.d.sync += address.eq(address + Mux(final_row, 2 * rows - 1, -1))
-        with m.If(begin):
-            # The tile's highest address is the first.
-            m.d.sync += bad.eq(outside)
+            m.d.sync += address.eq(address + Mux(final_row, Cat(1, words(current) - 1), -1))
+        # The tile's highest address is the first.
+        found = Signal()
+        m.d.comb += bad.eq(Mux(begin, outside, found))
+        m.d.sync += found.eq(bad)
         return bad

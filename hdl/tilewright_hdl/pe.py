@@ -15,6 +15,9 @@ class PE(wiring.Component):
     ``swap`` the weight in the shadow register is used, and stays in use from then on. In a cycle with ``load`` the
     shadow register takes the word from above; both in one cycle use the old shadow and load the new one.
 
+    In a cycle with ``slide`` the word in the shadow register is the activation, and the word that was the activation in
+    the cycle before is handed down in place of the shadow register: the two registers make a delay line of the column.
+
     Latency
     -------
     One cycle, from each input to its output.
@@ -23,25 +26,29 @@ class PE(wiring.Component):
     ----------
     sum_bits : int
         Width of the partial sums, wide enough that they never overflow.
+    depthwise : bool
+        Without it ``slide`` is 0 in all cycles, and ``slide_out`` too.
 
     Members
     -------
-    activation, swap, load : ``In(signed(8))``, ``In(1)``, ``In(1)``
+    activation, swap, load, slide : ``In(signed(8))``, ``In(1)``, ``In(1)``, ``In(1)``
         From the left.
-    activation_out, swap_out, load_out : ``Out(signed(8))``, ``Out(1)``, ``Out(1)``
+    activation_out, swap_out, load_out, slide_out : ``Out(signed(8))``, ``Out(1)``, ``Out(1)``, ``Out(1)``
         To the right.
     weight, sum : ``In(signed(8))``, ``In(signed(sum_bits))``
         From above.
     weight_out, sum_out : ``Out(signed(8))``, ``Out(signed(sum_bits))``
-        Downwards; ``weight_out`` is the shadow register.
+        Downwards; ``weight_out`` is the shadow register, but with ``slide`` it is ``activation_out``.
     """
 
     activation: Signal
     swap: Signal
     load: Signal
+    slide: Signal
     activation_out: Signal
     swap_out: Signal
     load_out: Signal
+    slide_out: Signal
     weight: Signal
     sum: Signal
     weight_out: Signal
@@ -50,17 +57,20 @@ class PE(wiring.Component):
     # Whatever stands in the registers moves out with nobody looking, so they need no reset.
     reset_less = True
 
-    def __init__(self, sum_bits: int):
+    def __init__(self, sum_bits: int, depthwise: bool):
         if isinstance(sum_bits, bool) or not isinstance(sum_bits, int) or sum_bits < 16:
             raise ValueError(f"sum_bits must be an integer of at least 16, not {sum_bits!r}")
         self._sum_bits = sum_bits
+        self._depthwise = depthwise
         super().__init__({
             "activation": In(signed(8)),
             "swap": In(1),
             "load": In(1),
+            "slide": In(1),
             "activation_out": Out(signed(8)),
             "swap_out": Out(1),
             "load_out": Out(1),
+            "slide_out": Out(1),
             "weight": In(signed(8)),
             "sum": In(signed(sum_bits)),
             "weight_out": Out(signed(8)),
@@ -71,24 +81,38 @@ class PE(wiring.Component):
     def sum_bits(self) -> int:
         return self._sum_bits
 
+    @property
+    def depthwise(self) -> bool:
+        return self._depthwise
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
+        shadow = Signal(signed(8))
         held = Signal(signed(8))
         used = Signal(signed(8))
+        factor = Signal(signed(8))
         product = Signal(signed(16))
         m.d.comb += [
-            used.eq(Mux(self.swap, self.weight_out, held)),
-            product.eq(self.activation * used),
+            used.eq(Mux(self.swap, shadow, held)),
+            product.eq(factor * used),
         ]
+        if self._depthwise:
+            m.d.comb += [
+                factor.eq(Mux(self.slide, shadow, self.activation)),
+                self.weight_out.eq(Mux(self.slide, self.activation_out, shadow)),
+            ]
+            m.d.sync += self.slide_out.eq(self.slide)
+        else:
+            m.d.comb += [factor.eq(self.activation), self.weight_out.eq(shadow)]
         m.d.sync += [
-            self.activation_out.eq(self.activation),
+            self.activation_out.eq(factor),
             self.swap_out.eq(self.swap),
             self.load_out.eq(self.load),
             held.eq(used),
             self.sum_out.eq(self.sum + product),
         ]
         with m.If(self.load):
-            m.d.sync += self.weight_out.eq(self.weight)
+            m.d.sync += shadow.eq(self.weight)
 
         return m

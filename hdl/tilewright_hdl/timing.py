@@ -16,6 +16,7 @@ __all__ = [
     "DEADLOCK_CYCLES",
     "EXEC_READ",
     "IN_FLIGHT",
+    "LEAST_LOAD",
     "MULTIPLY",
     "QUEUE_DELAY",
     "PostStages",
@@ -23,6 +24,7 @@ __all__ = [
     "decode_cycles",
     "exec_cycles",
     "exec_drain",
+    "exec_load",
     "exec_pass",
     "exec_start",
     "post_cycles",
@@ -149,14 +151,28 @@ def exec_start(config: AcceleratorConfig) -> int:
     return config.array.rows
 
 
-def exec_pass(config: AcceleratorConfig, vectors: int) -> int:
-    """Cycles from the first vector of a pass to that of the next pass, if no read of an activation has to wait."""
-    return max(vectors, config.array.rows)
+LEAST_LOAD = 3
+"""Fewest rows that are loaded at once: a pass is offered with the first of them, two cycles before its first vector."""
 
 
-def exec_drain(config: AcceleratorConfig) -> int:
+def exec_load(config: AcceleratorConfig, instruction: Exec, filled: int) -> int:
+    """Rows of weights that are loaded for a pass, one a cycle, if those from row ``filled`` on hold zeros already."""
+    rows = config.array.rows
+    taps = instruction.tile_words(rows)
+    return max(taps, LEAST_LOAD) if taps >= filled else rows
+
+
+def exec_pass(config: AcceleratorConfig, vectors: int, taps: int = 0) -> int:
+    """Cycles from the first vector of a pass to that of the next pass, if no read of an activation has to wait.
+
+    Weights are loaded while vectors are streamed; but pixels, of a pass with so many taps, come in by the same way.
+    """
+    return vectors + max(taps, LEAST_LOAD) if taps else max(vectors, config.array.rows)
+
+
+def exec_drain(config: AcceleratorConfig, depthwise: int = 0) -> int:
     """Cycles from the issue of the last vector to ``done``, when its sums stand in the accumulators of all columns."""
-    return EXEC_READ + array_delay(config.array) + config.array.columns - 1
+    return EXEC_READ + array_delay(config.array) + depthwise + config.array.columns - 1
 
 
 def exec_cycles(config: AcceleratorConfig, instruction: Exec) -> int:
@@ -165,9 +181,11 @@ def exec_cycles(config: AcceleratorConfig, instruction: Exec) -> int:
     Back to back, time does not start anew. Let ``x`` be the cycle in which an instruction is transferred, ``first``
     and ``last`` the cycles in which the first and the last vector of the latest pass of its predecessor are issued.
     Then its own first vector is issued in cycle ``max(last + 1, first + rows, x + rows)``. Passes of one instruction
-    follow each other in the same way, with no ``x``. A vector whose read is not granted is issued in the cycle of its
-    grant, and those behind it follow one a cycle. :class:`~tilewright_hdl.exec_timing.ExecTimeline` has all of it,
-    and says when the engine takes the next instruction.
+    follow each other in the same way, with no ``x``. After a pass of pixels, ``first`` is ``last + 1``; and fewer than
+    ``rows`` cycles pass where fewer rows are loaded (:func:`exec_load`; all for the first pass after a reset, as here).
+    A vector whose read is not granted is issued in the cycle of its grant, and those behind it follow one a cycle.
+    :class:`~tilewright_hdl.exec_timing.ExecTimeline` has all of it, and says when the engine takes the next
+    instruction.
     """
-    last_pass = (instruction.passes - 1) * exec_pass(config, instruction.vectors)
-    return exec_start(config) + last_pass + instruction.vectors - 1 + exec_drain(config)
+    last_pass = (instruction.passes - 1) * exec_pass(config, instruction.vectors, instruction.taps)
+    return exec_start(config) + last_pass + instruction.vectors - 1 + exec_drain(config, instruction.depthwise)

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,7 +26,8 @@ class VectorStreamer(wiring.Component):
     -------
     A vector is *issued* in the cycle in which its read is granted; padding is issued without a read.
     The first vector of a pass is issued two cycles after the pass was taken, at the earliest. ``vector`` follows
-    ``EXEC_READ`` cycles after the issue, everything else one cycle after it.
+    ``EXEC_READ`` cycles after the issue, everything else one cycle after it; but a pixel's sums, and the end of a pass
+    of pixels, are one cycle later.
 
     Parameters
     ----------
@@ -34,21 +35,26 @@ class VectorStreamer(wiring.Component):
 
     Members
     -------
-    passes : ``In(stream.Signature(PassLayout()))``
+    passes : ``In(stream.Signature(PassLayout(config.array)))``
     activation : ``Out(MemoryRead(...))``
     vector : ``Out(ArrayLayout(signed(8), rows))``
     swap : ``Out(1)``
         Beside ``vector``: it is the first of a pass.
+    pixel, slice : ``Out(1)``, ``Out(range(config.array.slices))``
+        Beside ``vector``: it is a pixel, of which this part is taken.
     swapped : ``Out(1)``
-        A pass's first vector was issued in the cycle before.
+        The shadow registers are free: a pass's first vector was issued in the cycle before, or the last pixel of a pass
+        in the one before that.
     write : ``Out(AccumulatorWrite)``
-        Where the sums of the vector that was issued in the cycle before go.
+        Where the sums of the vector that was issued in the cycle before go, or of the pixel in the one before that.
     finish : ``Out(1)``
-        Beside ``write``: it was the last vector of an instruction.
+        Beside ``write``: it was the last one of an instruction.
     stop : ``In(1)``
         Level: issue nothing.
     active : ``Out(1)``
         Vectors of a pass that was taken have not been issued.
+    pending : ``Out(1)``
+        ``write`` of a pixel follows in the next cycle.
     stall : ``Out(1)``
         A vector waits for its read.
     empty : ``Out(1)``
@@ -63,11 +69,14 @@ class VectorStreamer(wiring.Component):
     activation: Any
     vector: Any
     swap: Signal
+    pixel: Signal
+    slice: Signal
     swapped: Signal
     write: Any
     finish: Signal
     stop: Signal
     active: Signal
+    pending: Signal
     stall: Signal
     empty: Signal
     outside: Signal
@@ -77,15 +86,18 @@ class VectorStreamer(wiring.Component):
         self._config = config
         entries = config.memory.accumulator_entries
         super().__init__({
-            "passes": In(stream.Signature(PassLayout())),
+            "passes": In(stream.Signature(PassLayout(config.array))),
             "activation": Out(MemoryRead(bits_for(config.activation_words), 8 * config.array.rows)),
             "vector": Out(data.ArrayLayout(signed(8), config.array.rows)),
             "swap": Out(1),
+            "pixel": Out(1),
+            "slice": Out(range(config.array.slices)),
             "swapped": Out(1),
             "write": Out(AccumulatorWrite(bits_for(entries))),
             "finish": Out(1),
             "stop": In(1),
             "active": Out(1),
+            "pending": Out(1),
             "stall": Out(1),
             "empty": Out(1),
             "outside": Out(1),
@@ -98,12 +110,16 @@ class VectorStreamer(wiring.Component):
             "entry": entry,
             "inside": 1,
             "swap": 1,
+            "sum": 1,
+            "end": 1,
             "last": 1,
             "fresh": 1,
             "bank": 1,
             "bad": 1,
             "pad": signed(8),
             "index": _SPECS["index"].bits,
+            "pixel": 1,
+            "slice": range(config.array.slices),
         })
 
     @property
@@ -157,16 +173,18 @@ class VectorStreamer(wiring.Component):
         """Add the loops over the vectors of a pass; describe the vector they stand at; tell whether it is the last."""
         taken = self.passes.p
         begin = Signal()
-        current = Signal(PassLayout(), reset_less=True)
+        current = Signal(PassLayout(self._config.array), reset_less=True)
         m.d.comb += begin.eq(self.passes.valid & self.passes.ready)
         with m.If(begin):
             m.d.sync += current.eq(taken)
 
         shared = current.instruction
         m.submodules.nest = nest = self._nest()
+        extra, before = self._lead(m, begin, step, nest, current)
         m.d.comb += [
             nest.load.eq(begin),
-            nest.advance.eq(step),
+            nest.advance.eq(step & ~before),
+            nest.extra.eq(extra),
             nest.start.address.eq(taken.address),
             nest.start.y.eq(taken.y),
             nest.start.x.eq(taken.x),
@@ -175,7 +193,7 @@ class VectorStreamer(wiring.Component):
             nest.step.address_row.eq(shared.output_y_step),
             nest.step.address_column.eq(shared.output_x_step),
             nest.step.y_row.eq(shared.stride_y),
-            nest.step.x_column.eq(shared.stride_x),
+            nest.step.x_column.eq(Mux(shared.depthwise, 1, shared.stride_x)),
         ]
 
         # Entries are counted: every pass of a tile begins where the tile began, the next tile behind it.
@@ -184,7 +202,7 @@ class VectorStreamer(wiring.Component):
         following = Signal.like(entry)
         opening = Signal.like(entry)
         m.d.comb += [
-            following.eq(entry + step),
+            following.eq(entry + (step & ~extra)),
             opening.eq(Mux(taken.first, taken.instruction.accumulator_address, following)),
         ]
         with m.If(begin & taken.opens):
@@ -194,23 +212,54 @@ class VectorStreamer(wiring.Component):
         with m.Else():
             m.d.sync += entry.eq(following)
 
-        at, first = nest.value, nest.first.row & nest.first.column
+        first = Signal()
+        with m.If(begin):
+            m.d.sync += first.eq(1)
+        with m.Elif(step):
+            m.d.sync += first.eq(0)
+
+        at = nest.value
         candidate = Signal(self._issue_layout)
         m.d.comb += [
             candidate.address.eq(at.address),
             candidate.entry.eq(entry),
             candidate.inside.eq(
-                (at.y >= 0) & (at.y < shared.input_height) & (at.x >= 0) & (at.x < shared.input_width)
+                (at.y >= 0) & (at.y < shared.input_height) & (at.x >= 0) & (at.x < shared.input_width) & ~before
             ),
             candidate.swap.eq(first),
+            candidate.sum.eq(~extra),
+            candidate.end.eq(nest.done),
             candidate.last.eq(nest.done & current.last),
             candidate.fresh.eq(current.opens & ~shared.accumulate),
             candidate.bank.eq(shared.bank),
             candidate.bad.eq(current.bad),
             candidate.pad.eq(shared.pad_value),
             candidate.index.eq(shared.index),
+            candidate.pixel.eq(shared.depthwise),
+            candidate.slice.eq(current.slice),
         ]
         return candidate, nest.done
+
+    def _lead(self, m: Module, begin: Signal, step: Signal, nest: LoopNest, current: Any) -> tuple[Signal, Signal]:
+        """Add the count of the pixels up to the next sum; signals tell that this one has none, or is before all rows.
+
+        The first sum of a row needs a pixel for each kernel column, but some have come with the row before, or as
+        padding before the first row. The other sums are ``stride_x`` pixels apart.
+        """
+        extra = Signal()
+        before = Signal()
+        if self._config.array.depthwise:
+            shared, taken = current.instruction, self.passes.p.instruction
+            left = Signal(max(_SPECS[name].bits for name in ("kernel_width", "stride_x")))
+            padding = Signal(_SPECS["overlap"].bits)
+            m.d.comb += [extra.eq(shared.depthwise & (left != 1)), before.eq(shared.depthwise & (padding != 0))]
+            with m.If(begin):
+                m.d.sync += [left.eq(taken.kernel_width), padding.eq(taken.overlap)]
+            with m.Elif(step & extra):
+                m.d.sync += [left.eq(left - 1), padding.eq(padding - before)]
+            with m.Elif(step):
+                m.d.sync += left.eq(Mux(nest.last.column, shared.kernel_width - shared.overlap, shared.stride_x))
+        return extra, before
 
     @staticmethod
     def _nest() -> LoopNest:
@@ -228,19 +277,41 @@ class VectorStreamer(wiring.Component):
         """Add what follows the issue of a vector: its word or padding, and the accumulators that it goes to."""
         inside = Signal(reset_less=True)
         pad = Signal(signed(8), reset_less=True)
-        m.d.sync += [
-            self.write.valid.eq(granted),
-            self.write.bank.eq(issue.bank),
-            self.write.address.eq(issue.entry),
-            self.write.fresh.eq(issue.fresh),
-            self.write.again.eq(
+        swap = Signal()
+        pixel = Signal()
+        part = Signal.like(self.slice, reset_less=True)
+        then = Signal(data.StructLayout({"write": self.write.shape(), "swapped": 1, "finish": 1}))
+        m.d.comb += [
+            then.write.valid.eq(granted & issue.sum),
+            then.write.bank.eq(issue.bank),
+            then.write.address.eq(issue.entry),
+            then.write.fresh.eq(issue.fresh),
+            then.write.again.eq(
                 self.write.valid & (self.write.bank == issue.bank) & (self.write.address == issue.entry)
+                & ~issue.pixel
             ),
-            self.swapped.eq(granted & issue.swap),
-            self.finish.eq(granted & issue.last),
+            then.swapped.eq(granted & Mux(issue.pixel, issue.end, issue.swap)),
+            then.finish.eq(granted & issue.last),
+        ]
+        m.d.sync += [
+            Cat(self.write, self.swapped, self.finish).eq(self._late(m, then, issue.pixel)),
+            swap.eq(granted & issue.swap),
+            self.swap.eq(swap),
+            pixel.eq(granted & issue.pixel),
+            self.pixel.eq(pixel),
+            part.eq(issue.slice),
+            self.slice.eq(part),
             inside.eq(issue.inside),
             pad.eq(issue.pad),
-            self.swap.eq(self.swapped),
         ]
         padding = pad.replicate(self._config.array.rows)
         m.d.sync += self.vector.eq(Mux(inside, self.activation.data, padding))
+
+    def _late(self, m: Module, then: Any, pixel: Signal) -> Value:
+        """Add the cycle by which all that follows a pixel is later; nothing comes just before or after their pass."""
+        if not self._config.array.depthwise:
+            return Value.cast(then)
+        late = Signal(then.shape())
+        m.d.sync += late.eq(Mux(pixel, then, 0))
+        m.d.comb += self.pending.eq(late.write.valid)
+        return Mux(pixel, late, then)

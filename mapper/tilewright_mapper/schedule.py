@@ -83,7 +83,7 @@ def dependencies(config: AcceleratorConfig, instructions: Sequence[Instruction])
 def instruction_cycles(config: AcceleratorConfig, instruction: Instruction) -> int:
     """Cycles for which an instruction occupies its engine, roughly: to compare tilings and to sort by."""
     if isinstance(instruction, Exec):
-        return instruction.passes * exec_pass(config, instruction.vectors)
+        return instruction.passes * exec_pass(config, instruction.vectors, instruction.taps)
     if isinstance(instruction, Post):
         return post_cycles(config, instruction)
     assert isinstance(instruction, Load | Store)

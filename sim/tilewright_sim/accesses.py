@@ -190,13 +190,19 @@ def _accumulator(bank: int) -> Space:
 def _exec(config: AcceleratorConfig, ins: Exec) -> Iterator[Access]:
     rows = _inside_span(ins.output_height, ins.kernel_height, ins.first_y, ins.stride_y, ins.dilation_y,
                         ins.input_height, ins.output_y_step, ins.kernel_y_step)
-    columns = _inside_span(ins.output_width, ins.kernel_width, ins.first_x, ins.stride_x, ins.dilation_x,
-                           ins.input_width, ins.output_x_step, ins.kernel_x_step)
+    if ins.depthwise:
+        columns = _inside_span(ins.row_pixels, 1, ins.first_x + ins.overlap, 1, 1, ins.input_width, ins.kernel_x_step,
+                               0)
+        words = -(-ins.column_tiles // config.array.slices)
+    else:
+        columns = _inside_span(ins.output_width, ins.kernel_width, ins.first_x, ins.stride_x, ins.dilation_x,
+                               ins.input_width, ins.output_x_step, ins.kernel_x_step)
+        words = ins.channel_tiles
     if rows and columns:
         base = _wrapped(ins.input_address, (rows, columns))
-        yield _access(Space.ACTIVATION, False, base, ins.channel_tiles, (rows, columns))
-    yield _access(Space.WEIGHT, False, ins.weight_address, ins.passes * config.array.rows, ())
-    yield _access(_accumulator(ins.bank), True, ins.accumulator_address, ins.column_tiles * ins.vectors, ())
+        yield _access(Space.ACTIVATION, False, base, words, (rows, columns))
+    yield _access(Space.WEIGHT, False, ins.weight_address, ins.passes * ins.tile_words(config.array.rows), ())
+    yield _access(_accumulator(ins.bank), True, ins.accumulator_address, ins.entries, ())
 
 
 def _post(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.exec_timing import ExecTimeline
 from tilewright_hdl.isa import ADDRESS_BITS, Exec
+from tilewright_hdl.timing import exec_pass
 
 from .cycle_ports import PortUse, PortUses, bank_masks, first_free
 from .cycle_runs import CycleRuns
@@ -93,7 +94,7 @@ class Computing:
         """Work out the times of an instruction from the timeline as it stands."""
         plan.before = copy(self._timeline)
         plan.stalls = CycleRuns()
-        self._timeline.transfer(plan.start)
+        self._timeline.transfer(plan.start, plan.ins)
         uses = self._uses.overlapping(plan.mask, plan.start)
         if uses:
             self._contend(plan, uses)
@@ -116,15 +117,15 @@ class Computing:
         first = timeline.earliest
         timeline.issue(first, vectors)
         if passes > 1:
-            gap = max(0, self._rows - vectors)
+            gap = exec_pass(self._config, vectors, plan.ins.taps) - vectors
             plan.stalls.add(first + vectors, gap, period=vectors + gap, count=passes - 1)
-            timeline.issue_passes(passes - 1, vectors)
+            timeline.issue_passes(passes - 1)
 
     def _contend(self, plan: _Plan, uses: list[PortUse]) -> None:
         """Passes in which somebody may hold the port of a bank."""
         timeline, ins = self._timeline, plan.ins
         banks = _Banks(self._config, ins, plan.mask)
-        at, vectors = 0, ins.vectors
+        at = 0
         while at < ins.passes:
             # As many passes as end for certain before the next use begins; all, if there is none.
             now = max(timeline.earliest, plan.start + 1)
@@ -132,7 +133,7 @@ class Computing:
             clear = ins.passes - at
             if uses:
                 room = min(use.begin for use in uses) - now - self._rows
-                clear = min(clear, room // max(vectors, self._rows))
+                clear = min(clear, room // exec_pass(self._config, ins.vectors, ins.taps))
             if clear > 0:
                 self._stride(plan, clear)
                 at += clear
@@ -166,22 +167,30 @@ class _Banks:
 
     def __init__(self, config: AcceleratorConfig, ins: Exec, mask: int):
         self._ins = ins
+        self._slices = config.array.slices
         self._size = config.activation_bank_words
         self._only = mask.bit_length() - 1 if not mask & (mask - 1) else None
 
     def of(self, number: int, vector: int) -> int | None:
         """Bank of a vector of a pass; None for padding."""
         ins = self._ins
-        rest, t = divmod(number, ins.channel_tiles)
-        rest, kx = divmod(rest, ins.kernel_width)
-        ky = rest % ins.kernel_height
-        y, x = divmod(vector, ins.output_width)
+        if ins.depthwise:
+            n, ky = divmod(number, ins.kernel_height)
+            y, pixel = divmod(vector - ins.overlap, ins.row_pixels)
+            if y < 0:
+                return None
+            ix, offset, t = ins.first_x + ins.overlap + pixel, pixel * ins.kernel_x_step, n // self._slices
+        else:
+            rest, t = divmod(number, ins.channel_tiles)
+            rest, kx = divmod(rest, ins.kernel_width)
+            ky = rest % ins.kernel_height
+            y, x = divmod(vector, ins.output_width)
+            ix = ins.first_x + x * ins.stride_x + kx * ins.dilation_x
+            offset = x * ins.output_x_step + kx * ins.kernel_x_step
         iy = ins.first_y + y * ins.stride_y + ky * ins.dilation_y
-        ix = ins.first_x + x * ins.stride_x + kx * ins.dilation_x
         if not (0 <= iy < ins.input_height and 0 <= ix < ins.input_width):
             return None
         if self._only is not None:
             return self._only
-        word = (ins.input_address + y * ins.output_y_step + x * ins.output_x_step
-                + ky * ins.kernel_y_step + kx * ins.kernel_x_step + t)
+        word = ins.input_address + y * ins.output_y_step + ky * ins.kernel_y_step + offset + t
         return word % (1 << ADDRESS_BITS) // self._size

@@ -23,6 +23,7 @@ from tilewright_hdl.registers import ErrorCode
 
 from .accesses import accesses, space_words
 from .cycle_model import Deadlock, MemoryTiming, Timing, simulate
+from .iss_depthwise import DepthwiseStep
 from .iss_exec import ExecStep
 from .iss_post import PostStep
 from .iss_state import ExecutionError, ScratchState
@@ -35,7 +36,7 @@ __all__ = ["IssMachine"]
 _PREPARED_PROGRAMS = 4
 """Programs kept with their addresses worked out and their cycles counted."""
 
-_Step = ExecStep | PostStep | TransferStep
+_Step = ExecStep | DepthwiseStep | PostStep | TransferStep
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class IssMachine:
         if outside:
             return ExecutionError(ErrorCode.ADDRESS, outside)
         if isinstance(instruction, Exec):
-            return ExecStep(self._config, instruction)
+            return (DepthwiseStep if instruction.depthwise else ExecStep)(self._config, instruction)
         if isinstance(instruction, Post):
             return PostStep(self._config, instruction)
         assert isinstance(instruction, (Load, Store))

@@ -23,7 +23,7 @@ from tilewright_hdl.registers import (
     ErrorCode,
     counter_name,
 )
-from tilewright_hdl.timing import post_interval
+from tilewright_hdl.timing import exec_pass, post_interval
 
 from .cycle_bus import MemoryTiming
 from .machine import COUNTERS, Job, MachineStopped, ProfileRecord, RunResult, check_job, check_memory_bytes, check_range
@@ -213,7 +213,7 @@ def _longest(config: AcceleratorConfig, code: bytes) -> int:
     with contextlib.suppress(IsaError):
         for instruction in decode_program(code):
             if isinstance(instruction, Exec):
-                longest = max(longest, instruction.passes * max(instruction.vectors, config.array.rows))
+                longest = max(longest, instruction.passes * exec_pass(config, instruction.vectors, instruction.taps))
             elif isinstance(instruction, PostInstruction):
                 longest = max(longest, instruction.steps * post_interval(instruction))
     # POST goes before EXEC at the scratchpad, so EXEC may wait as long again; twice that to be sure.

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import BINARY, Combine, FieldSpec, Instruction, Post, Store, field_specs
+from tilewright_hdl.isa import BINARY, Combine, Exec, FieldSpec, Instruction, Post, Store, field_specs
 from tilewright_hdl.legality import broken_rules
 
 
@@ -27,6 +27,8 @@ def tied(cls: type[Instruction], fields: dict[str, int]) -> dict[str, int]:
         fields["memory"] = 0
     if cls is Post and fields["combine"] in (Combine.NONE, *BINARY):
         fields |= {"window_height": 1, "window_width": 1}
+    if cls is Exec and fields["depthwise"]:
+        fields |= {"channel_tiles": 1, "dilation_x": 1, "overlap": fields["overlap"] % fields["kernel_width"]}
     return fields
 
 

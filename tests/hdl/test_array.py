@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: Apache-2.0
-"""Systolic array: the load of the next weights chases the swap, and the products are numpy's."""
+"""Systolic array: the load of the next weights chases the swap, and the products and filters are numpy's."""
 
 import random
 from functools import cache
@@ -25,16 +25,30 @@ def ref_products(tiles: list[Matrix], passes: list[Matrix]) -> list[Matrix]:
     return [(np.array(p) @ np.array(t)).tolist() for t, p in zip(tiles, passes, strict=True)]
 
 
-def schedule(rows: int, passes: list[Matrix], rng: random.Random, bubble: float, late: float) -> tuple[Any, Any]:
+def ref_filter(rows: int, part: int, tile: Matrix, pixels: Matrix) -> Matrix:
+    """For each pixel the sum, in each column, of row r of the tile times the r-th pixel before it, if there is one."""
+    columns = len(tile[0])
+    channels = [(part * columns + c) % rows for c in range(columns)]
+    picked = np.array(pixels)[:, channels]
+    sums = np.zeros_like(picked)
+    for r, taps in enumerate(tile[:len(pixels)]):
+        sums[r:] += np.array(taps) * picked[: len(picked) - r]
+    return sums.tolist()  # type: ignore[no-any-return]
+
+
+def schedule(
+    tiles: list[Matrix], passes: list[Matrix], parts: list[int | None], rng: random.Random, bubble: float, late: float
+) -> tuple[Any, Any]:
     """Cycles of the vectors of each pass, and the cycle in which each load begins; the tightest without bubbles."""
     times: list[list[int]] = []
     loads: list[int] = []
-    for vectors in passes:
-        # As early as the array allows: in the cycle of the last swap, and not before the last load ended.
-        load = times[-1][0] if times else 0
+    for at, (tile, vectors) in enumerate(zip(tiles, passes, strict=True)):
+        # As early as the array allows: in the cycle of the last swap, and not before the last load ended; pixels must
+        # have gone in.
+        load = (times[-1][0] if parts[at - 1] is None else times[-1][-1] + 1) if times else 0
         while rng.random() < late:
             load += 1
-        cycle = max(load + rows, times[-1][-1] + 1 if times else 0)
+        cycle = max(load + len(tile), times[-1][-1] + 1 if times else 0)
         loads.append(load)
         times.append([])
         for _ in vectors:
@@ -64,28 +78,34 @@ def pack(values: list[int], bits: int) -> int:
 
 @bench(max_cycles=5_000)
 async def products(tb: Testbench) -> None:
-    """Play the schedule; between its vectors and rows there is noise. Return the sums where the latency puts them."""
+    """Play the schedule; between its vectors and rows there is noise. Return the sums where the latency puts them.
+
+    Each member of ``parts`` says that a pass is one of pixels, and which part of the vector they are; or it is None.
+    """
     rows, columns = tb.parameters["rows"], tb.parameters["columns"]
     config = ArrayConfig(rows=rows, columns=columns)
     delay, bits = array_delay(config), config.sum_bits
-    times, loads = tb.parameters["times"], tb.parameters["loads"]
+    times, loads, parts = (tb.parameters[name] for name in ("times", "loads", "parts"))
     vectors = {
-        cycle: (vector, index == 0)
-        for cycles, matrix in zip(times, tb.parameters["passes"], strict=True)
+        cycle: (vector, index == 0, part)
+        for cycles, matrix, part in zip(times, tb.parameters["passes"], parts, strict=True)
         for index, (cycle, vector) in enumerate(zip(cycles, matrix, strict=True))
     }
     words = {
-        load + row: (tile[rows - 1 - row], row == 0)
+        load + row: (word, row == 0)
         for load, tile in zip(loads, tb.parameters["tiles"], strict=True)
-        for row in range(rows)
+        for row, word in enumerate(reversed(tile))
     }
     sums: dict[int, list[int]] = {}
     dut, noise = tb.dut, tb.random
-    for cycle in range(times[-1][-1] + delay + columns + 1):
-        vector, swap = vectors.get(cycle, (random_values(noise, rows), False))
+    for cycle in range(times[-1][-1] + delay + columns + 2):
+        vector, swap, part = vectors.get(cycle, (random_values(noise, rows), False, None))
         word, first = words.get(cycle, (random_values(noise, columns), False))
         dut.vector.value = pack(vector, 8)
         dut.swap.value = int(swap)
+        dut.pixel.value = int(part is not None)
+        if config.slices > 1:
+            dut.slice.value = noise.randrange(config.slices) if part is None else part
         dut.weights.value = pack(word, 8)
         dut.load.value = int(cycle in words)
         dut.load_first.value = int(first)
@@ -95,7 +115,8 @@ async def products(tb: Testbench) -> None:
             raw = packed >> (bits * column) & ((1 << bits) - 1)
             sums.setdefault(cycle - delay - column, []).append(raw - (1 << bits) if raw >> (bits - 1) else raw)
         await tb.cycles()
-    tb.result = [[sums[cycle] for cycle in cycles] for cycles in times]
+    tb.result = [[sums[cycle + (part is not None)] for cycle in cycles]
+                 for cycles, part in zip(times, parts, strict=True)]
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(4, 4), (8, 2), (4, 7)])
@@ -109,12 +130,48 @@ def test_passes_back_to_back(rows: int, columns: int, bubble: float, late: float
     tiles[3] = tiles[4] = [[-128] * columns] * rows
     passes[3] = [[-128] * rows] * lengths[3]
     passes[4] = [[127] * rows] * lengths[4]
-    times, loads = schedule(rows, passes, rng, bubble, late)
+    parts = [None] * len(passes)
+    times, loads = schedule(tiles, passes, parts, rng, bubble, late)
     if not bubble and not late:
         intervals = [after[0] - before[0] for before, after in pairwise(times)]
         assert intervals == [max(length, rows) for length in lengths[:-1]]
-    parameters = {"rows": rows, "columns": columns, "tiles": tiles, "passes": passes, "times": times, "loads": loads}
+    parameters = {"rows": rows, "columns": columns, "tiles": tiles, "passes": passes, "times": times, "loads": loads,
+                  "parts": parts}
     assert run_bench(array(rows, columns), __name__, "products", parameters=parameters) == ref_products(tiles, passes)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(4, 4), (8, 3), (4, 7)])
+@pytest.mark.parametrize(("bubble", "late"), [(0.0, 0.0), (0.4, 0.2)])
+def test_filters_between_products(rows: int, columns: int, bubble: float, late: float) -> None:
+    """Passes of pixels, before and after each other and those of vectors; the rows that no load reaches keep zeros."""
+    rng = random.Random(f"filters {rows} {columns} {bubble}")
+    slices = ArrayConfig(rows=rows, columns=columns).slices
+    tiles: list[Matrix] = []
+    passes: list[Matrix] = []
+    parts: list[int | None] = []
+    expected: list[Matrix] = []
+    filled = rows
+    for filters in [0, 1, 1, 1, 0, 1, 0, 0, 1, 1, 1, 1, 1, 0, 1, 0] * 2:
+        length = rng.choice([1, 2, rows - 1, rows, rows + 1, 3 * rows])
+        taps = rng.randint(1, rows) if filters else rows
+        tile = random_values(rng, taps, columns) + [[0] * columns] * (rows - taps)
+        vectors = random_values(rng, length, rows)
+        parts.append(rng.randrange(slices) if filters else None)
+        if filters:
+            # Those before the first pixel are whatever is in the registers.
+            expected.append(ref_filter(rows, parts[-1] or 0, tile, vectors)[taps - 1 :])
+        else:
+            expected += ref_products([tile], [vectors])
+        tiles.append(tile[: rng.randint(taps, rows)] if taps >= filled else tile)
+        passes.append(vectors)
+        filled = taps
+    times, loads = schedule(tiles, passes, parts, rng, bubble, late)
+    parameters = {"rows": rows, "columns": columns, "tiles": tiles, "passes": passes, "times": times, "loads": loads,
+                  "parts": parts}
+    sums = run_bench(array(rows, columns), __name__, "products", parameters=parameters)
+    assert [found[len(found) - len(those) :] if those else [] for found, those in zip(sums, expected, strict=True)
+            ] == expected
+    assert sum(len(those) for those, part in zip(expected, parts, strict=True) if part is not None) > 4 * rows
 
 
 def test_wrong_argument() -> None:

@@ -68,6 +68,7 @@ ROUNDINGS = "['single', 'tflite_double']"
     (lambda: replace(EDGE16.bus, data_bits=48), "bus.data_bits must be 32, 64, 128 or 256, not 48"),
     (lambda: replace(EDGE16.bus, data_bits=256, burst_beats=256),
      "bus.burst_beats must keep a burst within 4096 bytes: at most 128 beats of 32 bytes, not 256"),
+    (lambda: replace(EDGE16.array, depthwise=1), "array.depthwise must be true or false, not 1"),
     (lambda: replace(EDGE16.post, add=1), "post.add must be true or false, not 1"),
     (lambda: replace(EDGE16.post, multiply=None), "post.multiply must be true or false, not None"),
     (lambda: replace(EDGE16.post, roundings=("half_even",)),

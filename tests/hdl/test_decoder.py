@@ -24,6 +24,7 @@ from .random_instructions import plain, random_legal, raw, representable
 NANO = PRESETS["nano4"]
 BARE = replace(
     NANO,
+    array=replace(NANO.array, depthwise=False),
     post=PostConfig(lanes=2, multiplier_bits=18, roundings=(Rounding.SINGLE,), add=False, multiply=False, tables=0),
     bus=BusConfig(data_bits=256),
 )

@@ -20,7 +20,7 @@ from tilewright_hdl.isa_layout import instruction_layout
 from tilewright_hdl.once import emit_verilog
 from tilewright_hdl.ports import FaultLayout
 from tilewright_hdl.registers import ErrorCode
-from tilewright_hdl.timing import exec_cycles, exec_drain
+from tilewright_hdl.timing import exec_cycles, exec_drain, exec_pass
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
@@ -178,8 +178,8 @@ def ref_times(run: Run, instructions: list[Exec], offered: list[int]) -> dict[st
     for ins, cycle in zip(instructions, offered, strict=True):
         # The next one is offered in the cycle after the last transfer at the earliest.
         cycle = max([cycle, *(t + 1 for t in times["transfers"][-1:])])
-        times["transfers"].append(timeline.transfer(cycle))
-        for one in ref_passes(run.config.array.rows, ins):
+        times["transfers"].append(timeline.transfer(cycle, ins))
+        for one in ref_passes(run.config.array.rows, run.config.array.columns, ins):
             timeline.begin_pass()
             for word, _ in one.vectors:
                 cycle = timeline.earliest
@@ -233,8 +233,43 @@ def test_latency_when_idle() -> None:
 
 def matrix(config: AcceleratorConfig, vectors: int, **fields: int) -> Exec:
     """Instruction that multiplies the first ``vectors`` words of the scratchpad."""
-    return Exec(output_height=1, output_width=vectors, input_height=1, input_width=vectors, output_x_step=1,
-                **{"input_address": 0, "weight_address": 0, "bank": 0} | fields)
+    place = {"input_address": 0, "weight_address": 0, "bank": 0, "input_height": 1, "input_width": vectors}
+    return Exec(output_height=1, output_width=vectors, output_x_step=1, **place | fields)
+
+
+@pytest.mark.parametrize(("rows", "columns", "grant"), [(8, 2, 0.5), (9, 12, 1.0)])
+def test_depthwise_one_after_the_other(rows: int, columns: int, grant: float) -> None:
+    """Mostly filters of all widths, so that what the loads of some leave alone matters to the others."""
+    rng = random.Random(f"depthwise {rows} {columns}")
+    config = small_config(rows, columns)
+    instructions = [convolution(config, rng, depthwise=int(rng.random() < 0.9)) for _ in range(24)]
+    check(rtl_exec(config, instructions, grant=grant), instructions)
+
+
+def test_without_depthwise() -> None:
+    rng = random.Random(12)
+    full = small_config(5, 7)
+    config = dataclasses.replace(full, array=dataclasses.replace(full.array, depthwise=False))
+    instructions = [convolution(config, rng) for _ in range(6)]
+    check(rtl_exec(config, instructions), instructions)
+
+
+@pytest.mark.parametrize("taps", [1, 3, 4, 8])
+def test_only_the_taps_come_between_passes_of_pixels(taps: int) -> None:
+    config = small_config(8, 4)
+    instructions = [
+        matrix(config, 20),
+        *(matrix(config, 6, depthwise=1, kernel_width=taps, kernel_height=height, kernel_x_step=1, input_height=3,
+                 input_width=99, accumulator_address=20) for height in (3, 1, 2)),
+        matrix(config, 20),
+    ]
+    run = rtl_exec(config, instructions)
+    check(run, instructions)
+    firsts = [cycle for cycle, word in run.seen["reads"] if word == 0]
+    pixels, load = 6 - 1 + taps, max(taps, 3)
+    # The rows behind the taps are filled with zeros while the vectors before are streamed.
+    assert [b - a for a, b in pairwise(firsts)] == [20, *[pixels + load] * 5, pixels + 8]
+    assert all(exec_pass(config, ins.vectors, ins.taps) == pixels + load for ins in instructions[1:4])
 
 
 @pytest.mark.parametrize("vectors", [1, 3, 4, 5, 16])
@@ -289,6 +324,10 @@ def test_far_coordinates() -> None:
         ("weight", {"weight_address": (1 << 20) - 1}),
         ("accumulator", {"accumulator_address": 61}),
         ("accumulator", {"accumulator_address": 65535}),
+        ("activation", {"input_address": 253, "kernel_x_step": 1, "depthwise": 1, "kernel_width": 2}),
+        ("weight", {"weight_address": 254, "depthwise": 1, "kernel_width": 3}),
+        ("weight", {"weight_address": 255, "depthwise": 1, "kernel_width": 1, "kernel_height": 2}),
+        ("accumulator", {"accumulator_address": 61, "depthwise": 1, "kernel_width": 2}),
     ],
 )
 def test_outside(what: str, fields: dict[str, int]) -> None:
@@ -325,8 +364,8 @@ def test_halt_and_start_again() -> None:
         assert seen["fault"] == []
     written = np.zeros((2, config.memory.accumulator_entries), bool)
     for ins in instructions:
-        for one in ref_passes(config.array.rows, ins):
-            written[ins.bank, [entry for _, entry in one.vectors]] = True
+        for one in ref_passes(config.array.rows, config.array.columns, ins):
+            written[ins.bank, [entry for _, entry in one.vectors if entry is not None]] = True
     np.testing.assert_array_equal(
         np.array(run.seen["accumulators"])[written], ref_accumulators(run, instructions)[written]
     )

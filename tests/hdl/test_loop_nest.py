@@ -80,8 +80,10 @@ async def nests(tb: Testbench) -> None:
         for values, first, last in ref_nest(nest):
             while tb.random.random() < stall:
                 dut.advance.value = 0
+                dut.extra.value = tb.random.randrange(2)
                 await tb.cycles()
             dut.advance.value = 1
+            dut.extra.value = 0
             if all(last) and index + 1 < len(nests):
                 load(nests[index + 1])
             await tb.settle()
@@ -98,6 +100,42 @@ def test_nests_back_to_back(stall: float) -> None:
     rng = random.Random(5)
     nests = [random_nest(rng, largest=largest) for largest in (1, 1, 2, 3, 3, 4, 15, 1, 3, 2) * 2]
     run_bench(LoopNest(LEVELS, VALUES), __name__, "nests", parameters={"nests": nests, "stall": stall})
+
+
+@bench(max_cycles=2_000)
+async def extra_steps(tb: Testbench) -> None:
+    """Rows of x + ``extra`` steps: the values are those of longer rows, the index counts the others only."""
+    dut, (rows, counted, extra) = tb.dut, tb.parameters["shape"]
+    component = LoopNest({"y": 4, "x": 4}, {"at": (unsigned(8), {"y": unsigned(8), "x": unsigned(8)})})
+
+    def fields(port: str, values: Mapping[str, int]) -> None:
+        getattr(dut, port).value = component.signature.members[port].shape.const(values).as_bits()
+
+    fields("start", {"at": 7})
+    fields("count", {"y": rows, "x": counted})
+    fields("step", {"at_y": 100, "at_x": 3})
+    dut.load.value = 1
+    await tb.cycles()
+    dut.load.value = 0
+    dut.advance.value = 1
+    for y, x in itertools.product(range(rows), range(counted + extra)):
+        # The others are spread over the row, the last step is none of them.
+        steps = tb.parameters["places"]
+        dut.extra.value = int(x in steps)
+        await tb.settle()
+        assert int(dut.value.value) == (7 + 100 * y + 3 * x) % 256
+        last = x == counted + extra - 1
+        assert component.signature.members["last"].shape.from_bits(int(dut.last.value)).x == last
+        assert int(dut.done.value) == (last and y == rows - 1)
+        await tb.cycles()
+
+
+@pytest.mark.parametrize(("shape", "places"), [
+    ((1, 1, 1), [0]), ((3, 1, 4), [0, 1, 2, 3]), ((2, 3, 2), [0, 1]), ((4, 3, 4), [0, 1, 3, 5]), ((2, 2, 0), []),
+])
+def test_extra_steps_are_not_counted(shape: tuple[int, int, int], places: list[int]) -> None:
+    nest = LoopNest({"y": 4, "x": 4}, {"at": (unsigned(8), {"y": unsigned(8), "x": unsigned(8)})})
+    run_bench(nest, __name__, "extra_steps", parameters={"shape": shape, "places": places})
 
 
 def test_unknown_level() -> None:

@@ -18,18 +18,20 @@ LANES = 4
 
 
 def ref_pe(inputs: list[dict[str, int]]) -> list[dict[str, int]]:
-    """Outputs one cycle after each of the inputs."""
+    """Outputs one cycle after each of the inputs, with the same inputs still there."""
     weight = shadow = 0
     outputs = []
     for i in inputs:
         weight = shadow if i["swap"] else weight
+        factor = shadow if i["slide"] else i["activation"]
         shadow = i["weight"] if i["load"] else shadow
         outputs.append({
-            "activation_out": i["activation"],
+            "activation_out": factor,
             "swap_out": i["swap"],
             "load_out": i["load"],
-            "weight_out": shadow,
-            "sum_out": i["sum"] + i["activation"] * weight,
+            "slide_out": i["slide"],
+            "weight_out": factor if i["slide"] else shadow,
+            "sum_out": i["sum"] + factor * weight,
         })
     return outputs
 
@@ -45,12 +47,13 @@ async def elements(tb: Testbench) -> None:
         outputs: dict[str, Any] = {}
         for name in ("activation_out", "weight_out", "sum_out"):
             outputs[name] = int(getattr(dut, name).value.to_signed())
-        for name in ("swap_out", "load_out"):
+        for name in ("swap_out", "load_out", "slide_out"):
             outputs[name] = int(getattr(dut, name).value)
         tb.result.append(outputs)
 
 
-def test_pe() -> None:
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_pe(depthwise: bool) -> None:
     rng = random.Random(2)
     # At most 3 * 2**14 above the PE, so that its own product still fits.
     inputs = [
@@ -60,13 +63,14 @@ def test_pe() -> None:
             "sum": rng.choice([-(3 << 14), 3 << 14, rng.randint(-(3 << 14), 3 << 14)]),
             "swap": int(rng.random() < 0.4),
             "load": int(rng.random() < 0.4),
+            "slide": int(depthwise and rng.random() < 0.5),
         }
         for _ in range(500)
     ]
     # What the shadow register holds before the first load does not matter.
-    inputs[0] |= {"load": 1, "swap": 0, "activation": 0}
+    inputs[0] |= {"load": 1, "swap": 0, "activation": 0, "slide": 0}
     inputs[1] |= {"load": 0, "swap": 1}
-    assert run_bench(PE(SUM_BITS), __name__, "elements", parameters={"inputs": inputs}) == ref_pe(inputs)
+    assert run_bench(PE(SUM_BITS, depthwise), __name__, "elements", parameters={"inputs": inputs}) == ref_pe(inputs)
 
 
 @bench(max_cycles=500)
@@ -91,4 +95,4 @@ def test_skew() -> None:
 @pytest.mark.parametrize("sum_bits", [15, True, 18.0])
 def test_wrong_argument(sum_bits: Any) -> None:
     with pytest.raises(ValueError, match=f"sum_bits must be an integer of at least 16, not {sum_bits!r}"):
-        PE(sum_bits)
+        PE(sum_bits, True)

@@ -14,7 +14,7 @@ from tilewright_sim.verilator import lint
 NANO = PRESETS["nano4"]
 BARE = AcceleratorConfig(
     name="bare",
-    array=ArrayConfig(rows=4, columns=2),
+    array=ArrayConfig(rows=4, columns=2, depthwise=False),
     memory=MemoryConfig(activation_bytes=256, weight_bytes=256, accumulator_entries=16, parameter_groups=4,
                         activation_banks=1),
     post=PostConfig(lanes=1, multiplier_bits=8, roundings=(Rounding.SINGLE,), add=False, multiply=False, tables=0),

@@ -74,6 +74,9 @@ class PlainMachine:
     def exec(self, ins):
         rows, columns = self.config.array.rows, self.config.array.columns
         number = 0
+        if ins.depthwise:
+            self.depthwise(ins)
+            return
         for n in range(ins.column_tiles):
             kernel = product(range(ins.kernel_height), range(ins.kernel_width), range(ins.channel_tiles))
             for place, (ky, kx, t) in enumerate(kernel):
@@ -92,6 +95,29 @@ class PlainMachine:
                         old = [0] * columns
                     self.accumulator[ins.bank][entry] = [
                         wrap32(old[c] + sum(vector[r] * weights[r][c] for r in range(rows))) for c in range(columns)]
+
+    def depthwise(self, ins):
+        rows, columns = self.config.array.rows, self.config.array.columns
+        slices = -(-rows // columns)
+        row = (ins.output_width - 1) * ins.stride_x + ins.kernel_width - ins.overlap
+        for n, ky in product(range(ins.column_tiles), range(ins.kernel_height)):
+            first = ins.weight_address + (n * ins.kernel_height + ky) * ins.kernel_width
+            taps = self.weight[first:][:ins.kernel_width]
+            for y, x, kx in product(range(ins.output_height), range(ins.output_width), range(ins.kernel_width)):
+                line, pixel = divmod(y * row + x * ins.stride_x + kx - ins.overlap, row)
+                iy = ins.first_y + line * ins.stride_y + ky * ins.dilation_y
+                ix = ins.first_x + ins.overlap + pixel
+                inside = line >= 0 and 0 <= iy < ins.input_height and 0 <= ix < ins.input_width
+                word = (ins.input_address + line * ins.output_y_step + pixel * ins.kernel_x_step
+                        + ky * ins.kernel_y_step + n // slices) % MODULUS
+                vector = self.activation[word] if inside else [ins.pad_value] * rows
+                entry = ins.accumulator_address + (n * ins.output_height + y) * ins.output_width + x
+                old = self.accumulator[ins.bank][entry]
+                if ky == kx == 0 and not ins.accumulate:
+                    old = [0] * columns
+                self.accumulator[ins.bank][entry] = [
+                    wrap32(old[c] + vector[(n % slices * columns + c) % rows] * taps[ins.kernel_width - 1 - kx][c])
+                    for c in range(columns)]
 
     def parameters(self, word):
         lanes = self.config.post.lanes

@@ -118,24 +118,30 @@ def _exec(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
     height, width, tiles = rng.randint(1, size), rng.randint(1, size), rng.randint(1, 3)
     kernel_y, kernel_x, stride = rng.randint(1, 3), rng.randint(1, 3), rng.randint(1, 2)
     column_tiles = rng.randint(1, 2)
+    depthwise = rng.randint(0, int(config.array.depthwise))
+    if depthwise:
+        kernel_x = rng.randint(1, min(7, config.array.rows))
+        column_tiles = rng.randint(1, tiles * config.array.slices)
+    overlap = depthwise * rng.choice([0, 1, kernel_x // 2]) % kernel_x
     rows = (height - 1) * stride + kernel_y
     columns = (width - 1) * stride + kernel_x
     pad = rng.randint(0, 1)
     words = rows * columns * tiles
     if words > (config.activation_bank_words if banks else config.activation_words):
         return _exec(rng, config, banks, size, tokens)
-    passes = column_tiles * kernel_y * kernel_x * tiles
+    taken = 1 if depthwise else tiles
+    passes = column_tiles * kernel_y * (1 if depthwise else kernel_x) * taken
     entries = column_tiles * height * width
-    weights = passes * config.array.rows
+    weights = passes * (kernel_x if depthwise else config.array.rows)
     if weights > config.weight_words or entries > config.memory.accumulator_entries:
         return _exec(rng, config, banks, size, tokens)
     pitch = columns * tiles
     address = _region(rng, config, banks and banks[0], words)
     return Exec(
-        input_address=(address - pad * pitch - pad * tiles) % (1 << 20), pad_value=rng.randint(-128, 127),
-        accumulate=rng.randint(0, 1), bank=rng.randint(0, 1),
+        input_address=(address - pad * pitch + (overlap - pad) * tiles) % (1 << 20), pad_value=rng.randint(-128, 127),
+        accumulate=rng.randint(0, 1), bank=rng.randint(0, 1), depthwise=depthwise, overlap=overlap,
         weight_address=rng.randrange(config.weight_words - weights + 1), column_tiles=column_tiles,
-        kernel_height=kernel_y, kernel_width=kernel_x, channel_tiles=tiles, output_height=height, output_width=width,
+        kernel_height=kernel_y, kernel_width=kernel_x, channel_tiles=taken, output_height=height, output_width=width,
         input_height=rows, input_width=columns, first_y=-pad, first_x=-pad, stride_y=stride, stride_x=stride,
         output_y_step=stride * pitch, output_x_step=stride * tiles, kernel_y_step=pitch, kernel_x_step=tiles,
         accumulator_address=rng.randrange(config.memory.accumulator_entries - entries + 1), **tokens,

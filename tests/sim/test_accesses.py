@@ -2,6 +2,7 @@
 """Access sets against a walk through the loops that the instructions' docstrings define."""
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -23,7 +24,21 @@ firsts = st.integers(-4, 4)
 def touched_words(config, ins):
     """Words by memory and direction, by walking."""
     words = defaultdict(set)
-    if isinstance(ins, Exec):
+    if isinstance(ins, Exec) and ins.depthwise:
+        pixels = (ins.output_width - 1) * ins.stride_x + ins.kernel_width - ins.overlap
+        slices = -(-config.array.rows // config.array.columns)
+        for n, ky, y, pixel in product(range(ins.column_tiles), range(ins.kernel_height), range(ins.output_height),
+                                       range(pixels)):
+            iy = ins.first_y + y * ins.stride_y + ky * ins.dilation_y
+            if 0 <= iy < ins.input_height and 0 <= ins.first_x + ins.overlap + pixel < ins.input_width:
+                words[Space.ACTIVATION, False].add(
+                    (ins.input_address + y * ins.output_y_step + pixel * ins.kernel_x_step + ky * ins.kernel_y_step
+                     + n // slices) % MODULUS)
+        words[Space.WEIGHT, False] = {
+            ins.weight_address + i for i in range(ins.column_tiles * ins.kernel_height * ins.kernel_width)}
+        words[Space(Space.ACCUMULATOR_0 + ins.bank), True] = {
+            ins.accumulator_address + i for i in range(ins.column_tiles * ins.output_height * ins.output_width)}
+    elif isinstance(ins, Exec):
         for ky, kx, t, y, x in product(range(ins.kernel_height), range(ins.kernel_width), range(ins.channel_tiles),
                                        range(ins.output_height), range(ins.output_width)):
             iy = ins.first_y + y * ins.stride_y + ky * ins.dilation_y
@@ -34,7 +49,7 @@ def touched_words(config, ins):
                      + kx * ins.kernel_x_step + t) % MODULUS)
         words[Space.WEIGHT, False] = {ins.weight_address + i for i in range(ins.passes * config.array.rows)}
         words[Space(Space.ACCUMULATOR_0 + ins.bank), True] = {
-            ins.accumulator_address + i for i in range(ins.column_tiles * ins.vectors)}
+            ins.accumulator_address + i for i in range(ins.entries)}
     elif isinstance(ins, Post):
         acc = ins.source == Source.ACCUMULATOR
         source = Space(Space.ACCUMULATOR_0 + ins.bank) if acc else Space.ACTIVATION
@@ -72,9 +87,9 @@ def accessed_words(found):
     return words
 
 
-def check_superset(ins, *, exact=False):
-    found = accesses(NANO, ins)
-    covered, touched = accessed_words(found), touched_words(NANO, ins)
+def check_superset(ins, *, exact=False, config=NANO):
+    found = accesses(config, ins)
+    covered, touched = accessed_words(found), touched_words(config, ins)
     assert set(covered) == set(touched)
     for key, words in touched.items():
         assert words <= covered[key]
@@ -93,6 +108,20 @@ def check_superset(ins, *, exact=False):
 }))
 def test_exec_covers_what_it_touches(fields):
     check_superset(Exec(**fields))
+
+
+@given(st.fixed_dictionaries({
+    "bank": st.integers(0, 1), "input_address": st.integers(600, 700), "weight_address": st.just(7),
+    "column_tiles": st.integers(1, 7), "kernel_height": counts, "kernel_width": counts, "output_height": counts,
+    "output_width": counts, "input_height": counts, "input_width": counts, "first_y": firsts, "first_x": firsts,
+    "stride_y": counts, "stride_x": counts, "dilation_y": counts, "output_y_step": steps,
+    "kernel_y_step": steps, "kernel_x_step": steps, "accumulator_address": st.just(3),
+}), st.sampled_from([2, 4, 6]), st.integers(0, 3))
+def test_depthwise_exec_covers_what_it_touches(fields, columns, overlap):
+    array = replace(NANO.array, columns=columns)
+    weight_bytes = columns * NANO.weight_words
+    check_superset(Exec(depthwise=1, overlap=overlap % fields["kernel_width"], **fields),
+                   config=replace(NANO, array=array, memory=replace(NANO.memory, weight_bytes=weight_bytes)))
 
 
 @given(first=firsts, size=st.integers(1, 6), kernel=counts, stride=st.integers(1, 2), tiles=st.integers(1, 3))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from tilewright_hdl.config import PRESETS
 from tilewright_hdl.exec_timing import ExecTimeline
+from tilewright_hdl.isa import Exec
 from tilewright_sim.cycle_runs import CycleRuns, Level
 
 small = st.integers(0, 6)
@@ -55,17 +56,19 @@ def test_a_level_is_high_from_the_cycle_after_a_rise_to_the_fall(events):
     assert level.before(now + 5) == len(high | {c for c in range(now + 1, now + 5) if reasons})
 
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 9), st.integers(1, 9)), max_size=5))
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 9), st.integers(1, 9), st.integers(0, 4)), max_size=5))
 def test_passes_at_once_are_passes_one_by_one(instructions):
     config = PRESETS["nano4"]
     at_once, one_by_one = ExecTimeline(config), ExecTimeline(config)
     offered = 0
-    for gap, passes, vectors in instructions:
+    for gap, passes, width, taps in instructions:
         offered += gap
-        assert at_once.transfer(offered) == one_by_one.transfer(offered)
-        at_once.issue_passes(passes, vectors)
+        ins = Exec(bank=0, input_address=0, weight_address=0, column_tiles=passes, depthwise=int(taps > 0),
+                   kernel_width=max(1, taps), output_height=1, output_width=width, input_height=1, input_width=1)
+        assert at_once.transfer(offered, ins) == one_by_one.transfer(offered, ins)
+        at_once.issue_passes(passes)
         for _ in range(passes):
             one_by_one.begin_pass()
-            one_by_one.issue(one_by_one.earliest, vectors)
+            one_by_one.issue(one_by_one.earliest, ins.vectors)
         assert vars(at_once) == vars(one_by_one)
         assert at_once.done == one_by_one.done

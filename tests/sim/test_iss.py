@@ -26,7 +26,7 @@ offset = st.integers(-3, 3)
 step = st.integers(0, 5)
 int8 = st.integers(-128, 127)
 
-execs = st.builds(
+plain_execs = st.builds(
     Exec, bank=st.integers(0, 1), input_address=st.integers(60, 100), pad_value=int8, accumulate=st.integers(0, 1),
     weight_address=st.integers(0, 20), column_tiles=st.integers(1, 2), kernel_height=small, kernel_width=small,
     channel_tiles=st.integers(1, 2), output_height=small, output_width=small, input_height=small, input_width=small,
@@ -34,6 +34,19 @@ execs = st.builds(
     output_y_step=st.one_of(step, st.integers((1 << 20) - 4, (1 << 20) - 1)), output_x_step=step,
     kernel_y_step=step, kernel_x_step=step, accumulator_address=st.integers(0, 20),
 )
+
+
+depthwise_execs = st.builds(
+    lambda kernel_width, overlap, **fields: Exec(depthwise=1, kernel_width=kernel_width,
+                                                 overlap=overlap % kernel_width, **fields),
+    overlap=st.integers(0, 3), bank=st.integers(0, 1), input_address=st.integers(60, 100), pad_value=int8,
+    accumulate=st.integers(0, 1), weight_address=st.integers(0, 20), column_tiles=small, kernel_height=small,
+    kernel_width=st.integers(1, TINY.array.rows), output_height=small, output_width=small, input_height=small,
+    input_width=small, first_y=offset, first_x=offset, stride_y=small, stride_x=small, dilation_y=small,
+    output_y_step=step, output_x_step=step, kernel_y_step=step, kernel_x_step=step,
+    accumulator_address=st.integers(0, 20),
+)
+execs = st.one_of(plain_execs, depthwise_execs)
 
 
 @st.composite

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.sim.random_programs import ARENA_BYTES, CONSTANT_BYTES, random_program
-from tilewright_hdl.config import PRESETS, PostConfig
+from tilewright_hdl.config import PRESETS, AcceleratorConfig, ArrayConfig, PostConfig
 from tilewright_hdl.isa import (
     BINARY,
     Combine,
@@ -28,6 +28,9 @@ from tilewright_sim.machine import Job, Machine, MachineStopped, RunResult
 from tilewright_sim.rtl import RtlMachine
 
 CONFIG = replace(PRESETS["nano4"], post=PostConfig(lanes=2, tables=1))
+# Depthwise tiles are parts of a word, and the last part is no whole tile; most loads of taps are shorter than others.
+TALL = replace(CONFIG, array=ArrayConfig(rows=10, columns=4),
+               memory=replace(CONFIG.memory, activation_bytes=1024 * 10, weight_bytes=1024 * 4))
 CONSTANT_BASE = 1 << 16
 ARENA_BASE = CONSTANT_BASE + CONSTANT_BYTES
 DUMP = ARENA_BASE + ARENA_BYTES
@@ -40,9 +43,17 @@ Machines = tuple[RtlMachine, IssMachine]
 @pytest.fixture(scope="module", params=[(32, 1), (1, 1), (5, 3)], ids=["default", "fast", "slow"])
 def machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
     """One of each, in front of the same kind of memory; programs find what those before them left."""
-    latency, period = request.param
+    yield from open_both(CONFIG, *request.param)
+
+
+@pytest.fixture(scope="module")
+def tall_machines() -> Iterator[Machines]:
+    yield from open_both(TALL, 32, 1)
+
+
+def open_both(config: AcceleratorConfig, latency: int, period: int) -> Iterator[Machines]:
     opened = tuple(
-        kind(CONFIG, memory_bytes=MEMORY_BYTES, memory_latency=latency, memory_beat_period=period)
+        kind(config, memory_bytes=MEMORY_BYTES, memory_latency=latency, memory_beat_period=period)
         for kind in (RtlMachine, IssMachine)
     )
     yield opened  # type: ignore[misc]
@@ -61,25 +72,26 @@ def on_both(machines: Machines, instructions: list[Instruction], address: int = 
     return rtl, iss
 
 
-def fill(machines: Machines, rng: random.Random) -> None:
+def fill(machines: Machines, rng: random.Random, config: AcceleratorConfig = CONFIG) -> None:
     """Noise in main memory and in all memories on chip."""
     noise = rng.randbytes(MEMORY_BYTES - CONSTANT_BASE)
     for machine in machines:
         machine.write(CONSTANT_BASE, noise)
-    sizes = {Memory.ACTIVATION: CONFIG.activation_words, Memory.WEIGHT: CONFIG.weight_words,
-             Memory.PARAMETER: CONFIG.memory.parameter_groups, Memory.TABLE: CONFIG.table_words}
+    sizes = {Memory.ACTIVATION: config.activation_words, Memory.WEIGHT: config.weight_words,
+             Memory.PARAMETER: config.memory.parameter_groups, Memory.TABLE: config.table_words}
     on_both(machines, [
         Load(segment=Segment.CONSTANT, dram_address=4 * rng.randrange(1000), memory=memory, address=0, words=words)
         for memory, words in sizes.items()
     ])
 
 
-def assert_same_memory(machines: Machines) -> None:
+def assert_same_memory(machines: Machines, config: AcceleratorConfig = CONFIG) -> None:
     """Main memory, after the activation scratchpad has been stored to it."""
     rows = 16
-    words = CONFIG.activation_words // rows
+    words = config.activation_words // rows
+    word_bytes = config.beats(config.array.rows) * config.bus.data_bytes
     on_both(machines, [Store(segment=Segment.ARENA, dram_address=ARENA_BYTES, address=0, words=words, rows=rows,
-                             stride=words, dram_stride=words * CONFIG.array.rows)])
+                             stride=words, dram_stride=words * word_bytes)])
     rtl, iss = (machine.read(CONSTANT_BASE, MEMORY_BYTES - CONSTANT_BASE) for machine in machines)
     assert rtl == iss
 
@@ -116,6 +128,22 @@ def test_long_instructions_take_the_same_cycles(machines: Machines, banks: str, 
     assert rtl.profile == iss.profile
     assert rtl.cycles == iss.cycles
     assert {**rtl.counters, "SATURATIONS": 0} == {**iss.counters, "SATURATIONS": 0}
+
+
+@pytest.mark.parametrize("racy", [False, True])
+@pytest.mark.parametrize("banks", BANKS)
+def test_parts_of_words_and_short_loads(tall_machines: Machines, banks: str, racy: bool) -> None:
+    for seed in range(5):
+        rng = random.Random(f"tall {banks} {racy} {seed}")
+        fill(tall_machines, rng, TALL)
+        program = random_program(rng, TALL, 30, racy=racy, banks=BANKS[banks], size=rng.choice([5, 9]))
+        assert any(isinstance(ins, Exec) and ins.depthwise for ins in program)
+        rtl, iss = on_both(tall_machines, program)
+        assert rtl.profile == iss.profile
+        assert rtl.cycles == iss.cycles
+        if not racy:
+            assert rtl == iss
+            assert_same_memory(tall_machines, TALL)
 
 
 def tensor(role: str, address: int, y_step: int, x_step: int) -> dict[str, int]:
