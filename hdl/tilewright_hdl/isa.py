@@ -159,6 +159,11 @@ class Load(_Transfer):
     lanes: int = count_field(7, "lanes that are written", default=1)
     pad_value: int = int8_field("value of bytes outside of the row", default=0)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window and self.memory != Memory.ACTIVATION:
+            raise IsaError(f"load.memory must be {Memory.ACTIVATION!r} with window, not {self.memory!r}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Store(_Transfer):

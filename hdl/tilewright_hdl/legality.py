@@ -106,7 +106,8 @@ def _window(config: AcceleratorConfig) -> list[Rule]:
         return [Rule("window must be 0: bus.windows is false", lambda f: f.window == 1)]
     rows = config.array.rows
     return [
-        Rule("memory must be ACTIVATION where window is 1", lambda f: (f.window == 1) & (f.memory != Memory.ACTIVATION)),
+        Rule("memory must be ACTIVATION where window is 1",
+             lambda f: (f.window == 1) & (f.memory != Memory.ACTIVATION)),
         Rule(f"first_lane + lanes must be at most {rows} where window is 1",
              lambda f: (f.window == 1) & (f.first_lane + f.lanes > rows)),
     ]

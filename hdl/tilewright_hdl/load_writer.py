@@ -32,8 +32,8 @@ class LoadWriter(wiring.Component):
     Latency
     -------
     A word is written in the cycle after its last beat, or later if the memory is not ready; meanwhile beats are
-    held up only if the next word's would overwrite it. ``done`` comes in the cycle of the last write. Windows are packed
-    as :class:`~.window_packer.WindowPacker` says, and written in the next cycle or later.
+    held up only if the next word's would overwrite it. ``done`` comes in the cycle of the last write. A window is
+    packed as :class:`~.window_packer.WindowPacker` says, and written in the next cycle or later.
 
     Parameters
     ----------

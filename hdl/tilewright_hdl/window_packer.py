@@ -80,6 +80,7 @@ class WindowPacker(wiring.Component):
         rest = Signal()
         packs = Signal()
         wants = Signal()
+        drops = Signal()
         enters = Signal()
         taken = Signal()
         m.d.comb += [
@@ -91,9 +92,10 @@ class WindowPacker(wiring.Component):
             self.i.ready.eq(packs),
             next_offset.eq(Mux(begun, Mux(packs, offset + word.row_step, offset), first_offset)),
             begins.eq(self.i.valid & ~begun & self.beat.valid & self.o.ready),
-            # A beat that the last window does not need is taken nevertheless.
             wants.eq(next_offset >= beat_bytes),
-            self.beat.ready.eq(self.i.valid & Mux(begun, rest & (wants | (near & word.row_last)), wants & self.o.ready)),
+            # A beat that the last window does not need is taken nevertheless.
+            drops.eq(near & word.row_last),
+            self.beat.ready.eq(self.i.valid & Mux(begun, rest & (wants | drops), wants & self.o.ready)),
             taken.eq(self.beat.valid & self.beat.ready),
             enters.eq(wants & Mux(begun & ~rest, self.i.valid, taken)),
         ]

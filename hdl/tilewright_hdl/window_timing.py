@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cycles in which windows are packed; :class:`~.window_packer.WindowPacker` keeps to them. Nothing imports Amaranth.
 
-A row begins when its first beat is offered and all words before it are written. From then on the buffer holds :func:`window_beats` beats, at first padding;
-beats come in at its end, those of the row and then padding. The window stands ``offset`` bytes from the begin of
-the buffer. Below one beat, it is packed in each cycle in which the register for words is free; else a beat comes in, and
-in the cycle of the packing already if the window leaves the first beat in it. The last window of a row waits for the
-row's last beat, which may be behind all windows.
+A row begins when its first beat is offered and all words before it are written. From then on the buffer holds
+:func:`window_beats` beats, at first padding; beats come in at its end, those of the row and then padding. The window
+stands ``offset`` bytes from the begin of the buffer. Below one beat, it is packed in each cycle in which the register
+for words is free; else a beat comes in, already in the cycle of the packing if that moves the window beyond the first
+beat. The last window of a row waits for the row's last beat, which may be behind all windows.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .config import AcceleratorConfig
 from .isa import Load
@@ -31,6 +32,28 @@ Moved = Callable[[int, int], object]
 Write = Callable[[int, int], int]
 
 
+class _Burst(NamedTuple):
+    """What a burst does where nothing is in the way of the writes; cycles count from the first that matters."""
+
+    offset: int
+    word: int
+    beats: int
+    cycle: int
+    since: int
+    written: int
+    moved: int
+    runs: list[tuple[int, int]]
+    last: int
+    free: int
+
+
+def _extend(runs: list[tuple[int, int]], first: int, count: int) -> None:
+    """Add cycles to runs of them."""
+    if runs and sum(runs[-1]) == first:
+        first, count = runs[-1][0], runs.pop()[1] + count
+    runs.append((first, count))
+
+
 class WindowWalk:
     """The windows of one instruction, from beat to beat.
 
@@ -44,12 +67,11 @@ class WindowWalk:
 
     Members
     -------
-    bank, since, written : int
-        Bank of the last word that was packed, first cycle in which it may be written, and that in which it is.
+    since, written : int
+        First cycle in which the last word that was packed may be written, and that in which it is.
     """
 
     def __init__(self, config: AcceleratorConfig, instruction: Load, *, written: int):
-        self.bank = 0
         self.since = 0
         self.written = written
         self._bank_words = config.activation_bank_words
@@ -60,10 +82,18 @@ class WindowWalk:
         self._first_offset = instruction.row_start + window_beats(config) * self._beat
         self._row = 0
         self._word = 0
+        self._last = 0, 0
         self._begun = False
         self._offset = 0
         self._beats = 0
         self._moved = -1
+        self._known: dict[tuple[int, ...], _Burst] = {}
+
+    @property
+    def bank(self) -> int:
+        """Bank of the last word that was packed."""
+        row, word = self._last
+        return (self._ins.address + row * self._ins.stride + word * self._ins.step) // self._bank_words
 
     def take_burst(
         self, first: int, beats: int, period: int, moved: Moved | None = None, write: Write | None = None
@@ -83,6 +113,37 @@ class WindowWalk:
         int, int
             Cycle of the last beat, and that from which the next burst's first beat may be offered.
         """
+        self.drift(moved, write)
+        self._cycle = max(self._cycle, first)
+        if write:
+            return self._walk(first, beats, period, moved, write)
+        now = self._cycle
+        word = self._word
+        key = (self._begun, self._offset, word, self._beats, max(0, self.written - now), self._moved >= now,
+               now - first, beats, period)
+        if key not in self._known:
+            runs: list[tuple[int, int]] = []
+            last, free = self._walk(first, beats, period, lambda begin, count: _extend(runs, begin - now, count), None)
+            self._known[key] = _Burst(
+                self._offset, self._word, self._beats, self._cycle - now, self.since - now, self.written - now,
+                self._moved - now, runs, last - now, free - now)
+        known = self._known[key]
+        self._begun, self._offset, self._word, self._beats = True, known.offset, known.word, known.beats
+        self._cycle = now + known.cycle
+        if known.word != word:
+            self._last = self._row, known.word - 1
+            self.since, self.written = now + known.since, now + known.written
+        if known.runs:
+            self._moved = now + known.moved
+        if moved:
+            for begin, count in known.runs:
+                moved(now + begin, count)
+        return now + known.last, now + known.free
+
+    def _walk(
+        self, first: int, beats: int, period: int, moved: Moved | None, write: Write | None
+    ) -> tuple[int, int]:
+        """:meth:`take_burst`, beat by beat."""
         taken = free = first
         for _ in range(beats):
             offered = free
@@ -138,7 +199,7 @@ class WindowWalk:
             in_beat = -(-(self._beat - self._offset) // ins.row_step)
             count = max(1, min(in_beat, ins.words - self._word - (self._beats > 0)))
         last = first + count - 1
-        self.bank = (ins.address + self._row * ins.stride + (self._word + count - 1) * ins.step) // self._bank_words
+        self._last = self._row, self._word + count - 1
         self.since = last + 1
         self.written = write(self.bank, self.since) if write else self.since
         self._move(first, count, moved)

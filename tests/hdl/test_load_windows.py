@@ -27,10 +27,10 @@ def window_loads(config: AcceleratorConfig, count: int, seed: int) -> list[Load]
         row_bytes = chance.choice([1, beat, chance.randint(1, 5 * beat)])
         reach = (rows - 1) * words * step + (words - 1) * step + 1
         load = Load(
-            window=1, dram_address=0x1000 - beat if number == 0 else beat * chance.randrange(0x2000 // beat),
-            segment=Segment.CONSTANT if number == 0 else chance.choice(list(Segment)), rows=rows, words=words, step=step,
-            stride=words * step, dram_stride=chance.choice([0, beat * chance.randint(1, 9)]),
-            address=chance.randint(0, config.activation_words - reach), row_bytes=max(row_bytes, 2 * (number == 0) * beat),
+            window=1, dram_address=beat * chance.randrange(0x2000 // beat), segment=chance.choice(list(Segment)),
+            rows=rows, words=words, step=step, stride=words * step,
+            dram_stride=chance.choice([0, beat * chance.randint(1, 9)]),
+            address=chance.randint(0, config.activation_words - reach), row_bytes=row_bytes,
             row_start=chance.choice([0, -1, -lanes, -3 * lanes, 5, 7 * beat, chance.randint(-30, 60)]),
             row_step=chance.choice([1, 2, 3, 6, lanes, 2 * lanes + 1]), first_lane=first_lane,
             lanes=chance.choice([1, lanes - first_lane, chance.randint(1, lanes - first_lane)]),
@@ -38,6 +38,7 @@ def window_loads(config: AcceleratorConfig, count: int, seed: int) -> list[Load]
         )
         assert not broken_rules(config, load)
         found.append(load)
+    found[0] = dataclasses.replace(found[0], dram_address=0x1000 - beat, segment=Segment.CONSTANT, row_bytes=2 * beat)
     return found
 
 

@@ -2,6 +2,7 @@
 """Access sets against a walk through the loops that the instructions' docstrings define."""
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -154,6 +155,19 @@ def test_transfers():
         Access(Space.ARENA, 0, 192, True, 192),
         Access(Space.ACTIVATION, 7, 19, False, 12),
     ]
+
+
+def test_windows():
+    """Whole beats are read, and each word with a window is written."""
+    config = PRESETS["edge16"]
+    load = Load(window=1, segment=Segment.ARENA, dram_address=64, address=5, words=3, step=4, rows=2, dram_stride=96,
+                stride=100, row_bytes=33, row_start=-9, row_step=3, lanes=9)
+    assert accesses(config, load) == [
+        Access(Space.ARENA, 64, 64 + 96 + 48, False, 48, 96),
+        Access(Space.ACTIVATION, 5, 114, True, 9, 100),
+    ]
+    assert accesses(config, replace(load, rows=1))[1] == Access(Space.ACTIVATION, 5, 14, True, 1, 4)
+    assert accesses(config, replace(load, stride=12))[1] == Access(Space.ACTIVATION, 5, 26, True, 1, 4)
 
 
 _access = st.builds(
