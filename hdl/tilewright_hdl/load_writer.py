@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The half of the LOAD engine that puts beats together to words and writes them."""
 
-from amaranth import Array, Module, Mux, Signal
+from amaranth import Array, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -87,15 +87,9 @@ class LoadWriter(wiring.Component):
         full = Signal()
         full_word = Signal(WordLayout())
         full_mask = Signal(self.config.activation_parts, init=-1)
-        written = Signal()
-        free = Signal()
-        word_ends = Signal()
-        taken = Signal()
-        gathered = Signal()
-        packed = Signal()
-        completed = Signal()
-        illegal = Signal()
-        wrong = Signal()
+        written, free, word_ends = Signal(), Signal(), Signal()
+        taken, gathered, packed, completed = Signal(), Signal(), Signal(), Signal()
+        illegal, wrong = Signal(), Signal()
         m.d.comb += [
             written.eq(full & Array(port.ready for port in ports)[full_word.memory]),
             free.eq(~full | written),
@@ -127,23 +121,25 @@ class LoadWriter(wiring.Component):
             m.d.sync += [full.eq(~wrong), *(full_word[name].eq(word[name]) for name in WordLayout().members)]
         with m.If(gathered):
             m.d.sync += [kept[count].eq(beat.p.data), full_mask.eq(-1), count.eq(Mux(word_ends, 0, count + 1))]
-        if not self.config.bus.windows:
-            m.d.comb += [beat.ready.eq(self.stop | (walker.o.valid & free)), gathered.eq(taken)]
-            return m
+        is_window, can_take = Const(0), free
+        if self.config.bus.windows:
+            packer = self._packer(m, walker, free)
+            is_window, can_take = word.window, Mux(word.window, packer.beat.ready, free)
+            m.d.comb += packed.eq(packer.i.ready)
+            with m.If(packed):
+                m.d.sync += [kept.as_value()[:8 * self.config.array.rows].eq(packer.o.p.data),
+                             full_mask.eq(packer.o.p.mask)]
+        m.d.comb += [beat.ready.eq(self.stop | (walker.o.valid & can_take)), gathered.eq(taken & ~is_window)]
+        return m
 
+    def _packer(self, m: Module, walker: WordWalker, free: Signal) -> WindowPacker:
+        """What packs windows, which gets the words of such instructions and the beats."""
         m.submodules.packer = packer = WindowPacker(self.config)
         m.d.comb += [
-            packer.i.valid.eq(walker.o.valid & word.window & ~self.stop),
-            packer.i.p.eq(word),
-            packer.beat.valid.eq(beat.valid),
-            packer.beat.p.eq(beat.p),
+            packer.i.valid.eq(walker.o.valid & walker.o.p.window & ~self.stop),
+            packer.i.p.eq(walker.o.p),
+            packer.beat.valid.eq(self.beat.valid),
+            packer.beat.p.eq(self.beat.p),
             packer.o.ready.eq(free),
-            packed.eq(packer.i.ready),
-            beat.ready.eq(self.stop | (walker.o.valid & Mux(word.window, packer.beat.ready, free))),
-            gathered.eq(taken & ~word.window),
         ]
-        with m.If(packed):
-            m.d.sync += [
-                kept.as_value()[:len(packer.o.p.data)].eq(packer.o.p.data), full_mask.eq(packer.o.p.mask),
-            ]
-        return m
+        return packer

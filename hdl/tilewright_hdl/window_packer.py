@@ -76,13 +76,8 @@ class WindowPacker(wiring.Component):
         left = Signal.like(word.row_bytes)
         padding = word.pad_value.as_unsigned()
 
-        near = Signal()
-        rest = Signal()
-        packs = Signal()
-        wants = Signal()
-        drops = Signal()
-        enters = Signal()
-        taken = Signal()
+        near, rest, packs = Signal(), Signal(), Signal()
+        wants, drops, enters, taken = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             first_offset.eq(word.row_start + beats * beat_bytes),
             near.eq(offset < beat_bytes),
@@ -103,9 +98,8 @@ class WindowPacker(wiring.Component):
         # The bytes that are left when the beat comes.
         before = Signal.like(left)
         m.d.comb += before.eq(Mux(begun, left, word.row_bytes))
-        entering = Cat(
-            Mux(before > place, self.beat.p.data.word_select(place, 8), padding) for place in range(beat_bytes)
-        )
+        beat = self.beat.p.data
+        entering = Cat(Mux(before > place, beat.word_select(place, 8), padding) for place in range(beat_bytes))
         kept = Mux(begun, buffer.as_value(), padding.replicate(beats * beat_bytes))
         with m.If(begun | begins):
             m.d.sync += offset.eq(Mux(enters, next_offset - beat_bytes, next_offset))

@@ -4,7 +4,8 @@
 The rules and delays are those of :mod:`tilewright_hdl.bus_timing`, for engines that are not alone: a burst's beats
 come after those of all bursts asked for before it, whoever asked. When the last beat of a word for the activation
 scratchpad has come, the channel stands still until ``POST`` leaves the word's bank to it. So the beats of such a burst
-are certain only when they have passed; other bursts are certain as soon as all before them are.
+are certain only when they have passed; other bursts are certain as soon as all before them are. Windows take beats when
+they need them (:mod:`tilewright_hdl.window_timing`), and go on behind a burst's last beat.
 """
 
 from collections import deque
