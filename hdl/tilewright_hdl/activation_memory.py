@@ -39,8 +39,8 @@ class ActivationMemory(wiring.Component):
     post_read, store_read, exec_read : ``In(MemoryRead(address_bits, rows * 8))``
         In order of priority within a bank; ``post_read`` is always ready.
     post_write : ``In(MemoryWrite(address_bits, rows * 8, row_groups))``
-        Always ready.
-    load_write : ``In(MemoryWrite(address_bits, rows * 8, row_groups))``
+        Always ready. ``row_groups`` and ``activation_parts`` are those of the configuration.
+    load_write : ``In(MemoryWrite(address_bits, rows * 8, activation_parts))``
         Held while POST writes to the bank.
 
     Addresses have ``bits_for(config.activation_words)`` bits.
@@ -61,7 +61,7 @@ class ActivationMemory(wiring.Component):
             "store_read": In(MemoryRead(address_bits, word_bits)),
             "exec_read": In(MemoryRead(address_bits, word_bits)),
             "post_write": In(MemoryWrite(address_bits, word_bits, config.row_groups)),
-            "load_write": In(MemoryWrite(address_bits, word_bits, config.row_groups)),
+            "load_write": In(MemoryWrite(address_bits, word_bits, config.activation_parts)),
         })
 
     @property
@@ -72,7 +72,7 @@ class ActivationMemory(wiring.Component):
         m = Module()
         config = self.config
         banks = [
-            Memory(config.activation_bank_words, config.array.rows * 8, config.row_groups)
+            Memory(config.activation_bank_words, config.array.rows * 8, config.activation_parts)
             for _ in range(config.memory.activation_banks)
         ]
         for index, bank in enumerate(banks):
@@ -82,9 +82,11 @@ class ActivationMemory(wiring.Component):
         self._share(m, reads, [bank.read for bank in banks])
         self._share(m, writes, [bank.write for bank in banks])
 
+        parts = config.activation_parts // config.row_groups
+        post_mask = Cat(group.replicate(parts) for group in self.post_write.mask)
         for index, bank in enumerate(banks):
             with m.If(self._wants(self.post_write, index)):
-                m.d.comb += [bank.write.data.eq(self.post_write.data), bank.write.mask.eq(self.post_write.mask)]
+                m.d.comb += [bank.write.data.eq(self.post_write.data), bank.write.mask.eq(post_mask)]
             with m.Else():
                 m.d.comb += [bank.write.data.eq(self.load_write.data), bank.write.mask.eq(self.load_write.mask)]
         for number, port in enumerate(reads):

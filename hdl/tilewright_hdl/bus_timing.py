@@ -16,6 +16,7 @@ from itertools import repeat
 
 from .config import AcceleratorConfig
 from .isa import Load, Memory, Store
+from .window_timing import WindowWalk, row_beats
 
 __all__ = [
     "ADDRESS_DELAY",
@@ -57,7 +58,7 @@ WRITE_FIRST_DELAY = 5
 """Cycles from the transfer of a ``STORE`` to its first beat: walk, read, queue and beat register."""
 
 DONE_DELAY = 1
-"""Cycles from the last beat of a ``LOAD``, or the last response to a ``STORE``, to ``done``."""
+"""Cycles from the last beat of a ``LOAD`` (or its last window), or the last response to a ``STORE``, to ``done``."""
 
 FETCH_BURSTS = 2
 """Longest bursts of the program that fit in the fetch engine's buffer; and so are under way at once."""
@@ -100,7 +101,10 @@ def bursts(config: AcceleratorConfig, address: int, beats: int) -> Iterator[int]
 
 def transfer_runs(config: AcceleratorConfig, instruction: Load | Store, base: int = 0) -> Iterator[tuple[int, int]]:
     """Bursts of an instruction, in order, as :func:`burst_runs`; ``base`` is the byte address of its segment."""
-    beats = instruction.words * config.beats(memory_sizes(config)[Memory(instruction.memory)][1])
+    if isinstance(instruction, Load) and instruction.window:
+        beats = row_beats(config, instruction)
+    else:
+        beats = instruction.words * config.beats(memory_sizes(config)[Memory(instruction.memory)][1])
     for row in range(instruction.rows):
         yield from burst_runs(config, base + instruction.dram_address + row * instruction.dram_stride, beats)
 
@@ -125,12 +129,19 @@ def load_cycles(
     """
     asked = ADDRESS_DELAY - 1
     ends: list[int] = []
+    free = 0
+    windows = WindowWalk(config, instruction, written=0) if instruction.window else None
     for number, beats in enumerate(transfer_bursts(config, instruction, base)):
         asked += 1
         if number >= config.bus.outstanding:
             asked = max(asked, ends[number - config.bus.outstanding] + REUSE_DELAY)
-        first = max(asked + latency, ends[-1] + period if ends else 0)
-        ends.append(first + (beats - 1) * period)
+        first = max(asked + latency, free)
+        last, free = windows.take_burst(first, beats, period) if windows else (
+            first + (beats - 1) * period, first + beats * period)
+        ends.append(last)
+    if windows:
+        windows.drift()
+        return windows.written
     return ends[-1] + DONE_DELAY
 
 

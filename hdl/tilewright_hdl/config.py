@@ -128,6 +128,11 @@ class AcceleratorConfig:
         """Groups of post-processor lanes in an accumulator entry."""
         return self.array.columns // self.post.lanes
 
+    @property
+    def activation_parts(self) -> int:
+        """Equal parts of a word of the activation scratchpad that can be written apart."""
+        return self.array.rows if self.bus.windows else self.row_groups
+
     def beats(self, word_bytes: int) -> int:
         """Bus beats that a memory word of ``word_bytes`` takes in main memory (it fills whole beats)."""
         return -(-word_bytes // self.bus.data_bytes)

@@ -186,12 +186,15 @@ class BusConfig:
         Longest burst, in beats: a power of two, 4 to 256. A burst never crosses 4 KiB.
     outstanding : int
         Bursts that may be under way at once, reads of LOAD and writes of STORE each, 1 to 16.
+    windows : bool
+        Whether LOAD can pack the windows of dense rows into words, for images of few channels.
     """
 
     data_bits: int
     address_bits: int = 32
     burst_beats: int = 32
     outstanding: int = 4
+    windows: bool = True
 
     def __post_init__(self) -> None:
         if self.data_bits not in (32, 64, 128, 256):
@@ -200,6 +203,8 @@ class BusConfig:
         check_int("bus", "burst_beats", self.burst_beats, 4, 256)
         check_power_of_two("bus", "burst_beats", self.burst_beats)
         check_int("bus", "outstanding", self.outstanding, 1, 16)
+        if not isinstance(self.windows, bool):
+            raise ConfigError(f"bus.windows must be true or false, not {self.windows!r}")
         if self.burst_beats * self.data_bytes > 4096:
             raise ConfigError(
                 f"bus.burst_beats must keep a burst within 4096 bytes: at most {4096 // self.data_bytes} beats of "

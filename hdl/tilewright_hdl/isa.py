@@ -131,12 +131,39 @@ class Load(_Transfer):
     parameter word holds the biases of all lanes (int32 each), then the multipliers (uint32 each), then the shifts
     (uint8 each). A table word is one beat; table ``t`` begins at word ``t * 256 / beat bytes``, and its byte ``i`` is
     the image of the int8 value ``i - 128``.
+
+    With ``window``, rows are dense bytes, of which overlapping windows become parts of words, so that an image of few
+    channels fills the rows of the array. A row fills whole beats in main memory, and all of them are read::
+
+        for y, x in ndindex(rows, words):
+            for lane in range(first_lane, first_lane + lanes):
+                at = row_start + x * row_step + lane
+                inside = 0 <= at < row_bytes
+                byte = memory[dram_address + y * dram_stride + at] if inside else pad_value
+                activation[address + y * stride + x * step][lane] = byte
+
+    Other lanes keep what they hold. With ``row_start`` at ``row_bytes`` or beyond, the lanes are filled.
     """
 
     MNEMONIC: ClassVar[str] = "load"
     OPCODE: ClassVar[int] = 1
     ENGINE: ClassVar[Engine] = Engine.LOAD
     BYTES: ClassVar[int] = 32
+
+    window: int = bits_field(1, "1: words are windows of rows of bytes; the fields below count then only", default=0)
+    step: int = count_field(8, "words from window to window in the memory on chip", default=1)
+    row_bytes: int = count_field(16, "bytes in a row in main memory", default=1)
+    row_start: int = bits_field(16, "byte of the row for lane 0 of the first window; negative is padding", signed=True,
+                                default=0)
+    row_step: int = count_field(8, "bytes of the row from window to window", default=1)
+    first_lane: int = bits_field(6, "first lane that is written", default=0)
+    lanes: int = count_field(7, "lanes that are written", default=1)
+    pad_value: int = int8_field("value of bytes outside of the row", default=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window and self.memory != Memory.ACTIVATION:
+            raise IsaError(f"load.memory must be {Memory.ACTIVATION!r} with window, not {self.memory!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which instructions an accelerator accepts: rules that software and hardware evaluate alike.
 
-A rule is written once, with comparisons, ``&`` and ``|`` only. Given an :class:`~.isa.Instruction` it gives a
+A rule is written once, with comparisons, ``+``, ``&`` and ``|`` only. Given an :class:`~.isa.Instruction` it gives a
 bool; given the decoder's view of the fields it gives the logic that refuses the instruction. An instruction that
 breaks a rule stops the hardware with ``ErrorCode.FIELD``. Nothing here imports Amaranth.
 """
@@ -98,6 +98,8 @@ def _transfer(config: AcceleratorConfig, cls: type[Instruction]) -> list[Rule]:
         found.append(Rule("memory must be ACTIVATION", lambda f: f.memory != Memory.ACTIVATION))
     elif config.post.tables == 0:
         found.append(Rule("memory must not be TABLE: post.tables is 0", lambda f: f.memory == Memory.TABLE))
+    if cls is Load:
+        found += _window(config)
     return found
 
 
@@ -112,6 +114,18 @@ def _exec(config: AcceleratorConfig) -> list[Rule]:
              lambda f: (f.depthwise == 1) & ((f.channel_tiles != 1) | (f.dilation_x != 1))),
         Rule("overlap must be less than kernel_width with depthwise",
              lambda f: (f.depthwise == 1) & (f.overlap >= f.kernel_width)),
+    ]
+
+
+def _window(config: AcceleratorConfig) -> list[Rule]:
+    if not config.bus.windows:
+        return [Rule("window must be 0: bus.windows is false", lambda f: f.window == 1)]
+    rows = config.array.rows
+    return [
+        Rule("memory must be ACTIVATION where window is 1",
+             lambda f: (f.window == 1) & (f.memory != Memory.ACTIVATION)),
+        Rule(f"first_lane + lanes must be at most {rows} where window is 1",
+             lambda f: (f.window == 1) & (f.first_lane + f.lanes > rows)),
     ]
 
 

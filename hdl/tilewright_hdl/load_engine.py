@@ -42,9 +42,10 @@ class LoadEngine(wiring.Component):
     channel : ``Out(ReadChannel.of(config))``
     activation, weight, parameter, table : ``Out(MemoryWrite(...))``
         See :func:`tilewright_hdl.load_writer.load_memories`. ``activation`` has one mask bit for each of
-        ``config.row_groups`` (always all set), the others one.
+        ``config.activation_parts``, the others one. All are set, except of windows.
     done, stall, busy, fault : ``Out``
-        See the architecture. ``stall``: an instruction is under way and no beat was taken in this cycle.
+        See the architecture. ``stall``: an instruction is under way and in this cycle no beat was taken and no window
+        packed.
     halt : ``In(1)``
     """
 
@@ -71,7 +72,8 @@ class LoadEngine(wiring.Component):
         m = Module()
         sizes = memory_sizes(self.config)
         m.submodules.front = front = TransferFront(
-            self.config, Load, [self.config.beats(word_bytes) for _, word_bytes in sizes.values()]
+            self.config, Load, [self.config.beats(word_bytes) for _, word_bytes in sizes.values()],
+            windows=self.config.bus.windows,
         )
         m.submodules.writer = writer = LoadWriter(self.config)
         wiring.connect(m, wiring.flipped(self.instruction), front.instruction)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The half of the LOAD engine that puts beats together to words and writes them."""
 
-from amaranth import Array, Module, Mux, Signal
+from amaranth import Array, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,7 +11,8 @@ from .config import AcceleratorConfig, bits_for
 from .isa import Memory
 from .ports import FaultLayout, MemoryWrite
 from .registers import ErrorCode
-from .word_walker import WordsLayout, WordWalker
+from .window_packer import WindowPacker
+from .word_walker import WordLayout, WordsLayout, WordWalker
 
 __all__ = ["LoadWriter", "load_memories"]
 
@@ -20,7 +21,7 @@ def load_memories(config: AcceleratorConfig) -> dict[Memory, MemoryWrite]:
     """Signature of the write port to each memory."""
     return {
         memory: MemoryWrite(bits_for(words), 8 * word_bytes,
-                            config.row_groups if memory is Memory.ACTIVATION else 1)
+                            config.activation_parts if memory is Memory.ACTIVATION else 1)
         for memory, (words, word_bytes) in memory_sizes(config).items()
     }
 
@@ -31,7 +32,8 @@ class LoadWriter(wiring.Component):
     Latency
     -------
     A word is written in the cycle after its last beat, or later if the memory is not ready; meanwhile beats are
-    held up only if the next word's would overwrite it. ``done`` comes in the cycle of the last write.
+    held up only if the next word's would overwrite it. ``done`` comes in the cycle of the last write. A window is
+    packed as :class:`~.window_packer.WindowPacker` says, and written in the next cycle or later.
 
     Parameters
     ----------
@@ -39,7 +41,7 @@ class LoadWriter(wiring.Component):
 
     Members
     -------
-    i : ``In(stream.Signature(WordsLayout()))``
+    i : ``In(stream.Signature(WordsLayout(config.bus.windows)))``
         Instructions whose beats will come.
     beat : ``In(stream.Signature(BeatLayout(...)))``
     activation, weight, parameter, table : ``Out(MemoryWrite(...))``
@@ -47,17 +49,17 @@ class LoadWriter(wiring.Component):
     stop : ``In(1)``
         Level: take every beat and drop it.
     moved : ``Out(1)``
-        A beat was taken for an instruction.
+        A beat was taken or a window packed for an instruction.
     done : ``Out(1)``
         Pulse for each instruction.
     fault : ``Out(FaultLayout())``
-        ``READ`` or ``ADDRESS``, one cycle after the beat. ``stop`` must then be high from the same cycle on.
+        ``READ`` or ``ADDRESS``, one cycle after the beat or window. ``stop`` must then be high from the same cycle on.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "i": In(stream.Signature(WordsLayout())),
+            "i": In(stream.Signature(WordsLayout(config.bus.windows))),
             "beat": In(stream.Signature(BeatLayout(config.bus.data_bits))),
             **{memory.name.lower(): Out(port) for memory, port in load_memories(config).items()},
             "stop": In(1),
@@ -76,28 +78,28 @@ class LoadWriter(wiring.Component):
         beats = [self.config.beats(word_bytes) for _, word_bytes in sizes.values()]
         ports = [getattr(self, memory.name.lower()) for memory in sizes]
 
-        m.submodules.walker = walker = WordWalker()
+        m.submodules.walker = walker = WordWalker(self.config.bus.windows)
         wiring.connect(m, wiring.flipped(self.i), walker.i)
         word, beat = walker.o.p, self.beat
 
         count = Signal(bits_for(max(beats)))
         kept = Signal(data.ArrayLayout(self.config.bus.data_bits, max(beats)))
         full = Signal()
-        full_word = Signal.like(word)
-        written = Signal()
-        free = Signal()
-        word_ends = Signal()
-        illegal = Signal()
-        wrong = Signal()
+        full_word = Signal(WordLayout())
+        full_mask = Signal(self.config.activation_parts, init=-1)
+        written, free, word_ends = Signal(), Signal(), Signal()
+        taken, gathered, packed, completed = Signal(), Signal(), Signal(), Signal()
+        illegal, wrong = Signal(), Signal()
         m.d.comb += [
             written.eq(full & Array(port.ready for port in ports)[full_word.memory]),
             free.eq(~full | written),
             word_ends.eq(count == Array(n - 1 for n in beats)[word.memory]),
             illegal.eq(Array(word.address >= words if words else 1 for words, _ in sizes.values())[word.memory]),
-            self.moved.eq(beat.valid & walker.o.valid & free & ~self.stop),
-            beat.ready.eq(self.stop | (walker.o.valid & free)),
-            walker.o.ready.eq(self.moved & word_ends),
-            wrong.eq(self.moved & (beat.p.error | illegal)),
+            taken.eq(beat.valid & beat.ready & ~self.stop),
+            completed.eq(packed | (gathered & word_ends)),
+            self.moved.eq(taken | packed),
+            walker.o.ready.eq(completed),
+            wrong.eq((taken & beat.p.error) | (self.moved & illegal)),
             self.done.eq(written & full_word.last),
         ]
         for memory, port in zip(sizes, ports, strict=True):
@@ -105,18 +107,39 @@ class LoadWriter(wiring.Component):
                 port.valid.eq(full & (full_word.memory == memory)),
                 port.address.eq(full_word.address),
                 port.data.eq(kept),
-                port.mask.eq(-1),
+                port.mask.eq(full_mask if memory is Memory.ACTIVATION else -1),
             ]
 
         m.d.sync += [
             self.fault.valid.eq(wrong),
-            self.fault.code.eq(Mux(beat.p.error, ErrorCode.READ, ErrorCode.ADDRESS)),
+            self.fault.code.eq(Mux(taken & beat.p.error, ErrorCode.READ, ErrorCode.ADDRESS)),
             self.fault.index.eq(word.index),
         ]
         with m.If(written):
             m.d.sync += full.eq(0)
-        with m.If(self.moved):
-            m.d.sync += [kept[count].eq(beat.p.data), count.eq(count + 1)]
-            with m.If(word_ends):
-                m.d.sync += [count.eq(0), full.eq(~wrong), full_word.eq(word)]
+        with m.If(completed):
+            m.d.sync += [full.eq(~wrong), *(full_word[name].eq(word[name]) for name in WordLayout().members)]
+        with m.If(gathered):
+            m.d.sync += [kept[count].eq(beat.p.data), full_mask.eq(-1), count.eq(Mux(word_ends, 0, count + 1))]
+        is_window, can_take = Const(0), free
+        if self.config.bus.windows:
+            packer = self._packer(m, walker, free)
+            is_window, can_take = word.window, Mux(word.window, packer.beat.ready, free)
+            m.d.comb += packed.eq(packer.i.ready)
+            with m.If(packed):
+                m.d.sync += [kept.as_value()[:8 * self.config.array.rows].eq(packer.o.p.data),
+                             full_mask.eq(packer.o.p.mask)]
+        m.d.comb += [beat.ready.eq(self.stop | (walker.o.valid & can_take)), gathered.eq(taken & ~is_window)]
         return m
+
+    def _packer(self, m: Module, walker: WordWalker, free: Signal) -> WindowPacker:
+        """What packs windows, which gets the words of such instructions and the beats."""
+        m.submodules.packer = packer = WindowPacker(self.config)
+        m.d.comb += [
+            packer.i.valid.eq(walker.o.valid & walker.o.p.window & ~self.stop),
+            packer.i.p.eq(walker.o.p),
+            packer.beat.valid.eq(self.beat.valid),
+            packer.beat.p.eq(self.beat.p),
+            packer.o.ready.eq(free),
+        ]
+        return packer

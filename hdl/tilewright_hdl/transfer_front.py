@@ -36,6 +36,9 @@ class TransferFront(wiring.Component):
     beats : sequence of int
         Beats in a word of each memory, by the value of the field ``memory``.
 
+    windows : bool
+        Whether a ``Load`` may have windows.
+
     Members
     -------
     instruction : ``In(stream.Signature(instruction_layout(cls)))``
@@ -46,7 +49,7 @@ class TransferFront(wiring.Component):
         The burst is offered for the first cycle.
     burst_ends : ``In(1)``
         A burst is finished in this cycle.
-    words : ``Out(stream.Signature(WordsLayout()))``
+    words : ``Out(stream.Signature(WordsLayout(windows)))``
         Offered in the cycle of the instruction's transfer only.
     done : ``In(1)``
         An instruction is finished in this cycle.
@@ -58,8 +61,11 @@ class TransferFront(wiring.Component):
         A burst is not finished, or, without ``stop``, an instruction.
     """
 
-    def __init__(self, config: AcceleratorConfig, cls: type[Load | Store], beats: Sequence[int]):
+    def __init__(
+        self, config: AcceleratorConfig, cls: type[Load | Store], beats: Sequence[int], *, windows: bool = False
+    ):
         self._config = config
+        self._windows = windows
         self._beats = tuple(beats)
         super().__init__({
             "instruction": In(stream.Signature(instruction_layout(cls))),
@@ -68,7 +74,7 @@ class TransferFront(wiring.Component):
             "burst": Out(stream.Signature(AnnouncedLayout(config))),
             "fresh": Out(1),
             "burst_ends": In(1),
-            "words": Out(stream.Signature(WordsLayout())),
+            "words": Out(stream.Signature(WordsLayout(windows))),
             "done": In(1),
             "stop": In(1),
             "under_way": Out(1),
@@ -82,6 +88,10 @@ class TransferFront(wiring.Component):
     @property
     def beats(self) -> tuple[int, ...]:
         return self._beats
+
+    @property
+    def windows(self) -> bool:
+        return self._windows
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -98,17 +108,20 @@ class TransferFront(wiring.Component):
             taken.eq(self.instruction.valid & self.instruction.ready),
             splitter.i.valid.eq(taken),
             self.words.valid.eq(taken),
-            *(self.words.p[name].eq(field) for name, field in WordsLayout.fields(fields).items()),
+            *(self.words.p[name].eq(fields[name]) for name in WordsLayout(self.windows).members),
         ]
 
         base = Signal(32)
         start = Signal(32)
         shift = exact_log2(bus.data_bytes)
+        row_beats = Array(fields.words * n for n in self.beats)[fields.memory]
+        if self.windows:
+            row_beats = Mux(fields.window, (fields.row_bytes + bus.data_bytes - 1) >> shift, row_beats)
         m.d.comb += [
             base.eq(Mux(fields.segment == Segment.ARENA, self.arena_base, self.constant_base)),
             start.eq(base + fields.dram_address),
             splitter.i.p.address.eq(start[shift:]),
-            splitter.i.p.beats.eq(Array(fields.words * n for n in self.beats)[fields.memory]),
+            splitter.i.p.beats.eq(row_beats),
             splitter.i.p.rows.eq(fields.rows),
             splitter.i.p.stride.eq(fields.dram_stride[shift:]),
         ]

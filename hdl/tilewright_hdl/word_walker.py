@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Words on chip that a LOAD or STORE touches, one after the other."""
 
-from amaranth import Module, Signal
+from amaranth import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,34 +13,42 @@ from .timing import IN_FLIGHT
 __all__ = ["WordLayout", "WordWalker", "WordsLayout"]
 
 _FIELDS = ("memory", "address", "words", "rows", "stride", "index")
+_WINDOW_FIELDS = ("window", "row_bytes", "row_start", "row_step", "first_lane", "lanes", "pad_value")
 
 
 class WordsLayout(data.StructLayout):
-    """Fields of an instruction that say which words it touches, and its ``index``."""
+    """Fields of an instruction that say which words it touches, and its ``index``.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    windows : bool
+        With the fields of a ``LOAD`` that say what its windows are.
+    """
+
+    def __init__(self, windows: bool = False) -> None:
         fields = instruction_layout(Load).members
-        super().__init__({name: fields[name] for name in _FIELDS})
-
-    @staticmethod
-    def fields(instruction: data.View) -> dict[str, data.View]:
-        """These fields of a decoded ``LOAD`` or ``STORE``."""
-        return {name: instruction[name] for name in _FIELDS}
+        super().__init__({name: fields[name] for name in (*_FIELDS, *(("step", *_WINDOW_FIELDS) if windows else ()))})
 
 
 class WordLayout(data.StructLayout):
     """A word: its ``memory`` and ``address``, the ``index`` of the instruction, and whether it is its ``last`` one.
 
     ``address`` has one bit more than the field of the instruction, so that it never wraps into the memory again.
+
+    Parameters
+    ----------
+    windows : bool
+        With the fields that say what a window is, and whether it is the last one of its row, ``row_last``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, windows: bool = False) -> None:
         fields = instruction_layout(Load).members
         super().__init__({
             "memory": fields["memory"],
             "address": fields["address"].width + 1,
             "index": fields["index"],
             "last": 1,
+            **({"row_last": 1, **{name: fields[name] for name in _WINDOW_FIELDS}} if windows else {}),
         })
 
 
@@ -52,26 +60,38 @@ class WordWalker(wiring.Component):
     The first word is offered 2 cycles after the transfer of its instruction, and then one word a cycle, over the end of
     an instruction as well.
 
+    Parameters
+    ----------
+    windows : bool
+        Whether the words of an instruction may be ``step`` apart.
+
     Members
     -------
-    i : ``In(stream.Signature(WordsLayout()))``
+    i : ``In(stream.Signature(WordsLayout(windows)))``
         Instructions; ``IN_FLIGHT`` wait here beside the one that is walked.
-    o : ``Out(stream.Signature(WordLayout()))``
+    o : ``Out(stream.Signature(WordLayout(windows)))``
         After a word with bit 20 of the address set, the next ones mean nothing.
     """
 
     i: stream.Interface
     o: stream.Interface
 
-    def __init__(self) -> None:
-        super().__init__({"i": In(stream.Signature(WordsLayout())), "o": Out(stream.Signature(WordLayout()))})
+    def __init__(self, windows: bool = False) -> None:
+        self._windows = windows
+        super().__init__({
+            "i": In(stream.Signature(WordsLayout(windows))), "o": Out(stream.Signature(WordLayout(windows))),
+        })
+
+    @property
+    def windows(self) -> bool:
+        return self._windows
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.waiting = waiting = StreamFifo(WordsLayout(), IN_FLIGHT)
+        m.submodules.waiting = waiting = StreamFifo(WordsLayout(self.windows), IN_FLIGHT)
         wiring.connect(m, wiring.flipped(self.i), waiting.i)
 
-        walk = Signal(WordsLayout())
+        walk = Signal(WordsLayout(self.windows))
         address = Signal.like(self.o.p.address)
         row = Signal.like(address)
         left = Signal.like(walk.words)
@@ -84,8 +104,15 @@ class WordWalker(wiring.Component):
             self.o.p.last.eq((left == 1) & (walk.rows == 1)),
             waiting.o.ready.eq(~self.o.valid | (self.o.ready & self.o.p.last)),
         ]
+        step: Value = Const(1)
+        if self.windows:
+            step = Mux(walk.window, walk.step, 1)
+            m.d.comb += [
+                self.o.p.row_last.eq(left == 1),
+                *(self.o.p[name].eq(walk[name]) for name in _WINDOW_FIELDS),
+            ]
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+            m.d.sync += [address.eq(address + step), left.eq(left - 1)]
             with m.If(left == 1):
                 m.d.sync += [
                     self.o.valid.eq(walk.rows != 1),

@@ -25,6 +25,7 @@ from tilewright_hdl.isa import (
     Source,
     Store,
 )
+from tilewright_hdl.window_timing import row_beats
 
 __all__ = ["Access", "Space", "accesses", "space_words"]
 
@@ -178,6 +179,8 @@ def accesses(config: AcceleratorConfig, instruction: Instruction) -> list[Access
         return list(_exec(config, instruction))
     if isinstance(instruction, Post):
         return list(_post(config, instruction))
+    if isinstance(instruction, Load) and instruction.window:
+        return _windows(config, instruction)
     if isinstance(instruction, (Load, Store)):
         return _transfer(config, instruction)
     raise TypeError(f"instruction must be a Load, Exec, Post or Store, not {instruction!r}")
@@ -230,6 +233,16 @@ def _post(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
 def _tensor(ins: Post, write: bool, address: int, tiles: int, y_step: int, x_step: int) -> Access:
     spans = (_span(ins.output_height, y_step), _span(ins.output_width, x_step))
     return _access(Space.ACTIVATION, write, _wrapped(address, spans), tiles, spans)
+
+
+def _windows(config: AcceleratorConfig, ins: Load) -> list[Access]:
+    """A word of which some lanes are written counts as written."""
+    return [
+        _access(_SEGMENTS[Segment(ins.segment)], False, ins.dram_address,
+                row_beats(config, ins) * config.bus.data_bytes, (_Span(0, ins.rows, ins.dram_stride),)),
+        _access(Space.ACTIVATION, True, ins.address, 1,
+                (_Span(0, ins.words, ins.step), _Span(0, ins.rows, ins.stride))),
+    ]
 
 
 def _transfer(config: AcceleratorConfig, ins: Load | Store) -> list[Access]:

@@ -4,17 +4,20 @@
 The rules and delays are those of :mod:`tilewright_hdl.bus_timing`, for engines that are not alone: a burst's beats
 come after those of all bursts asked for before it, whoever asked. When the last beat of a word for the activation
 scratchpad has come, the channel stands still until ``POST`` leaves the word's bank to it. So the beats of such a burst
-are certain only when they have passed; other bursts are certain as soon as all before them are.
+are certain only when they have passed; other bursts are certain as soon as all before them are. Windows take beats when
+they need them (:mod:`tilewright_hdl.window_timing`), and go on behind a burst's last beat.
 """
 
 from collections import deque
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from tilewright_hdl.bus_timing import DONE_DELAY
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Load
+from tilewright_hdl.window_timing import WindowWalk
 
 from .cycle_ports import PortUses, first_free
 from .cycle_runs import NEVER, CycleRuns
@@ -80,6 +83,8 @@ class _Writer:
         Cycle from which that write was wanted.
     final : LoadPlan, or None
         The instruction that ended with that write.
+    windows : WindowWalk, or None
+        Of an instruction with windows that has begun.
     """
 
     word: int = 0
@@ -88,6 +93,10 @@ class _Writer:
     written: int = -1
     since: int = -1
     final: LoadPlan | None = None
+    windows: WindowWalk | None = None
+
+    def copy(self) -> "_Writer":
+        return replace(self, windows=copy(self.windows))
 
 
 @dataclass
@@ -118,6 +127,23 @@ class _Passing:
     moved: CycleRuns = field(default_factory=CycleRuns)
 
 
+@dataclass
+class _Drift:
+    """Windows that are packed without further beats, behind the last beat that has passed.
+
+    Members
+    -------
+    before : _Writer
+        As it was after that beat.
+    mask : int
+        Banks that are written.
+    """
+
+    before: _Writer
+    mask: int
+    moved: CycleRuns = field(default_factory=CycleRuns)
+
+
 class ReadBus:
     """Beats of the read channel, in the order of the bursts.
 
@@ -130,6 +156,7 @@ class ReadBus:
     """
 
     def __init__(self, config: AcceleratorConfig, memory: MemoryTiming, uses: PortUses):
+        self._config = config
         self._size = config.activation_bank_words
         self._memory = memory
         self._uses = uses
@@ -138,6 +165,7 @@ class ReadBus:
         self._writer = _Writer()
         self._passing: _Passing | None = None
         self._moved = CycleRuns()
+        self._drift: _Drift | None = None
         self.last_address = -1
         """Cycle of the last address; there is one a cycle at most."""
         self.settles_at = NEVER
@@ -159,6 +187,7 @@ class ReadBus:
 
     def _certain(self, plan: LoadPlan, first: int, beats: int) -> None:
         """Let a burst pass that nobody can come in the way of."""
+        self._end_drift()
         period = self._memory.beat_period
         last = first + (beats - 1) * period
         self._free = last + period
@@ -180,6 +209,7 @@ class ReadBus:
 
     def request_run(self, cycle: int, beats: int, count: int, plan: LoadPlan) -> None:
         """Ask for ``count`` bursts, the last one in a cycle, all of which come without a gap, and none the last."""
+        self._end_drift()
         self.last_address = cycle
         period = self._memory.beat_period
         self._moved.add(self._free, 1, period=period, count=count * beats)
@@ -196,7 +226,9 @@ class ReadBus:
         """Take notice of new writes to some banks after a cycle; gives whether times of ``LOAD`` may have changed."""
         writer = self._writer
         open_end = writer.written > cycle and writer.final is not None
-        if writer.written > cycle and mask >> writer.bank & 1:
+        if writer.written > cycle and self._drift and mask & self._drift.mask:
+            self._go_on(self._drift.before, self._drift.mask)
+        elif writer.written > cycle and not self._drift and mask >> writer.bank & 1:
             self._write(writer)
             if writer.final is not None:
                 writer.final.done = writer.written
@@ -206,7 +238,31 @@ class ReadBus:
 
     def moved_before(self, cycle: int) -> int:
         """Beats of ``LOAD`` before a cycle."""
-        return self._moved.before(cycle) + (self._passing.moved.before(cycle) if self._passing else 0)
+        foreseen = (self._drift, self._passing)
+        return self._moved.before(cycle) + sum(part.moved.before(cycle) for part in foreseen if part)
+
+    def _go_on(self, writer: _Writer, mask: int) -> None:
+        """Pack the windows that need no further beat, from a state of the writer on."""
+        self._drift = drift = _Drift(writer, mask)
+        self._writer = writer = writer.copy()
+        windows = writer.windows
+        assert windows is not None
+        windows.drift(drift.moved.add, self._write_by(mask, windows.since))
+        writer.bank, writer.since, writer.written = windows.bank, windows.since, windows.written
+        if writer.final is not None:
+            writer.final.done = windows.written
+            writer.windows = None
+
+    def _end_drift(self) -> None:
+        """Make the windows that were packed without further beats the past."""
+        if self._drift:
+            self._moved.extend(self._drift.moved)
+            self._drift = None
+
+    def _write_by(self, mask: int, since: int) -> Callable[[int, int], int] | None:
+        """What gives the cycle of a write from its bank and when it is wanted; None if nobody is in the way."""
+        uses = self._uses.overlapping(mask, since)
+        return partial(first_free, uses) if uses else None
 
     def _write(self, writer: _Writer) -> None:
         """Find the cycle of the write that is wanted since ``writer.since``."""
@@ -236,9 +292,15 @@ class ReadBus:
         self._passing = None
         self.settles_at = NEVER
         self._free, self._writer = passing.free, passing.writer
+        self._end_drift()
         self._moved.extend(passing.moved)
         plan = burst.plan
         plan.left -= 1
+        if plan.ins.window:
+            self._writer.final = None if plan.left else plan
+            self._go_on(self._writer, plan.mask)
+            self.ended.append(passing.last)
+            return
         if not plan.left:
             self._writer.word = self._writer.part = 0
             plan.done = passing.last + DONE_DELAY
@@ -254,8 +316,11 @@ class ReadBus:
         assert plan is not None
         period = self._memory.beat_period
         first = max(burst.earliest, self._free)
-        passing = _Passing(0, 0, copy(self._writer))
+        passing = _Passing(0, 0, self._writer.copy())
         writer = passing.writer
+        if plan.ins.window:
+            self._pack(burst, passing)
+            return
         uses = self._uses.overlapping(plan.mask, first) if plan.mask else []
         if uses or writer.written > max(burst.earliest, self._free):
             self._beat_by_beat(burst, passing)
@@ -265,6 +330,19 @@ class ReadBus:
             passing.moved.add(first, 1, period=period, count=burst.beats)
             if plan.mask:
                 self._take(writer, plan, burst.beats, passing.last)
+        self._passing = passing
+        self.settles_at = passing.last
+
+    def _pack(self, burst: _Burst, passing: _Passing) -> None:
+        """Foresee how a burst of windows passes."""
+        plan, writer = burst.plan, passing.writer
+        assert plan is not None
+        if writer.windows is None:
+            writer.windows = WindowWalk(self._config, plan.ins, written=writer.written)
+        first = max(burst.earliest, self._free)
+        passing.last, passing.free = writer.windows.take_burst(
+            first, burst.beats, self._memory.beat_period, passing.moved.add,
+            self._write_by(plan.mask, writer.windows.since or first))
         self._passing = passing
         self.settles_at = passing.last
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import BINARY, Combine, Exec, FieldSpec, Instruction, Post, Store, field_specs
+from tilewright_hdl.isa import BINARY, Combine, Exec, FieldSpec, Instruction, Load, Memory, Post, Store, field_specs
 from tilewright_hdl.legality import broken_rules
 
 
@@ -25,6 +25,8 @@ def tied(cls: type[Instruction], fields: dict[str, int]) -> dict[str, int]:
     fields = fields | {"wait": fields["wait"] & own, "signal": fields["signal"] & own}
     if cls is Store:
         fields["memory"] = 0
+    if cls is Load and fields["window"]:
+        fields |= {"memory": Memory.ACTIVATION}
     if cls is Post and fields["combine"] in (Combine.NONE, *BINARY):
         fields |= {"window_height": 1, "window_width": 1}
     if cls is Exec and fields["depthwise"]:
@@ -40,6 +42,11 @@ def random_legal(config: AcceleratorConfig, cls: type[Instruction], chance: rand
         if issubclass(cls, Post):
             limit = config.post.multiplier_bits
             fields |= {n: fields[n] & ((1 << limit) - 1) for n in ("multiplier_a", "multiplier_b", "multiplier_out")}
+        if issubclass(cls, Load):
+            fields["window"] &= config.bus.windows
+            if fields["window"]:
+                fields["first_lane"] %= config.array.rows
+                fields["lanes"] = 1 + fields["lanes"] % (config.array.rows - fields["first_lane"])
         for name in ("dram_address", "dram_stride"):
             if name in fields:
                 fields[name] -= fields[name] % config.bus.data_bytes

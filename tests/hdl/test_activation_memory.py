@@ -15,18 +15,18 @@ READS = ("post_read", "store_read", "exec_read")
 WRITES = ("post_write", "load_write")
 
 
-def config(banks: int) -> AcceleratorConfig:
+def config(banks: int, windows: bool) -> AcceleratorConfig:
     nano = PRESETS["nano4"]
-    return replace(nano, memory=MemoryConfig(
+    return replace(nano, bus=replace(nano.bus, windows=windows), memory=MemoryConfig(
         activation_bytes=256, weight_bytes=256, accumulator_entries=16, parameter_groups=4, activation_banks=banks
     ))
 
 
-@pytest.mark.parametrize("banks", [1, 2, 4])
-def test_all_ports(banks: int) -> None:
-    dut_config = config(banks)
-    words, bank_words, groups = dut_config.activation_words, dut_config.activation_bank_words, dut_config.row_groups
-    part = 8 * dut_config.post.lanes
+@pytest.mark.parametrize(("banks", "windows"), [(1, True), (2, True), (4, True), (2, False)])
+def test_all_ports(banks: int, windows: bool) -> None:
+    dut_config = config(banks, windows)
+    words, bank_words, bits = dut_config.activation_words, dut_config.activation_bank_words, 8 * dut_config.array.rows
+    parts = {"post_write": dut_config.row_groups, "load_write": dut_config.activation_parts}
     chance = random.Random(banks)
     contents = [0] * words
     inputs, expected = [], []
@@ -39,8 +39,8 @@ def test_all_ports(banks: int) -> None:
             step[f"{port}__valid"] = int(chance.random() < (0.5, 0.9)[cycle // 200 % 2])
             step[f"{port}__address"] = chance.choice([hot, chance.randrange(words)])
         for port in WRITES:
-            step[f"{port}__data"] = chance.getrandbits(part * groups)
-            step[f"{port}__mask"] = chance.getrandbits(groups)
+            step[f"{port}__data"] = chance.getrandbits(bits)
+            step[f"{port}__mask"] = chance.getrandbits(parts[port])
         answers = {}
         for ports in (READS, WRITES):
             taken: set[int] = set()
@@ -57,7 +57,8 @@ def test_all_ports(banks: int) -> None:
         for port in WRITES:
             if step[f"{port}__valid"] and out[f"{port}__ready"]:
                 address = step[f"{port}__address"]
-                for group in range(groups):
+                part = bits // parts[port]
+                for group in range(parts[port]):
                     if step[f"{port}__mask"] >> group & 1:
                         field = ((1 << part) - 1) << group * part
                         contents[address] = contents[address] & ~field | step[f"{port}__data"] & field

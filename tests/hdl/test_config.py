@@ -69,6 +69,7 @@ ROUNDINGS = "['single', 'tflite_double']"
     (lambda: replace(EDGE16.bus, data_bits=256, burst_beats=256),
      "bus.burst_beats must keep a burst within 4096 bytes: at most 128 beats of 32 bytes, not 256"),
     (lambda: replace(EDGE16.array, depthwise=1), "array.depthwise must be true or false, not 1"),
+    (lambda: replace(EDGE16.bus, windows=1), "bus.windows must be true or false, not 1"),
     (lambda: replace(EDGE16.post, add=1), "post.add must be true or false, not 1"),
     (lambda: replace(EDGE16.post, multiply=None), "post.multiply must be true or false, not None"),
     (lambda: replace(EDGE16.post, roundings=("half_even",)),
@@ -112,6 +113,8 @@ def test_derived_numbers() -> None:
     assert (nano.activation_words, nano.activation_bank_words, nano.weight_words) == (4096, 1024, 4096)
     assert (nano.parameter_word_bytes, nano.table_words, nano.bus.data_bytes) == (18, 64, 4)
     assert (nano.row_groups, nano.column_groups) == (2, 2)
+    assert nano.activation_parts == 4
+    assert replace(nano, bus=replace(nano.bus, windows=False)).activation_parts == 2
     assert [nano.beats(n) for n in (1, 4, 5, 18)] == [1, 1, 2, 5]
     assert [bits_for(n) for n in (1, 2, 3, 4, 5, 1024, 1025)] == [1, 1, 2, 2, 3, 10, 11]
 
@@ -137,7 +140,7 @@ def test_digest_covers_every_number_but_the_name() -> None:
                    "parameter_groups": 64, "activation_banks": 2},
         "post": {"lanes": 8, "multiplier_bits": 24, "roundings": (Rounding.SINGLE,), "add": False,
                  "multiply": False, "tables": 1},
-        "bus": {"data_bits": 64, "address_bits": 24, "burst_beats": 8, "outstanding": 2},
+        "bus": {"data_bits": 64, "address_bits": 24, "burst_beats": 8, "outstanding": 2, "windows": False},
     }.items():
         assert set(other) == {f.name for f in dataclasses.fields(PARTS[part])}, "a new number must be tried here"
         changes += [replace(EDGE16, **{part: replace(getattr(EDGE16, part), **{k: v})}) for k, v in other.items()]

@@ -33,10 +33,12 @@ FULL = replace(NANO, post=PostConfig(lanes=2))
 BARE = replace(NANO, post=PostConfig(
     lanes=2, multiplier_bits=18, roundings=(Rounding.TFLITE_DOUBLE,), add=False, multiply=False, tables=0
 ))
+NO_WINDOWS = replace(NANO, bus=replace(NANO.bus, windows=False))
 ADDER = replace(NANO, post=PostConfig(lanes=2, multiply=False))
 PLAIN = replace(NANO, array=replace(NANO.array, depthwise=False))
 MULTIPLIER = replace(NANO, post=PostConfig(lanes=2, add=False))
 LOAD = Load(dram_address=64, segment=0, address=3, words=5)
+WINDOW = replace(LOAD, window=1, row_bytes=9, lanes=3)
 STORE = Store(dram_address=64, segment=0, address=3, words=5)
 POST = Post(source=Source.ACCUMULATOR, source_address=0, source_height=4, source_width=4, output_height=2,
             output_width=2, output_address=9, groups=3)
@@ -55,6 +57,13 @@ ALONE = "channel_tiles and dilation_x must be 1 with depthwise"
     (PRESETS["edge32"], replace(LOAD, dram_address=16), ["dram_address must be a multiple of 32 bytes"]),
     (NANO, replace(LOAD, memory=Memory.TABLE), []),
     (BARE, replace(LOAD, memory=Memory.TABLE), ["memory must not be TABLE: post.tables is 0"]),
+    (NANO, WINDOW, []),
+    (NANO, replace(WINDOW, first_lane=2, lanes=2), []),
+    (NANO, replace(WINDOW, first_lane=2, lanes=3), ["first_lane + lanes must be at most 4 where window is 1"]),
+    (NANO, replace(WINDOW, window=0, first_lane=63, lanes=64), []),
+    (PRESETS["edge16"], replace(WINDOW, first_lane=15, lanes=1), []),
+    (NO_WINDOWS, replace(WINDOW, window=0), []),
+    (NO_WINDOWS, replace(WINDOW, lanes=5), ["window must be 0: bus.windows is false"]),
     (NANO, replace(POST, use_table=1, table_index=0), []),
     (NANO, replace(POST, use_table=1, table_index=1), ["table_index must be below 1 where use_table is 1"]),
     (NANO, replace(POST, use_table=0, table_index=1), []),
@@ -93,6 +102,8 @@ ONE_BY_ONE = "window_height and window_width must be 1 with combine NONE, ADD, S
     (LOAD, {"wait": 1}, "wait must not name the instruction's own engine"),
     (STORE, {"signal": 8}, "signal must not name the instruction's own engine"),
     (STORE, {"memory": 1}, "memory must be ACTIVATION"),
+    (WINDOW, {"memory": 1}, "memory must be ACTIVATION where window is 1"),
+    (WINDOW, {"row_bytes": 0}, "row_bytes must be 1 to 65535"),
     (POST, {"window_width": 2}, ONE_BY_ONE),
     *((POST, {"combine": combine, "window_height": 2}, ONE_BY_ONE) for combine in BINARY),
     (POST, {"combine": 6}, "combine must be 0 to 5"),
@@ -122,6 +133,8 @@ def test_they_agree_with_the_instruction_set(cls: type[Instruction]) -> None:
             cls.decode(encode_raw(template, values))
             possible = True
         except IsaError:
+            possible = False
+        if cls is Load and values["window"] and values["first_lane"] + values["lanes"] > config.array.rows:
             possible = False
         broken = broken_rules(config, raw(template, **values))
         # The instruction set knows nothing of the rows of an array.

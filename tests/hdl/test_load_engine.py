@@ -2,6 +2,7 @@
 """LOAD against a model in plain Python: every memory, every kind of stall, errors, and its exact cycles."""
 
 import dataclasses
+import itertools
 import random
 from typing import Any
 
@@ -20,14 +21,28 @@ LATENCY = 32
 
 
 def ref_load(config: AcceleratorConfig, loads: list[Load], image: bytes) -> dict[str, dict[str, int]]:
-    """The words that are written, by memory and address."""
+    """The words that are written, by memory and address; lanes that no window has written are zero."""
     written: dict[str, dict[str, int]] = {memory.name: {} for memory in Memory}
     for load in loads:
+        if load.window:
+            ref_windows(load, image, written[Memory.ACTIVATION.name])
+            continue
         word_bytes = memory_sizes(config)[Memory(load.memory)][1]
         for dram, word in places(config, load):
             data = int.from_bytes(image[dram : dram + word_bytes], "little")
             written[Memory(load.memory).name][str(word)] = data
     return written
+
+
+def ref_windows(load: Load, image: bytes, written: dict[str, int]) -> None:
+    """Windows, byte for byte as the instruction set says."""
+    base = BASES[Segment(load.segment)] + load.dram_address
+    for y, x, lane in itertools.product(range(load.rows), range(load.words), range(load.lanes)):
+        lane += load.first_lane
+        at = load.row_start + x * load.row_step + lane
+        byte = image[base + y * load.dram_stride + at] if 0 <= at < load.row_bytes else load.pad_value & 0xFF
+        word = str(load.address + y * load.stride + x * load.step)
+        written[word] = written.get(word, 0) & ~(0xFF << 8 * lane) | byte << 8 * lane
 
 
 def rtl_load(config: AcceleratorConfig, loads: list[Load], **parameters: Any) -> dict[str, Any]:
@@ -90,8 +105,10 @@ async def _write_port(tb: Testbench, name: str, written: dict[int, int]) -> None
         ready.value = int(chance.random() >= tb.parameters["stall"])
         await tb.settle()
         if int(valid.value) and int(ready.value):
-            assert int(mask.value) == (1 << len(mask)) - 1
-            written[int(address.value)] = int(data.value)
+            part = len(data) // len(mask)
+            lanes = sum((1 << part) - 1 << part * lane for lane in range(len(mask)) if int(mask.value) >> lane & 1)
+            word = int(address.value)
+            written[word] = written.get(word, 0) & ~lanes | int(data.value) & lanes
         await tb.cycles()
 
 

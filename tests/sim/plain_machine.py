@@ -49,8 +49,18 @@ class PlainMachine:
             self.exec(ins)
         elif isinstance(ins, Post):
             self.post(ins)
+        elif isinstance(ins, Load) and ins.window:
+            self.windows(ins)
         else:
             self.transfer(ins)
+
+    def windows(self, ins):
+        start = self.bases[ins.segment] + ins.dram_address
+        for y, x, lane in product(range(ins.rows), range(ins.words), range(ins.lanes)):
+            lane += ins.first_lane
+            at = ins.row_start + x * ins.row_step + lane
+            byte = self.memory[start + y * ins.dram_stride + at] if 0 <= at < ins.row_bytes else ins.pad_value & 255
+            self.activation[ins.address + y * ins.stride + x * ins.step][lane] = byte - 256 if byte > 127 else byte
 
     def transfer(self, ins):
         config = self.config

@@ -102,7 +102,28 @@ def _transfer(
     }
 
 
+def _windows(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int, tokens: dict[str, int]) -> Load:
+    beat, lanes = config.bus.data_bytes, config.array.rows
+    rows, words, step = rng.choice([1, 2, size]), rng.choice([1, 2, 7, 4 * size]), rng.choice([1, 1, 3])
+    words = max(1, min(words, config.activation_bank_words // (rows * step)))
+    row_bytes = rng.choice([1, beat, rng.randint(1, 40 * beat)])
+    dram_stride = rng.choice([0, beat * rng.randint(1, 40)])
+    reach = (rows - 1) * dram_stride + -(-row_bytes // beat) * beat
+    first_lane = rng.choice([0, rng.randrange(lanes)])
+    return Load(
+        window=1, segment=rng.choice(list(Segment)), rows=rows, words=words, step=step, stride=words * step,
+        address=_region(rng, config, banks and banks[0], rows * words * step),
+        dram_address=beat * rng.randrange((min(CONSTANT_BYTES, ARENA_BYTES) - reach) // beat + 1),
+        dram_stride=dram_stride, row_bytes=row_bytes,
+        row_start=rng.choice([0, rng.randint(-4 * lanes, 0), rng.randint(-50, 20 * beat)]),
+        row_step=rng.choice([1, 2, 3, 6, lanes, 3 * lanes]), first_lane=first_lane,
+        lanes=rng.choice([1, lanes - first_lane]), pad_value=rng.randint(-128, 127), **tokens,
+    )
+
+
 def _load(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int, tokens: dict[str, int]) -> Load:
+    if config.bus.windows and rng.random() < 0.4:
+        return _windows(rng, config, banks, size, tokens)
     memories = [Memory.ACTIVATION, Memory.ACTIVATION, Memory.WEIGHT]
     memory = rng.choice([*memories, Memory.TABLE] if config.post.tables else memories)
     transfer = _transfer(rng, config, memory, banks and banks[0], size)

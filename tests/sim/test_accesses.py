@@ -185,6 +185,19 @@ def test_transfers():
     ]
 
 
+def test_windows():
+    """Whole beats are read, and each word with a window is written."""
+    config = PRESETS["edge16"]
+    load = Load(window=1, segment=Segment.ARENA, dram_address=64, address=5, words=3, step=4, rows=2, dram_stride=96,
+                stride=100, row_bytes=33, row_start=-9, row_step=3, lanes=9)
+    assert accesses(config, load) == [
+        Access(Space.ARENA, 64, 64 + 96 + 48, False, 48, 96),
+        Access(Space.ACTIVATION, 5, 114, True, 9, 100),
+    ]
+    assert accesses(config, replace(load, rows=1))[1] == Access(Space.ACTIVATION, 5, 14, True, 1, 4)
+    assert accesses(config, replace(load, stride=12))[1] == Access(Space.ACTIVATION, 5, 26, True, 1, 4)
+
+
 _access = st.builds(
     lambda start, rows, length, gap, write: Access(
         Space.ACTIVATION, start, start + (rows - 1) * (length + gap) + length, write, length,

@@ -84,6 +84,9 @@ loads = st.one_of(
     st.builds(Load, memory=st.sampled_from([Memory.ACTIVATION, Memory.WEIGHT]), address=st.integers(0, 100),
               stride=step, **_places),
     st.builds(Load, memory=st.just(Memory.PARAMETER), address=st.integers(0, 8), stride=st.integers(0, 2), **_places),
+    st.builds(Load, window=st.just(1), address=st.integers(0, 60), stride=step, step=st.integers(1, 4),
+              row_bytes=st.integers(1, 30), row_start=st.integers(-20, 30), row_step=st.integers(1, 9),
+              first_lane=st.integers(0, 2), lanes=st.integers(1, 2), pad_value=int8, **_places),
     st.builds(Load, memory=st.just(Memory.TABLE), address=st.integers(0, 100), stride=step, **_places),
 )
 stores = st.builds(Store, address=st.integers(0, 100), stride=step, **_places)

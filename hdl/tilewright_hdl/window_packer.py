@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From rows of dense bytes to the overlapping windows that become words."""
+
+from amaranth import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .axi import BeatLayout
+from .config import AcceleratorConfig
+from .window_timing import window_beats
+from .word_walker import WordLayout
+
+__all__ = ["WindowLayout", "WindowPacker"]
+
+
+class WindowLayout(data.StructLayout):
+    """``data`` of a word, and the ``mask`` of its lanes that are written."""
+
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__({"data": 8 * config.array.rows, "mask": config.array.rows})
+
+
+class WindowPacker(wiring.Component):
+    """Pack the windows of the rows of ``LOAD`` instructions.
+
+    A few beats of the row stand in a buffer, one behind the other, and a shifter takes the window out of them. Beats
+    outside of the row, before its first and behind its last, are padding.
+
+    Latency
+    -------
+    :class:`~.window_timing.WindowWalk`; one window a cycle as long as beats come.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    i : ``In(stream.Signature(WordLayout(windows=True)))``
+        Words of instructions with ``window``.
+    beat : ``In(stream.Signature(BeatLayout(...)))``
+        Beats of the rows of these instructions, whole rows.
+    o : ``Out(stream.Signature(WindowLayout(config)))``
+        Each in the cycle in which its word leaves ``i``.
+    """
+
+    i: stream.Interface
+    beat: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "i": In(stream.Signature(WordLayout(windows=True))),
+            "beat": In(stream.Signature(BeatLayout(config.bus.data_bits))),
+            "o": Out(stream.Signature(WindowLayout(config))),
+        })
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        return self._config
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        beat_bytes, rows = self.config.bus.data_bytes, self.config.array.rows
+        beats = window_beats(self.config)
+        word = self.i.p
+
+        begun = Signal()
+        begins = Signal()
+        buffer = Signal(data.ArrayLayout(8, beats * beat_bytes))
+        offset = Signal(signed(len(word.row_start) + 2))
+        first_offset = Signal.like(offset)
+        next_offset = Signal.like(offset)
+        left = Signal.like(word.row_bytes)
+        padding = word.pad_value.as_unsigned()
+
+        near, rest, packs = Signal(), Signal(), Signal()
+        wants, drops, enters, taken = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            first_offset.eq(word.row_start + beats * beat_bytes),
+            near.eq(offset < beat_bytes),
+            rest.eq(left.any()),
+            self.o.valid.eq(self.i.valid & begun & near & ~(word.row_last & rest)),
+            packs.eq(self.o.valid & self.o.ready),
+            self.i.ready.eq(packs),
+            next_offset.eq(Mux(begun, Mux(packs, offset + word.row_step, offset), first_offset)),
+            begins.eq(self.i.valid & ~begun & self.beat.valid & self.o.ready),
+            wants.eq(next_offset >= beat_bytes),
+            # A beat that the last window does not need is taken nevertheless.
+            drops.eq(near & word.row_last),
+            self.beat.ready.eq(self.i.valid & Mux(begun, rest & (wants | drops), wants & self.o.ready)),
+            taken.eq(self.beat.valid & self.beat.ready),
+            enters.eq(wants & Mux(begun & ~rest, self.i.valid, taken)),
+        ]
+
+        # The bytes that are left when the beat comes.
+        before = Signal.like(left)
+        m.d.comb += before.eq(Mux(begun, left, word.row_bytes))
+        beat = self.beat.p.data
+        entering = Cat(Mux(before > place, beat.word_select(place, 8), padding) for place in range(beat_bytes))
+        kept = Mux(begun, buffer.as_value(), padding.replicate(beats * beat_bytes))
+        with m.If(begun | begins):
+            m.d.sync += offset.eq(Mux(enters, next_offset - beat_bytes, next_offset))
+            m.d.sync += left.eq(Mux(taken, Mux(before > beat_bytes, before - beat_bytes, 0), before))
+            m.d.sync += buffer.eq(Mux(enters, Cat(kept[8 * beat_bytes:], entering), kept))
+        with m.If(packs & word.row_last):
+            m.d.sync += begun.eq(0)
+        with m.Elif(begins):
+            m.d.sync += begun.eq(1)
+
+        shift = Cat(Const(0, 3), offset[:exact_log2(beat_bytes)])
+        m.d.comb += [
+            self.o.p.data.eq(buffer.as_value() >> shift),
+            self.o.p.mask.eq(Cat(
+                (word.first_lane <= lane) & (word.first_lane + word.lanes > lane) for lane in range(rows)
+            )),
+        ]
+        return m
