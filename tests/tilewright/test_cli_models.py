@@ -61,3 +61,16 @@ def tiny_model(*more: str) -> bytes:
     y = build.tensor((1, 1, 1, 4), "uint8", scale=1 / 256, name="y")
     build.op("SOFTMAX", [last], [y], beta=1.0)
     return build.bytes([x], [y])
+
+
+def test_layers_that_do_not_fit_are_refused_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build = ModelBuilder()
+    x = build.tensor((1, 30000), "int8", scale=0.1, name="x")
+    outputs = [build.tensor((1, 2), "int8", scale=100.0, name=f"y{number}") for number in range(2)]
+    for y in outputs:
+        weight = build.tensor((2, 30000), "int8", scale=0.1, data=np.ones((2, 30000), np.int8))
+        build.op("FULLY_CONNECTED", [x, weight], [y])
+    model = tmp_path / "large.tflite"
+    model.write_bytes(build.bytes([x], outputs))
+    said = failed(capsys, "compile", model, "--config", "nano4", "-o", tmp_path / "p")
+    assert said.count("\n  - ") == said.count("does not fit configuration 'nano4'") == 2
