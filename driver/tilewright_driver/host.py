@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps of a program that the host runs, one image at a time."""
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,8 +63,8 @@ def import_for(program: Program) -> None:
     for step in program.steps:
         if isinstance(step, HostStep) and step.kind in ("op", "integer"):
             _import_torch(step.target)
-            from tilewright_sim import host_operators, integer_operators  # noqa: F401
-
+            for name in ("host_operators", "integer_operators"):
+                importlib.import_module(f"tilewright_sim.{name}")
             return
 
 

@@ -173,7 +173,7 @@ def _missing_roundings(graph: Graph, config: AcceleratorConfig) -> list[str]:
     """A complaint for each rule of the hardware that nodes need and the configuration lacks."""
     needed: dict[Rounding, list[str]] = {}
     for node in graph:
-        if isinstance(node, Rounded) and not getattr(node, "raw", False) and node.rounding in HARDWARE_ROUNDINGS:
+        if isinstance(node, Rounded) and node.rescales and node.rounding in HARDWARE_ROUNDINGS:
             needed.setdefault(node.rounding, []).append(node.name)
     have = ", ".join(config.post.roundings)
     return [

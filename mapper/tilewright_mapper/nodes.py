@@ -94,9 +94,14 @@ class Clamped(Node):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rounded(Clamped):
-    """A node that rescales; ``rounding`` is the rule of the framework that the model comes from."""
+    """A node whose result is rounded; ``rounding`` is the rule of the framework that the model comes from."""
 
     rounding: Rounding = Rounding.SINGLE
+
+    @property
+    def rescales(self) -> bool:
+        """Whether it multiplies by a factor, for which another rule can be chosen."""
+        return True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -206,6 +211,10 @@ class AvgPool2d(Rounded):
     padding: Padding = (0, 0, 0, 0)
     divisor: int = 1
     raw: bool = False
+
+    @property
+    def rescales(self) -> bool:
+        return not self.raw
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

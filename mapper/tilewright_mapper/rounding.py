@@ -24,7 +24,7 @@ def with_rounding(graph: Graph, rounding: Rounding) -> Graph:
     Averages of stored integers (``AvgPool2d.raw``) keep theirs: they divide and rescale nothing.
     """
     nodes = tuple(
-        replace(node, rounding=rounding) if isinstance(node, Rounded) and not getattr(node, "raw", False) else node
+        replace(node, rounding=rounding) if isinstance(node, Rounded) and node.rescales else node
         for node in graph
     )
     return replace(graph, nodes=nodes)

@@ -260,7 +260,7 @@ def mixed_roundings(graph: Graph, seed: int) -> Graph:
     rng = np.random.default_rng(seed)
 
     def mixed(node: Node) -> Node:
-        if not isinstance(node, Rounded) or getattr(node, "raw", False):
+        if not isinstance(node, Rounded) or not node.rescales:
             return node
         away = (Rounding.FLOAT64_HALF_AWAY,) if isinstance(node, Conv2d | Linear | AvgPool2d) else ()
         return replace(node, rounding=(*HARDWARE_ROUNDINGS, *away)[rng.integers(2 + len(away))])

@@ -31,16 +31,7 @@ def elementwise(kind: type[Add] | type[Multiply]) -> Callable[[Translation, Onnx
             # Which operand onnxruntime takes for repeated depends on the order of the axes, which is another on chip.
             a, b = (_repeated(t, tensor, shape) for tensor in (a, b))
         y = t.int8(node.outputs[0], shape, t.quantization(node, 6, 7))
-        t.add(
-            node,
-            kind(
-                name=t.name(node),
-                inputs=(a.name, b.name),
-                outputs=(y.name,),
-                rounding=Rounding.FLOAT_HALF_EVEN,
-                provenance=t.provenance(node),
-            ),
-        )
+        t.add(node, kind, (a.name, b.name), y.name, rounding=Rounding.FLOAT_HALF_EVEN)
 
     return translate
 
@@ -82,13 +73,4 @@ def _with_number(kind: type[Add] | type[Multiply], t: Translation, node: OnnxNod
     (a, end_a), (b, end_b) = (mine, other) if first else (other, mine)
     entries = tensor_reference.combine_float(kind.__name__.lower(), a, b, (end_a, end_b, y.quantization),
                                              unsigned=y.name in t.unsigned)
-    t.add(
-        node,
-        Table(
-            name=t.name(node),
-            inputs=(x.name,),
-            outputs=(y.name,),
-            table=entries.numpy(),
-            provenance=t.provenance(node),
-        ),
-    )
+    t.add(node, Table, (x.name,), y.name, table=entries.numpy())

@@ -50,10 +50,7 @@ def reshape(t: Translation, node: OnnxNode, tensor: Tensor, shape: Sequence[int]
         )
     if tensor.is_quantized:
         made = _like(t, node, tensor, tuple(shape[1:]))
-        t.add(
-            node,
-            Reshape(name=t.name(node), inputs=(tensor.name,), outputs=(made.name,), provenance=t.provenance(node)),
-        )
+        t.add(node, Reshape, (tensor.name,), made.name)
         return
     t.host(node, "aten.reshape.default", ({"tensor": tensor.name}, tuple(shape)))
 
@@ -144,17 +141,7 @@ def _moved(t: Translation, node: OnnxNode, tensor: Tensor, target: str, rest: tu
         t.host(node, target, ({"tensor": t.real(node, 0).name}, *rest))
         return
     made = _like(t, node, tensor, shape)
-    t.add(
-        node,
-        HostOp(
-            name=t.name(node),
-            inputs=(tensor.name,),
-            outputs=(made.name,),
-            target=target,
-            args=({"tensor": tensor.name}, *rest),
-            provenance=t.provenance(node),
-        ),
-    )
+    t.add(node, HostOp, (tensor.name,), made.name, target=target, args=({"tensor": tensor.name}, *rest))
 
 
 def _max_pool(t: Translation, node: OnnxNode) -> None:
@@ -170,17 +157,10 @@ def _max_pool(t: Translation, node: OnnxNode) -> None:
     unsigned = behind.name in t.unsigned
     name = node.outputs[0] if tensor.is_quantized else f"{node.outputs[0]}.int8"
     made = t.int8(name, shape, (*behind.quantization, unsigned))
-    pool = MaxPool2d(
-        name=t.name(node),
-        inputs=(behind.name,),
-        outputs=(made.name,),
-        kernel=place.kernel,
-        stride=place.stride,
-        padding=place.padding,
-        dilation=place.dilation,
-        provenance=t.provenance(node),
+    t.add(
+        node, MaxPool2d, (behind.name,), made.name,
+        kernel=place.kernel, stride=place.stride, padding=place.padding, dilation=place.dilation,
     )
-    t.add(node, pool)
     if not tensor.is_quantized:
         t.values[node.outputs[0]] = t.dequantize(node, made, node.outputs[0]).name
 
@@ -245,17 +225,7 @@ def _pad_integers(t: Translation, node: OnnxNode, tensor: Tensor, around: list[t
     (top, bottom), (left, right) = around[2:]
     c, h, w = tensor.shape
     made = _like(t, node, tensor, (c, h + top + bottom, w + left + right))
-    t.add(
-        node,
-        Pad2d(
-            name=t.name(node),
-            inputs=(tensor.name,),
-            outputs=(made.name,),
-            padding=(top, left, bottom, right),
-            value=value,
-            provenance=t.provenance(node),
-        ),
-    )
+    t.add(node, Pad2d, (tensor.name,), made.name, padding=(top, left, bottom, right), value=value)
 
 
 def _clip(t: Translation, node: OnnxNode) -> None:
@@ -304,18 +274,7 @@ def _clamp(t: Translation, node: OnnxNode, tensor: Tensor, low: int, high: int) 
     if low > high:
         raise Refusal(f"its bounds must leave something, not {low} to {high}", REQUANTIZE)
     made = _like(t, node, tensor, tensor.shape)
-    t.add(
-        node,
-        Requantize(
-            name=t.name(node),
-            inputs=(tensor.name,),
-            outputs=(made.name,),
-            low=low,
-            high=high,
-            rounding=Rounding.FLOAT_HALF_EVEN,
-            provenance=t.provenance(node),
-        ),
-    )
+    t.add(node, Requantize, (tensor.name,), made.name, low=low, high=high, rounding=Rounding.FLOAT_HALF_EVEN)
 
 
 def _concatenation(t: Translation, node: OnnxNode) -> None:
@@ -338,17 +297,7 @@ def _concatenation(t: Translation, node: OnnxNode) -> None:
             raise Refusal(f"its parts must agree in all axes but one, not {[p.shape for p in parts]}", AGAIN)
         shape[axis - 1] += part.shape[axis - 1]
     made = _like(t, node, parts[0], tuple(shape))
-    t.add(
-        node,
-        HostOp(
-            name=t.name(node),
-            inputs=tuple(dict.fromkeys(names)),
-            outputs=(made.name,),
-            target="aten.cat.default",
-            args=arguments,
-            provenance=t.provenance(node),
-        ),
-    )
+    t.add(node, HostOp, tuple(dict.fromkeys(names)), made.name, target="aten.cat.default", args=arguments)
 
 
 MOVEMENT: Mapping[str, Callable[[Translation, OnnxNode], None]] = MappingProxyType(

@@ -39,21 +39,15 @@ def _convolution(t: Translation, node: OnnxNode) -> None:
         raise Refusal(f"its weights {weight.shape} in {groups} groups must fit {x.shape[0]} channels", AGAIN)
     y = t.int8(node.outputs[0], (outputs, *place.output((x.shape[1], x.shape[2]))), t.quantization(node, 6, 7))
     t.add(
-        node,
-        Conv2d(
-            name=t.name(node),
-            inputs=(x.name,),
-            outputs=(y.name,),
-            weight=weight,
-            bias=_bias(t, node, 8, outputs),
-            weight_scale=weight_scale,
-            stride=place.stride,
-            padding=place.padding,
-            dilation=place.dilation,
-            groups=groups,
-            rounding=RULE,
-            provenance=t.provenance(node),
-        ),
+        node, Conv2d, (x.name,), y.name,
+        weight=weight,
+        bias=_bias(t, node, 8, outputs),
+        weight_scale=weight_scale,
+        stride=place.stride,
+        padding=place.padding,
+        dilation=place.dilation,
+        groups=groups,
+        rounding=RULE,
     )
 
 
@@ -141,17 +135,11 @@ def _linear(
         )
     y = t.int8(node.outputs[0], (*x.shape[:-1], len(weight)), quantization)
     t.add(
-        node,
-        Linear(
-            name=t.name(node),
-            inputs=(x.name,),
-            outputs=(y.name,),
-            weight=np.ascontiguousarray(weight),
-            bias=bias,
-            weight_scale=weight_scale,
-            rounding=RULE,
-            provenance=t.provenance(node),
-        ),
+        node, Linear, (x.name,), y.name,
+        weight=np.ascontiguousarray(weight),
+        bias=bias,
+        weight_scale=weight_scale,
+        rounding=RULE,
     )
 
 
@@ -164,17 +152,11 @@ def _global_average(t: Translation, node: OnnxNode) -> None:
     kernel = x.shape[1], x.shape[2]
     y = t.int8(node.outputs[0], (x.shape[0], 1, 1), t.quantization(node, 3, 4))
     t.add(
-        node,
-        AvgPool2d(
-            name=t.name(node),
-            inputs=(x.name,),
-            outputs=(y.name,),
-            kernel=kernel,
-            stride=(1, 1),
-            divisor=kernel[0] * kernel[1],
-            rounding=RULE,
-            provenance=t.provenance(node),
-        ),
+        node, AvgPool2d, (x.name,), y.name,
+        kernel=kernel,
+        stride=(1, 1),
+        divisor=kernel[0] * kernel[1],
+        rounding=RULE,
     )
 
 
@@ -191,18 +173,12 @@ def _average(t: Translation, node: OnnxNode) -> None:
         )
     y = t.int8(node.outputs[0], (x.shape[0], *place.output((x.shape[1], x.shape[2]))), t.quantization(node, 3, 4))
     t.add(
-        node,
-        AvgPool2d(
-            name=t.name(node),
-            inputs=(x.name,),
-            outputs=(y.name,),
-            kernel=place.kernel,
-            stride=place.stride,
-            padding=place.padding,
-            divisor=place.kernel[0] * place.kernel[1],
-            rounding=RULE,
-            provenance=t.provenance(node),
-        ),
+        node, AvgPool2d, (x.name,), y.name,
+        kernel=place.kernel,
+        stride=place.stride,
+        padding=place.padding,
+        divisor=place.kernel[0] * place.kernel[1],
+        rounding=RULE,
     )
 
 
@@ -230,15 +206,9 @@ def _concatenation(t: Translation, node: OnnxNode) -> None:
     y = t.int8(node.outputs[0], shape, quantization)
     names = tuple(part.name for part in parts)
     t.add(
-        node,
-        HostOp(
-            name=t.name(node),
-            inputs=tuple(dict.fromkeys(names)),
-            outputs=(y.name,),
-            target="aten.cat.default",
-            args=(tuple({"tensor": name} for name in names), inner + 1),
-            provenance=t.provenance(node),
-        ),
+        node, HostOp, tuple(dict.fromkeys(names)), y.name,
+        target="aten.cat.default",
+        args=(tuple({"tensor": name} for name in names), inner + 1),
     )
 
 
@@ -268,16 +238,7 @@ def _table(function: Callable[[torch.Tensor, OnnxNode], torch.Tensor]) -> Callab
         steps = torch.arange(INT8_MIN, INT8_MAX + 1, dtype=torch.int16)
         real = function(tensor_reference.dequantize(steps, scale=scale, zero_point=zero_point), node)
         entries = quantize_half_even(real, scale=scale_y, zero_point=zero_y).clamp(INT8_MIN, INT8_MAX)
-        t.add(
-            node,
-            Table(
-                name=t.name(node),
-                inputs=(x.name,),
-                outputs=(y.name,),
-                table=entries.to(torch.int8).numpy(),
-                provenance=t.provenance(node),
-            ),
-        )
+        t.add(node, Table, (x.name,), y.name, table=entries.to(torch.int8).numpy())
 
     return translate
 

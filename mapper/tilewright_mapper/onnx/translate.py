@@ -151,10 +151,12 @@ class Translation(Operands):
         )
         return tensor
 
-    def add(self, node: OnnxNode, made: Node) -> None:
-        """Append a node whose only output is the operator's first."""
-        self.nodes.append(made)
-        self.values[node.outputs[0]] = made.output
+    def add(self, node: OnnxNode, kind: type[Node], inputs: tuple[str, ...], output: str, **fields: Any) -> None:
+        """Append the node that stands for an operator: of a kind, with an output that is the operator's first."""
+        self.nodes.append(
+            kind(name=self.name(node), inputs=inputs, outputs=(output,), provenance=self.provenance(node), **fields)
+        )
+        self.values[node.outputs[0]] = output
 
     def host(
         self,
@@ -273,16 +275,7 @@ class Translation(Operands):
     def quantize(self, node: OnnxNode, real: Tensor, quantization: Quantization) -> Tensor:
         """Append a Quantize that makes the operator's result."""
         tensor = self.int8(node.outputs[0], real.shape, quantization)
-        self.add(
-            node,
-            Quantize(
-                name=self.name(node),
-                inputs=(real.name,),
-                outputs=(tensor.name,),
-                rule=QuantizeRule.HALF_EVEN,
-                provenance=self.provenance(node),
-            ),
-        )
+        self.add(node, Quantize, (real.name,), tensor.name, rule=QuantizeRule.HALF_EVEN)
         return tensor
 
     def skip(self, node: OnnxNode, missing: str) -> None:
