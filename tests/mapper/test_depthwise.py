@@ -156,7 +156,7 @@ def networks(draw: st.DrawFn) -> tuple[Net, Graph]:
     return net, net.graph(x)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(networks(), st.sampled_from(CONFIGS))
 def test_random_layers(case: tuple[Net, Graph], cfg: AcceleratorConfig) -> None:
     try:

@@ -93,8 +93,8 @@ def test_a_depthwise_convolution_filters_all_channels_in_one_instruction() -> No
     # The column of padding before a row is the one behind the row above; the address is that of the pixel beside it.
     assert execute == Exec(
         depthwise=1, overlap=1, input_address=100 - 10, pad_value=layer.pad_value, bank=0, weight_address=0,
-        column_tiles=2, kernel_height=2, kernel_width=3, output_height=3, output_width=5, input_height=6, input_width=5, first_y=-1,
-        first_x=-1, dilation_y=2, output_y_step=10, kernel_y_step=20, kernel_x_step=2)
+        column_tiles=2, kernel_height=2, kernel_width=3, output_height=3, output_width=5, input_height=6, input_width=5,
+        first_y=-1, first_x=-1, dilation_y=2, output_y_step=10, kernel_y_step=20, kernel_x_step=2)
 
 
 def test_a_streamed_depthwise_tile_finds_its_words_in_its_buffer() -> None:

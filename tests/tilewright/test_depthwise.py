@@ -38,7 +38,7 @@ def test_every_kernel(cfg: AcceleratorConfig, devices: Devices) -> None:
 
 
 @pytest.mark.parametrize("cfg", CONFIGS.values(), ids=CONFIGS)
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(networks())
 def test_random_layers(cfg: AcceleratorConfig, devices: Devices, case: tuple[Net, Graph]) -> None:
     try:
