@@ -156,6 +156,22 @@ def test_a_large_convolution_comes_close_to_the_bound() -> None:
     assert 56 * 56 * 9 * 4 * 4 / choice.cycles > 0.985
 
 
+@pytest.mark.parametrize(("size", "channels", "stride", "most"), [
+    ((25, 5), 64, 1, 1.40), ((48, 48), 16, 1, 1.10), ((48, 48), 16, 2, 2.21), ((6, 6), 128, 1, 1.45),
+])
+def test_a_depthwise_convolution_has_a_filter_in_each_column(
+    size: tuple[int, int], channels: int, stride: int, most: float
+) -> None:
+    """3x3 on edge16, everything but transfers included: 48 products a cycle, but for the ends of rows and for pixels
+    that a stride passes over."""
+    cfg, net = PRESETS["edge16"], Net((channels, *size))
+    y = net.conv("input", channels, (3, 3), stride=(stride, stride), padding=(1, 1, 1, 1), groups=channels)
+    found = layer(net, y, cfg)
+    choice = search(cfg, found, frozenset(), 0)
+    assert choice is not None
+    assert 1 < choice.cycles / (found.macs / 48) < most
+
+
 def test_short_bursts_make_a_tiling_look_worse() -> None:
     net = Net((32, 16, 16))
     found = layer(net, net.max_pool("input", (3, 3), (2, 2)))
