@@ -7,6 +7,7 @@ weight words in the order in which EXEC reads them, its fields, and its time.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from math import lcm
 from typing import NamedTuple
 
@@ -119,7 +120,7 @@ class _Dense(ConvForm):
         columns = self.config.array.columns
         return low // columns, -(-high // columns) - low // columns
 
-    @property
+    @cached_property
     def _passes(self) -> int:
         tiles = sum(count * nt for _, count, (_, nt) in column_pieces(self.config, self.conv))
         return len(self.layer.convs) * tiles * self.conv.kernel[0] * self.conv.kernel[1]
@@ -195,7 +196,7 @@ class _Depthwise(ConvForm):
         word, lane = divmod(high - 1, array.rows)
         return first, word * array.slices + lane // array.columns + 1 - first
 
-    @property
+    @cached_property
     def _passes(self) -> int:
         return len(self.layer.convs) * self.tiles(0, len(self.conv.weight))[1] * self.conv.kernel[0]
 
