@@ -13,7 +13,6 @@ from tilewright_mapper.allocate_run import RunPlan
 from tilewright_mapper.emit import Constants, Emitter
 from tilewright_mapper.lower_layers import DeviceLayer
 from tilewright_mapper.refine import refine
-from tilewright_mapper.tiling import Tiling
 from tilewright_mapper.tiling_search import ordered
 from tilewright_sim.cycle_model import simulate
 
@@ -71,10 +70,11 @@ def test_a_layer_that_streams_keeps_its_tiling() -> None:
     layers, found = plan(net, cfg, y)
     streams = [any(place.streams for place in places.values()) for places in found.places]
     assert streams == [True, False]
-    slow = Tiling(1, 1, 4, 4)
-    tempted = [replace(choice, tiling=slow, runners_up=(choice.tiling,)) for choice in found.choices]
+    slow = [replace(choice.tiling, height=1) for choice in found.choices]
+    tempted = [replace(choice, tiling=tiling, runners_up=(choice.tiling,))
+               for choice, tiling in zip(found.choices, slow, strict=True)]
     better = refine(cfg, layers, replace(found, choices=tempted))
-    assert [choice.tiling == slow for choice in better.choices] == streams
+    assert [choice.tiling == tiling for choice, tiling in zip(better.choices, slow, strict=True)] == streams
 
 
 def test_long_neighbourhoods_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
