@@ -44,12 +44,15 @@ class Choice:
     first_fit : Tiling
         The largest tiles that fit, which is what one would take without a search.
     first_fit_cycles : int
+    runners_up : tuple of Tiling
+        Others, the fastest first.
     """
 
     tiling: Tiling
     cycles: int
     first_fit: Tiling
     first_fit_cycles: int
+    runners_up: tuple[Tiling, ...] = ()
 
 
 def ordered(config: AcceleratorConfig, instructions: list[Instruction]) -> tuple[list[Instruction], list[int]]:
@@ -95,7 +98,8 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
         return sum(i.rows * i.words for i in transfers), len(programs[tiling])
 
     tiling = min((t for t in programs if cycles[t] <= enough), key=cost)
-    return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]])
+    runners_up = tuple(t for t in sorted(programs, key=cycles.__getitem__) if t != tiling)
+    return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]], runners_up)
 
 
 def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> int:
