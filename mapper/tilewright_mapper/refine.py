@@ -23,7 +23,7 @@ __all__ = ["refine"]
 
 MOST_INSTRUCTIONS = 150
 """Of three neighbouring layers; what happens between layers with more means little, and takes long to time."""
-RUNNERS_UP = 6
+RUNNERS_UP = 8
 REACH = 1
 
 
@@ -59,8 +59,8 @@ class _Refiner:
 
     def _runners_up(self, number: int, choice: Choice) -> list[Tiling]:
         """Other tilings of a layer, the best first."""
-        last_apart = _last_word_apart(Geometry(self._config, self._layers[number]), choice.tiling)
-        return [*last_apart, *choice.runners_up]
+        apart = _last_words_apart(Geometry(self._config, self._layers[number]), choice.tiling)
+        return [*apart, *choice.runners_up]
 
     def _cycles(self, number: int, tiling: Tiling) -> int | None:
         """Cycles of a layer with a tiling, with its neighbours; ``None`` if there are too many instructions."""
@@ -76,14 +76,14 @@ class _Refiner:
         return simulate(self._config, ordered(self._config, [e.instruction for e in emitter.emitted])[0]).cycles
 
 
-def _last_word_apart(geometry: Geometry, tiling: Tiling) -> list[Tiling]:
-    """A tiling whose instructions take the last word of a pixel by itself.
+def _last_words_apart(geometry: Geometry, tiling: Tiling) -> list[Tiling]:
+    """A tiling whose instructions take the last words of a pixel by themselves: one, two, or half of them.
 
     So a 1 x 1 convolution may begin while the layer before still writes the last of its channels.
     """
     layer = geometry.layer
     words = geometry.words(layer.source)
-    if layer.conv is None or layer.conv.kernel != (1, 1) or layer.conv.groups > 1 or words < 2:
+    if layer.conv is None or layer.conv.kernel != (1, 1) or geometry.own_words:
         return []
-    limit = (words - 1) * geometry.config.array.rows
-    return [replace(tiling, weight_words=limit)] if limit <= tiling.weight_words else []
+    limits = dict.fromkeys(first * geometry.pass_words for first in (words - 1, words - 2, words // 2) if first > 0)
+    return [replace(tiling, weight_words=limit) for limit in limits if limit <= tiling.weight_words]
