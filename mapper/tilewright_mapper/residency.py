@@ -23,7 +23,7 @@ from .tiling import BUFFERS, Geometry
 __all__ = ["Residency", "Share", "Use", "constant_capacity", "decide", "weights_fit"]
 
 SLACK = 1 / 8
-"""Share of the least traffic that a larger ring is worth: in it, loads run further ahead."""
+"""Share of the least cost that a larger ring is worth: in it, loads run further ahead."""
 
 
 class Use(NamedTuple):
@@ -60,12 +60,20 @@ class Share:
         Words of all constants that go through the ring, each counted once.
     loaded : int
         Words that an inference loads into the ring.
+    exposed : int
+        Of those, words whose load cannot begin before the instruction ahead of their own is done: they take its place.
     """
 
     kept: Mapping[Hashable, int] = field(default_factory=dict)
     words: int = 0
     streamed: int = 0
     loaded: int = 0
+    exposed: int = 0
+
+    @property
+    def cost(self) -> int:
+        """Words loaded, those that nothing hides twice."""
+        return self.loaded + self.exposed
 
 
 @dataclass
@@ -114,12 +122,14 @@ def _share(capacity: int, runs: Sequence[Sequence[Use]]) -> Share:
     constants = list({use.key: use for run in runs for use in run}.values())
     if sum(use.words for use in constants) <= capacity:
         return _shared(capacity, runs, constants)
-    misses = _misses(Ring(capacity), runs, {})
+    misses, _ = _through(Ring(capacity), runs, {})
     # What is loaded most often saves most, then what has the least work to hide a load behind.
     by_value = sorted(constants, key=lambda use: (-misses[use.key], use.pixels))
-    shares = [_shared(capacity, runs, kept) for kept in _selections(capacity, by_value)]
-    least = min(share.loaded for share in shares)
-    return min((s for s in shares if s.loaded <= (1 + SLACK) * least), key=lambda s: (s.words, s.loaded))
+    large_first = sorted(by_value, key=lambda use: (-misses[use.key], use.pixels, -use.words))
+    shares = [_shared(capacity, runs, kept)
+              for order in (by_value, large_first) for kept in _selections(capacity, order)]
+    least = min(share.cost for share in shares)
+    return min((s for s in shares if s.cost <= (1 + SLACK) * least), key=lambda s: (s.words, s.cost))
 
 
 def _selections(capacity: int, by_value: Sequence[Use]) -> Iterator[list[Use]]:
@@ -144,17 +154,25 @@ def _shared(capacity: int, runs: Sequence[Sequence[Use]], kept: Sequence[Use]) -
     ends = list(accumulate((use.words for use in kept), initial=0))
     addresses = {use.key: start for use, start in zip(kept, ends, strict=False)}
     streamed = {use.key: use.words for run in runs for use in run if use.key not in addresses}
-    misses = _misses(Ring(capacity - ends[-1]), runs, addresses)
-    return Share(addresses, ends[-1], sum(streamed.values()), sum(streamed[key] * n for key, n in misses.items()))
+    misses, exposed = _through(Ring(capacity - ends[-1]), runs, addresses)
+    loaded = sum(streamed[key] * n for key, n in misses.items())
+    return Share(addresses, ends[-1], sum(streamed.values()), loaded, exposed)
 
 
-def _misses(ring: Ring, runs: Sequence[Sequence[Use]], kept: Collection[Hashable]) -> Counter[Hashable]:
-    """How often an inference loads each constant through a ring, which each run begins anew."""
+def _through(
+    ring: Ring, runs: Sequence[Sequence[Use]], kept: Collection[Hashable]
+) -> tuple[Counter[Hashable], int]:
+    """How often an inference loads each constant through a ring, which each run begins anew; ``Share.exposed``."""
     misses: Counter[Hashable] = Counter()
+    exposed = 0
     for run in runs:
         ring.clear()
+        ahead = None
         for use in run:
             if use.key not in kept and ring.find(use.key) is None:
                 ring.put(use.key, use.words)
                 misses[use.key] += 1
-    return misses
+                if ahead is not None and ahead.key not in kept and ring.find(ahead.key) is None:
+                    exposed += use.words
+            ahead = use
+    return misses, exposed
