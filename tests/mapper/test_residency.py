@@ -149,7 +149,7 @@ def test_a_program_whose_weights_do_not_fit_streams_the_rest() -> None:
     kept, loaded = constant_words(program, "setup"), constant_words(program, "steps")
     assert 0 < kept[Memory.WEIGHT] < 512
     assert kept[Memory.WEIGHT] + loaded[Memory.WEIGHT] == 5 * 144
-    assert 0 < kept[Memory.PARAMETER] and 0 < loaded[Memory.PARAMETER]
+    assert kept[Memory.PARAMETER] > 0 and loaded[Memory.PARAMETER] > 0
     first, second = (step for step in program.report["steps"] if step["kind"] == "run")
     assert (first["weights_stay"], second["weights_stay"]) == (False, True)
     # In main memory a weight word takes one beat, a parameter word of two lanes (18 bytes) three.
