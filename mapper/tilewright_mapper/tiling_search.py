@@ -64,7 +64,9 @@ def ordered(config: AcceleratorConfig, instructions: list[Instruction]) -> tuple
     return place_tokens(config, [instructions[old] for old in order], moved), order
 
 
-def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[str], words: int) -> Choice | None:
+def search(
+    config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[str], words: int, *, weights_stay: bool = False
+) -> Choice | None:
     """Best tiling of a layer: among those within a hair of the fewest cycles the one with the least traffic.
 
     Parameters
@@ -73,6 +75,8 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
         Roots of operands that are not on chip as a whole.
     words : int
         Activation words that their buffers may take.
+    weights_stay : bool
+        Whether the layer's weights are on chip from the inference before.
 
     Returns
     -------
@@ -87,8 +91,8 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     most = max(MOST_TILES, 2 * min(counts.values()))
     tilings = [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)]
     modelled = max(1, min(MODELLED, MODELLED_TILES // min(counts.values())))
-    best = sorted(tilings, key=lambda t: rough_cycles(geometry, t, streamed))[:modelled]
-    programs = {t: _alone(geometry, t, streamed) for t in dict.fromkeys((*best, tilings[0]))}
+    best = sorted(tilings, key=lambda t: rough_cycles(geometry, t, streamed, weights_stay))[:modelled]
+    programs = {t: _alone(geometry, t, streamed, weights_stay) for t in dict.fromkeys((*best, tilings[0]))}
     cycles = {t: simulate(config, ordered(config, program)[0]).cycles for t, program in programs.items()}
     fewest = min(cycles.values())
     enough = fewest + min(fewest * SLACK, MOST_SLACK)
@@ -102,7 +106,7 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]], runners_up)
 
 
-def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> int:
+def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str], weights_stay: bool = False) -> int:
     """Cycles of the busiest engine for a layer, and of the ends of the layer where nothing overlaps; a rough count."""
     layer = geometry.layer
     rects, chunks = geometry.rects(tiling), geometry.chunks(tiling.channels)
@@ -113,19 +117,21 @@ def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -
     interval = 2 if layer.conv is None and layer.residual is not None else 1
     post = groups * window * interval * layer.output.height * layer.output.width
     array = 0 if geometry.form is None else sum(geometry.form.cycles(geometry.middle(rect)) for rect in rects)
-    load = _rough_loads(geometry, tiling, streamed, rects, chunks)
+    load = _rough_loads(geometry, tiling, streamed, rects, chunks, weights_stay)
     return max(post + _TILE_CYCLES * tiles, array, load) + (post + load) // tiles
 
 
 def _rough_loads(
-    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: list[Rect], chunks: list[Chunk]
+    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: list[Rect], chunks: list[Chunk],
+    weights_stay: bool,
 ) -> int:
     """Cycles of the loads of a layer, as in :func:`rough_cycles`."""
     config, layer = geometry.config, geometry.layer
     weights = geometry.total_weight_words
     if weights > config.weight_words and not tiling.channels_outer:
         weights *= len(rects)
-    cycles = 0 if BUFFERS * weights <= config.weight_words else transfer_cycles(config, 1, weights, Memory.WEIGHT)
+    hidden = weights_stay or BUFFERS * weights <= config.weight_words
+    cycles = 0 if hidden else transfer_cycles(config, 1, weights, Memory.WEIGHT)
     again = len(chunks) if tiling.channels_outer and len(rects) > BUFFERS else 1
     for role in ("source", "residual"):
         operand = getattr(layer, role)
@@ -156,12 +162,14 @@ def bank_wishes(layer: DeviceLayer, names: Mapping[str, str]) -> dict[frozenset[
     return wishes
 
 
-def _alone(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> list[Instruction]:
+def _alone(
+    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], weights_stay: bool
+) -> list[Instruction]:
     """Instructions of a layer by itself, its whole operands on chip already."""
     config, layer = geometry.config, geometry.layer
     # Weights that leave room for a neighbour's come while that one computes.
     prefetched = BUFFERS * geometry.total_weight_words <= config.weight_words
-    emitter = Emitter(config, Constants(config, sizes_only=True), weights_on_chip=prefetched)
+    emitter = Emitter(config, Constants(config, sizes_only=True), weights_on_chip=weights_stay or prefetched)
     emitter.layer(0, layer, tiling, _places_alone(geometry, tiling, streamed))
     return [e.instruction for e in emitter.emitted]
 
