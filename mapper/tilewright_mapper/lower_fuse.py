@@ -36,6 +36,7 @@ from .graph import (
 from .lower_layers import At, DeviceLayer, LaneParameters, Operand, Window
 from .lower_parts import average_regions, joined, joins
 from .rescale import Rescaled, Sum, add_parameters, hardware_rescale
+from .tiling_search import least_cycles
 
 __all__ = ["ROUNDING_CODES", "alias_roots", "lower_phase"]
 
@@ -134,12 +135,13 @@ class _Builder:
             return None
         if isinstance(node, Table) and layer.table is not None:
             return None
-        if isinstance(node, MaxPool2d | AvgPool2d | Pad2d) and not self._may_pool(layer, node):
-            return None
         joined = self._with(layer, node, name)
         if joined is None:
             return None
-        return replace(joined, op=f"{layer.op}+{node.op}", output=self._operand(node.output))
+        joined = replace(joined, op=f"{layer.op}+{node.op}", output=self._operand(node.output))
+        if isinstance(node, MaxPool2d | AvgPool2d | Pad2d) and not self._pays(layer, node, joined):
+            return None
+        return joined
 
     def regions(self, node: AvgPool2d) -> list[DeviceLayer]:
         """Layers for an average whose windows do not all divide by one number."""
@@ -181,19 +183,18 @@ class _Builder:
         fills = (layer.output.height, layer.output.width) == (result.height, result.width)
         return fills and not (isinstance(node, Subtract) and name != node.inputs[0])
 
-    def _may_pool(self, layer: DeviceLayer, node: MaxPool2d | AvgPool2d | Pad2d) -> bool:
-        """Whether a pool on the way out of the accumulators computes nothing twice, and finds its windows there."""
+    def _pays(self, layer: DeviceLayer, node: MaxPool2d | AvgPool2d | Pad2d, joined: DeviceLayer) -> bool:
+        """Whether a pool costs less on the way out of the accumulators than by itself.
+
+        Tiles of windows that overlap share rows and columns, which each of them computes; a pool by itself keeps the
+        post-processor busy while the array waits.
+        """
         if layer.conv is None:
             return True
-        window = _window(node)
-        step = layer.channel_step(self._config) // self._config.array.columns
-        entries = self._config.memory.accumulator_entries // step
-        middle = layer.middle
-        if middle.height * middle.width <= entries:
-            return True
-        if window.overlaps:
-            return False
-        return (window.kernel[0] - 1) * window.dilation[0] * middle.width + middle.width <= entries
+        both = least_cycles(self._config, joined)
+        one, other = least_cycles(self._config, layer), least_cycles(self._config, self.alone(node))
+        # Where one of them does not fit, however it is cut, the other way may do.
+        return both is not None and (one is None or other is None or both <= one + other)
 
     def _operand(self, name: str) -> Operand:
         return Operand(self._roots[name], *image_shape(self._graph.tensor(name).shape))

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The search for a layer's tiling: candidates by a rough count first, the best of those by the cycle model."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Instruction, Load, Memory, Store
@@ -17,7 +20,7 @@ from .lower_layers import DeviceLayer
 from .schedule import dependencies, place_tokens, program_order, transfer_cycles
 from .tiling import BUFFERS, Chunk, Geometry, Tiling, candidates
 
-__all__ = ["ROLES", "Choice", "bank_wishes", "ordered", "rough_cycles", "search"]
+__all__ = ["ROLES", "Choice", "bank_wishes", "least_cycles", "ordered", "rect_kinds", "rough_cycles", "search"]
 
 ROLES = ("source", "residual", "output")
 MODELLED = 12
@@ -81,11 +84,8 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     tilings = candidates(geometry, streamed, words)
     if not tilings:
         return None
-    counts = {t: len(geometry.rects(t)) * len(geometry.chunks(t.channels)) for t in tilings}
-    most = max(MOST_TILES, 2 * min(counts.values()))
-    tilings = [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)]
-    modelled = max(1, min(MODELLED, MODELLED_TILES // min(counts.values())))
-    best = sorted(tilings, key=lambda t: rough_cycles(geometry, t, streamed))[:modelled]
+    modelled = max(1, min(MODELLED, MODELLED_TILES // min(_count(geometry, t) for t in tilings)))
+    best = sorted(_sensible(geometry, tilings), key=lambda t: rough_cycles(geometry, t, streamed))[:modelled]
     programs = {t: _alone(geometry, t, streamed) for t in dict.fromkeys((*best, tilings[0]))}
     cycles = {t: simulate(config, ordered(config, program)[0]).cycles for t, program in programs.items()}
     fewest = min(cycles.values())
@@ -99,32 +99,70 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]])
 
 
+def least_cycles(config: AcceleratorConfig, layer: DeviceLayer) -> int | None:
+    """Rough cycles of a layer that has the accelerator for itself, in the best tiles; ``None`` if none fits."""
+    geometry = Geometry(config, layer)
+    operands = {o.root: geometry.words(o) * o.height * o.width for o in (*layer.operands, layer.target)}
+    streamed = frozenset(operands if sum(operands.values()) > config.activation_words else ())
+    tilings = _sensible(geometry, candidates(geometry, streamed, config.activation_words))
+    return min((rough_cycles(geometry, t, streamed) for t in tilings), default=None)
+
+
+def _count(geometry: Geometry, tiling: Tiling) -> int:
+    """Tiles of a tiling."""
+    out = geometry.layer.output
+    return prod(-(-size // part) for size, part in (
+        (out.height, tiling.height), (out.width, tiling.width), (out.channels, tiling.channels)))
+
+
+def rect_kinds(geometry: Geometry, tiling: Tiling) -> dict[Rect, int]:
+    """Output rectangles that differ in what they read, one of each kind, with how many there are."""
+    out = geometry.layer.output
+    rows = [Rect(y, 0, min(tiling.height, out.height - y), 1) for y in range(0, out.height, tiling.height)]
+    columns = [Rect(0, x, 1, min(tiling.width, out.width - x)) for x in range(0, out.width, tiling.width)]
+
+    def kinds(parts: list[Rect]) -> Iterable[tuple[Rect, int]]:
+        sizes = [(part.pixels, geometry.middle(part).pixels, geometry.input(part).pixels) for part in parts]
+        first = dict(zip(reversed(sizes), reversed(parts), strict=True))
+        return ((first[size], n) for size, n in Counter(sizes).items())
+
+    return {Rect(row.y, column.x, row.height, column.width): n * m
+            for (row, n), (column, m) in product(kinds(rows), kinds(columns))}
+
+
+def _sensible(geometry: Geometry, tilings: list[Tiling]) -> list[Tiling]:
+    """Tilings without those that have far more tiles than others; the first one stays."""
+    counts = {t: _count(geometry, t) for t in tilings}
+    most = max(MOST_TILES, 2 * min(counts.values(), default=0))
+    return [t for i, t in enumerate(tilings) if i == 0 or counts[t] <= most]
+
+
 def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> int:
     """Cycles of the busiest engine for a layer, and of the ends of the layer where nothing overlaps; a rough count."""
     config, layer = geometry.config, geometry.layer
-    rects, chunks = geometry.rects(tiling), geometry.chunks(tiling.channels)
-    tiles = len(rects) * len(chunks)
+    rects, chunks = rect_kinds(geometry, tiling), geometry.chunks(tiling.channels)
+    tiles = sum(rects.values()) * len(chunks)
     groups = sum(chunk.groups[1] for chunk in chunks)
     window = layer.window.kernel[0] * layer.window.kernel[1]
     # Both operands of an addition of activations come through one port.
     interval = 2 if layer.conv is None and layer.residual is not None else 1
     post = groups * window * interval * layer.output.height * layer.output.width
     passes = geometry.total_weight_words // config.array.rows
-    array = sum(passes * exec_pass(config, geometry.middle(rect).pixels) for rect in rects) if passes else 0
+    array = sum(n * passes * exec_pass(config, geometry.middle(rect).pixels) for rect, n in rects.items())
     load = _rough_loads(geometry, tiling, streamed, rects, chunks)
     return max(post + _TILE_CYCLES * tiles, array, load) + (post + load) // tiles
 
 
 def _rough_loads(
-    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: list[Rect], chunks: list[Chunk]
+    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: Mapping[Rect, int], chunks: list[Chunk]
 ) -> int:
     """Cycles of the loads of a layer, as in :func:`rough_cycles`."""
     config, layer = geometry.config, geometry.layer
-    weights = geometry.total_weight_words
+    weights, total = geometry.total_weight_words, sum(rects.values())
     if weights > config.weight_words and not tiling.channels_outer:
-        weights *= len(rects)
+        weights *= total
     cycles = 0 if BUFFERS * weights <= config.weight_words else transfer_cycles(config, 1, weights, Memory.WEIGHT)
-    again = len(chunks) if tiling.channels_outer and len(rects) > BUFFERS else 1
+    again = len(chunks) if tiling.channels_outer and total > BUFFERS else 1
     for role in ("source", "residual"):
         operand = getattr(layer, role)
         if operand is None or operand.root not in streamed:
@@ -133,12 +171,12 @@ def _rough_loads(
         partial = tiling.channels_outer if role == "residual" or layer.conv is None else False
         if role == "source" and layer.conv is None:
             partial = len(chunks) > 1
-        for rect in rects:
+        for rect, n in rects.items():
             piece = geometry.input(rect) if role == "source" else geometry.residual(rect)
             if partial:
-                cycles += sum(transfer_cycles(config, piece.pixels, chunk.words[1]) for chunk in chunks)
+                cycles += n * sum(transfer_cycles(config, piece.pixels, chunk.words[1]) for chunk in chunks)
             else:
-                cycles += again * transfer_cycles(config, 1, piece.pixels * whole)
+                cycles += n * again * transfer_cycles(config, 1, piece.pixels * whole)
     return cycles
 
 

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from tests.mapper.bench import Net, config
 from tilewright_hdl.config import PRESETS, AcceleratorConfig
+from tilewright_mapper.layout import Rect
 from tilewright_mapper.lower import trim_ends
 from tilewright_mapper.lower_fuse import alias_roots, lower_phase
-from tilewright_mapper.lower_layers import DeviceLayer
+from tilewright_mapper.lower_layers import DeviceLayer, Window
 from tilewright_mapper.tiling import BUFFERS, Geometry, Tiling, candidates, smallest_tiling
-from tilewright_mapper.tiling_search import rough_cycles, search
+from tilewright_mapper.tiling_search import rect_kinds, rough_cycles, search
 
 CONFIG = config(8, 4, 4, entries=32, groups=8)
 
@@ -100,6 +101,45 @@ def test_the_largest_tiles_come_first() -> None:
 def test_an_image_row_longer_than_the_accumulators_is_cut() -> None:
     geometry = Geometry(CONFIG, conv_layer(8, (3, 50), 1))
     assert all(t.width < 50 for t in candidates(geometry, frozenset(), 0))
+
+
+def overlapping(size: tuple[int, int], cfg: AcceleratorConfig) -> DeviceLayer:
+    """A convolution with the pool behind the first convolution of ResNet."""
+    net = Net((12, *size))
+    y = net.conv("input", 64, (3, 3), padding=(1, 1, 1, 1))
+    return layer(net, net.max_pool(y, (3, 3), (2, 2), (1, 1, 1, 1)), cfg)
+
+
+def test_tiles_of_windows_that_overlap_are_nearly_square() -> None:
+    """Whole rows of 112 pixels compute 11 % twice, thirds and quarters of them half of that."""
+    geometry = Geometry(PRESETS["edge16"], overlapping((112, 112), PRESETS["edge16"]))
+    tilings = candidates(geometry, frozenset(), 0)
+
+    def computed(tiling: Tiling) -> float:
+        return sum(geometry.middle(rect).pixels for rect in geometry.rects(tiling)) / 112**2
+
+    assert 1.11 < min(computed(t) for t in tilings if t.width == 56) < 1.12
+    assert {t.width for t in tilings} == {56, 28, 19, 14, 7, 4}
+    best = min(tilings, key=lambda t: rough_cycles(geometry, t, frozenset()))
+    assert computed(best) < 1.06
+
+
+def test_without_overlap_tiles_are_whole_rows() -> None:
+    assert {t.width for t in candidates(Geometry(CONFIG, conv_layer(8, (8, 8), pool=2)), frozenset(), 0)} == {4}
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 9), st.integers(1, 9))
+def test_rectangles_of_a_kind_read_as_much(h: int, w: int, height: int, width: int) -> None:
+    found = conv_layer(8, (h, w))
+    pooled = replace(found.output, height=(h + 1) // 2, width=(w + 1) // 2)
+    geometry = Geometry(CONFIG, replace(found, window=Window((3, 3), (2, 2), (1, 1)), output=pooled))
+    tiling = Tiling(height, width, 8, 8)
+
+    def sizes(rect: Rect) -> tuple[tuple[int, int], ...]:
+        return tuple(r[2:] for r in (rect, geometry.middle(rect), geometry.input(rect)))
+
+    expected = Counter(sizes(rect) for rect in geometry.rects(tiling))
+    assert {sizes(rect): n for rect, n in rect_kinds(geometry, tiling).items()} == expected
 
 
 def test_no_candidate_where_not_even_the_smallest_tile_fits() -> None:
