@@ -29,6 +29,8 @@ MODELLED_TILES = 8192
 """Tiles that it sees, of all candidates of a layer: where one has more, the rough count decides."""
 MOST_TILES = 256
 """Candidates with more tiles than this, and than twice those of the largest, are left out."""
+HOPELESS = 1.5
+"""Candidates whose rough count is so many times the best one's are left out; for long layers it errs by a fourth."""
 SLACK, MOST_SLACK = 0.01, 1000
 """Share of a layer's cycles, alone, that means nothing, since its neighbours overlap with its ends; and its limit."""
 
@@ -85,7 +87,9 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     if not tilings:
         return None
     modelled = max(1, min(MODELLED, MODELLED_TILES // min(_count(geometry, t) for t in tilings)))
-    best = sorted(_sensible(geometry, tilings), key=lambda t: rough_cycles(geometry, t, streamed))[:modelled]
+    rough = {t: rough_cycles(geometry, t, streamed) for t in _sensible(geometry, tilings)}
+    best = sorted(rough, key=rough.__getitem__)[:modelled]
+    best = [t for t in best if rough[t] <= HOPELESS * rough[best[0]]]
     programs = {t: _alone(geometry, t, streamed) for t in dict.fromkeys((*best, tilings[0]))}
     cycles = {t: simulate(config, ordered(config, program)[0]).cycles for t, program in programs.items()}
     fewest = min(cycles.values())
