@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The search for a layer's tiling: candidates by a rough count first, the best of those by the cycle model."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
-from math import prod
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Instruction, Load, Memory, Store
@@ -20,13 +17,15 @@ from .lower_layers import DeviceLayer
 from .schedule import dependencies, place_tokens, program_order, transfer_cycles
 from .tiling import BUFFERS, Chunk, Geometry, Tiling, candidates
 
-__all__ = ["ROLES", "Choice", "bank_wishes", "least_cycles", "ordered", "rect_kinds", "rough_cycles", "search"]
+__all__ = ["ROLES", "Choice", "bank_wishes", "least_cycles", "ordered", "rough_cycles", "search"]
 
 ROLES = ("source", "residual", "output")
 MODELLED = 12
 """Candidates that the cycle model sees."""
 MODELLED_TILES = 8192
 """Tiles that it sees, of all candidates of a layer: where one has more, the rough count decides."""
+COUNTED_TILES = 1 << 15
+"""Tiles that the rough count sees, of all candidates, where it compares layers."""
 MOST_TILES = 256
 """Candidates with more tiles than this, and than twice those of the largest, are left out."""
 HOPELESS = 1.5
@@ -86,10 +85,10 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     tilings = candidates(geometry, streamed, words)
     if not tilings:
         return None
-    modelled = max(1, min(MODELLED, MODELLED_TILES // min(_count(geometry, t) for t in tilings)))
-    rough = {t: rough_cycles(geometry, t, streamed) for t in _sensible(geometry, tilings)}
-    best = sorted(rough, key=rough.__getitem__)[:modelled]
-    best = [t for t in best if rough[t] <= HOPELESS * rough[best[0]]]
+    tilings, fewest_tiles = _sensible(geometry, tilings)
+    modelled = max(1, min(MODELLED, MODELLED_TILES // fewest_tiles))
+    rough = {t: rough_cycles(geometry, t, streamed) for t in tilings}
+    best = [t for t in sorted(rough, key=rough.__getitem__)[:modelled] if rough[t] <= HOPELESS * min(rough.values())]
     programs = {t: _alone(geometry, t, streamed) for t in dict.fromkeys((*best, tilings[0]))}
     cycles = {t: simulate(config, ordered(config, program)[0]).cycles for t, program in programs.items()}
     fewest = min(cycles.values())
@@ -103,70 +102,53 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]])
 
 
+def _sensible(geometry: Geometry, tilings: list[Tiling]) -> tuple[list[Tiling], int]:
+    """Tilings without those of far more tiles than others, except for the first one; and the fewest tiles."""
+    counts = {t: len(geometry.rects(t)) * len(geometry.chunks(t.channels)) for t in tilings}
+    fewest = min(counts.values())
+    most = max(MOST_TILES, 2 * fewest)
+    return [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)], fewest
+
+
 def least_cycles(config: AcceleratorConfig, layer: DeviceLayer) -> int | None:
     """Rough cycles of a layer that has the accelerator for itself, in the best tiles; ``None`` if none fits."""
     geometry = Geometry(config, layer)
-    operands = {o.root: geometry.words(o) * o.height * o.width for o in (*layer.operands, layer.target)}
+    operands = {o.root: o.height * o.width * geometry.words(o) for o in (*layer.operands, layer.target)}
     streamed = frozenset(operands if sum(operands.values()) > config.activation_words else ())
-    tilings = _sensible(geometry, candidates(geometry, streamed, config.activation_words))
-    return min((rough_cycles(geometry, t, streamed) for t in tilings), default=None)
-
-
-def _count(geometry: Geometry, tiling: Tiling) -> int:
-    """Tiles of a tiling."""
-    out = geometry.layer.output
-    return prod(-(-size // part) for size, part in (
-        (out.height, tiling.height), (out.width, tiling.width), (out.channels, tiling.channels)))
-
-
-def rect_kinds(geometry: Geometry, tiling: Tiling) -> dict[Rect, int]:
-    """Output rectangles that differ in what they read, one of each kind, with how many there are."""
-    out = geometry.layer.output
-    rows = [Rect(y, 0, min(tiling.height, out.height - y), 1) for y in range(0, out.height, tiling.height)]
-    columns = [Rect(0, x, 1, min(tiling.width, out.width - x)) for x in range(0, out.width, tiling.width)]
-
-    def kinds(parts: list[Rect]) -> Iterable[tuple[Rect, int]]:
-        sizes = [(part.pixels, geometry.middle(part).pixels, geometry.input(part).pixels) for part in parts]
-        first = dict(zip(reversed(sizes), reversed(parts), strict=True))
-        return ((first[size], n) for size, n in Counter(sizes).items())
-
-    return {Rect(row.y, column.x, row.height, column.width): n * m
-            for (row, n), (column, m) in product(kinds(rows), kinds(columns))}
-
-
-def _sensible(geometry: Geometry, tilings: list[Tiling]) -> list[Tiling]:
-    """Tilings without those that have far more tiles than others; the first one stays."""
-    counts = {t: _count(geometry, t) for t in tilings}
-    most = max(MOST_TILES, 2 * min(counts.values(), default=0))
-    return [t for i, t in enumerate(tilings) if i == 0 or counts[t] <= most]
+    tilings = candidates(geometry, streamed, config.activation_words)
+    if not tilings:
+        return None
+    tilings, fewest_tiles = _sensible(geometry, tilings)
+    # Of a layer that is too large to be worth the time, the largest tiles alone.
+    return min(rough_cycles(geometry, t, streamed) for t in tilings[:max(1, COUNTED_TILES // fewest_tiles)])
 
 
 def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> int:
     """Cycles of the busiest engine for a layer, and of the ends of the layer where nothing overlaps; a rough count."""
     config, layer = geometry.config, geometry.layer
-    rects, chunks = rect_kinds(geometry, tiling), geometry.chunks(tiling.channels)
-    tiles = sum(rects.values()) * len(chunks)
+    rects, chunks = geometry.rects(tiling), geometry.chunks(tiling.channels)
+    tiles = len(rects) * len(chunks)
     groups = sum(chunk.groups[1] for chunk in chunks)
     window = layer.window.kernel[0] * layer.window.kernel[1]
     # Both operands of an addition of activations come through one port.
     interval = 2 if layer.conv is None and layer.residual is not None else 1
     post = groups * window * interval * layer.output.height * layer.output.width
     passes = geometry.total_weight_words // config.array.rows
-    array = sum(n * passes * exec_pass(config, geometry.middle(rect).pixels) for rect, n in rects.items())
+    array = sum(passes * exec_pass(config, geometry.middle(rect).pixels) for rect in rects) if passes else 0
     load = _rough_loads(geometry, tiling, streamed, rects, chunks)
     return max(post + _TILE_CYCLES * tiles, array, load) + (post + load) // tiles
 
 
 def _rough_loads(
-    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: Mapping[Rect, int], chunks: list[Chunk]
+    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: list[Rect], chunks: list[Chunk]
 ) -> int:
     """Cycles of the loads of a layer, as in :func:`rough_cycles`."""
     config, layer = geometry.config, geometry.layer
-    weights, total = geometry.total_weight_words, sum(rects.values())
+    weights = geometry.total_weight_words
     if weights > config.weight_words and not tiling.channels_outer:
-        weights *= total
+        weights *= len(rects)
     cycles = 0 if BUFFERS * weights <= config.weight_words else transfer_cycles(config, 1, weights, Memory.WEIGHT)
-    again = len(chunks) if tiling.channels_outer and total > BUFFERS else 1
+    again = len(chunks) if tiling.channels_outer and len(rects) > BUFFERS else 1
     for role in ("source", "residual"):
         operand = getattr(layer, role)
         if operand is None or operand.root not in streamed:
@@ -175,12 +157,12 @@ def _rough_loads(
         partial = tiling.channels_outer if role == "residual" or layer.conv is None else False
         if role == "source" and layer.conv is None:
             partial = len(chunks) > 1
-        for rect, n in rects.items():
+        for rect in rects:
             piece = geometry.input(rect) if role == "source" else geometry.residual(rect)
             if partial:
-                cycles += n * sum(transfer_cycles(config, piece.pixels, chunk.words[1]) for chunk in chunks)
+                cycles += sum(transfer_cycles(config, piece.pixels, chunk.words[1]) for chunk in chunks)
             else:
-                cycles += n * again * transfer_cycles(config, 1, piece.pixels * whole)
+                cycles += again * transfer_cycles(config, 1, piece.pixels * whole)
     return cycles
 
 

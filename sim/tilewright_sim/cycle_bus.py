@@ -11,7 +11,7 @@ they need them (:mod:`tilewright_hdl.window_timing`), and go on behind a burst's
 from collections import deque
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tilewright_hdl.bus_timing import DONE_DELAY
@@ -96,8 +96,7 @@ class _Writer:
     windows: WindowWalk | None = None
 
     def copy(self) -> "_Writer":
-        return _Writer(self.word, self.part, self.bank, self.written, self.since, self.final,
-                       self.windows and copy(self.windows))
+        return replace(self, windows=copy(self.windows))
 
 
 @dataclass

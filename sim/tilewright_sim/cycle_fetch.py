@@ -41,11 +41,6 @@ class Fetching:
         if self._next_burst:
             self.address_at = ADDRESS_DELAY
 
-    @property
-    def passed(self) -> int:
-        """Beats that have gone into queues."""
-        return len(self._passed)
-
     def ask(self) -> None:
         """Send the address that is due in ``address_at``; the beats come by :meth:`arrive`."""
         beats, self._last_asked = self._next_burst, self.address_at

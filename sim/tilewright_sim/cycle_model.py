@@ -148,7 +148,6 @@ class _Run:
         self._most_tokens = (1 << config.semaphore_bits) - 1
         self._events: list[tuple[int, int, int]] = []
         self._last_retired = -1
-        self._fetched = 0
         self._profile: list[ProfileRecord] = []
 
     def run(self) -> Timing:
@@ -161,10 +160,7 @@ class _Run:
                 bus.settle()
                 loading.follow()
                 self._follow(Engine.LOAD)
-                # Only beats of the program tell the other engines anything.
-                if fetching.passed != self._fetched:
-                    self._fetched = fetching.passed
-                    self._consider_all()
+                self._consider_all()
             elif fetching.address_at <= min(cycle, loading.address_at):
                 fetching.ask()
                 self._consider_all()

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from tests.mapper.bench import Net, config
 from tilewright_hdl.config import PRESETS, AcceleratorConfig
-from tilewright_mapper.layout import Rect
 from tilewright_mapper.lower import trim_ends
 from tilewright_mapper.lower_fuse import alias_roots, lower_phase
-from tilewright_mapper.lower_layers import DeviceLayer, Window
+from tilewright_mapper.lower_layers import DeviceLayer
 from tilewright_mapper.tiling import BUFFERS, Geometry, Tiling, candidates, smallest_tiling
-from tilewright_mapper.tiling_search import rect_kinds, rough_cycles, search
+from tilewright_mapper.tiling_search import rough_cycles, search
 
 CONFIG = config(8, 4, 4, entries=32, groups=8)
 
@@ -126,20 +125,6 @@ def test_tiles_of_windows_that_overlap_are_nearly_square() -> None:
 
 def test_without_overlap_tiles_are_whole_rows() -> None:
     assert {t.width for t in candidates(Geometry(CONFIG, conv_layer(8, (8, 8), pool=2)), frozenset(), 0)} == {4}
-
-
-@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 9), st.integers(1, 9))
-def test_rectangles_of_a_kind_read_as_much(h: int, w: int, height: int, width: int) -> None:
-    found = conv_layer(8, (h, w))
-    pooled = replace(found.output, height=(h + 1) // 2, width=(w + 1) // 2)
-    geometry = Geometry(CONFIG, replace(found, window=Window((3, 3), (2, 2), (1, 1)), output=pooled))
-    tiling = Tiling(height, width, 8, 8)
-
-    def sizes(rect: Rect) -> tuple[tuple[int, int], ...]:
-        return tuple(r[2:] for r in (rect, geometry.middle(rect), geometry.input(rect)))
-
-    expected = Counter(sizes(rect) for rect in geometry.rects(tiling))
-    assert {sizes(rect): n for rect, n in rect_kinds(geometry, tiling).items()} == expected
 
 
 def test_no_candidate_where_not_even_the_smallest_tile_fits() -> None:
