@@ -6,7 +6,7 @@ both. A fused layer takes the place of its last node, so that a residual from an
 comes first.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -62,6 +62,7 @@ def lower_phase(
     *,
     kept: Collection[str],
     roots: Mapping[str, str],
+    form: Callable[[DeviceLayer], DeviceLayer] = lambda layer: layer,
 ) -> list[DeviceLayer]:
     """Layers for the nodes of a phase, in order.
 
@@ -71,6 +72,8 @@ def lower_phase(
         Tensors that are wanted outside of the phase.
     roots : mapping of str to str
         See :func:`alias_roots`.
+    form : callable
+        Gives the form in which a layer will run, where that is another one: what it costs decides what joins it.
     """
     uses = dict.fromkeys(graph.tensors, 0)
     for node in nodes:
@@ -79,7 +82,7 @@ def lower_phase(
                 uses[roots[name]] += 1
     for name in kept:
         uses[roots[name]] += 1
-    builder = _Builder(graph, config, roots)
+    builder = _Builder(graph, config, roots, form)
     layers: list[DeviceLayer] = []
     for node in nodes:
         if isinstance(node, Reshape):
@@ -110,10 +113,12 @@ def lower_phase(
 class _Builder:
     """Makes layers from nodes."""
 
-    def __init__(self, graph: Graph, config: AcceleratorConfig, roots: Mapping[str, str]):
+    def __init__(self, graph: Graph, config: AcceleratorConfig, roots: Mapping[str, str],
+                 form: Callable[[DeviceLayer], DeviceLayer]):
         self._graph = graph
         self._config = config
         self._roots = roots
+        self._form = form
 
     def alone(self, node: Node) -> DeviceLayer:
         """A layer of one node."""
@@ -191,8 +196,7 @@ class _Builder:
         """
         if layer.conv is None:
             return True
-        both = least_cycles(self._config, joined)
-        one, other = least_cycles(self._config, layer), least_cycles(self._config, self.alone(node))
+        both, one, other = (least_cycles(self._config, self._form(x)) for x in (joined, layer, self.alone(node)))
         # Where one of them does not fit, however it is cut, the other way may do.
         return both is not None and (one is None or other is None or both <= one + other)
 
