@@ -91,3 +91,19 @@ def test_riding_is_faster_than_a_pool_by_itself() -> None:
         apart = compile_graph(net.graph(y), cfg)
     assert (len(fused.layers), len(apart.layers)) == (1, 2)
     assert fused.predicted_cycles < 0.92 * apart.predicted_cycles
+
+
+def test_what_a_pool_writes_streams_where_it_would_leave_tiles_too_little_room() -> None:
+    """With 324 of 512 words taken by the result, tiles of the image would be small, and much of them borders."""
+    net = Net((4, 36, 36))
+    x = net.max_pool(net.conv("input", 4, (3, 3), padding=(1, 1, 1, 1)), (3, 3), (2, 2), (1, 1, 1, 1))
+    graph = net.graph(net.conv(x, 4))
+    cfg = config(4, 4, 4, activation_words=512, entries=256)
+    with patch("tilewright_mapper.allocate_run.MOST_TWICE", 9.0):
+        whole = compile_graph(graph, cfg)
+    program = check(net, graph, cfg)
+    names = [{block["name"] for block in p.report["steps"][0]["memory_map"]} for p in (whole, program)]
+    assert [x in found for found in names] == [True, False]
+    assert [layer.op for layer in program.layers] == ["Conv2d+MaxPool2d", "Conv2d"]
+    assert program.predicted_cycles < 0.95 * whole.predicted_cycles
+    assert program.arena_bytes > whole.arena_bytes, "only what streams has a place in main memory"
