@@ -107,3 +107,13 @@ def test_what_a_pool_writes_streams_where_it_would_leave_tiles_too_little_room()
     assert [layer.op for layer in program.layers] == ["Conv2d+MaxPool2d", "Conv2d"]
     assert program.predicted_cycles < 0.95 * whole.predicted_cycles
     assert program.arena_bytes > whole.arena_bytes, "only what streams has a place in main memory"
+
+
+def test_a_plan_that_is_no_better_leaves_no_trace() -> None:
+    net = Net((4, 24, 24))
+    graph = net.graph(net.max_pool(net.conv("input", 4), (3, 3), (2, 2), (1, 1, 1, 1)))
+    digests = []
+    for most in (9.0, -1.0):
+        with patch("tilewright_mapper.allocate_run.MOST_TWICE", most):
+            digests.append(compile_graph(graph, CONFIGS[0]).digest)
+    assert digests[0] == digests[1]
