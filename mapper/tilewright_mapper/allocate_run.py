@@ -14,6 +14,7 @@ from tilewright_hdl.config import AcceleratorConfig
 
 from .allocate import BlockRequest, pack
 from .emit_operands import Place
+from .layout import Rect
 from .lower_layers import DeviceLayer, Operand, Window
 from .misfit import check_size, refusal
 from .tiling import BUFFERS, Geometry
@@ -169,12 +170,11 @@ class _Planner:
 
     def _computed_twice(self, layer: DeviceLayer, choice: Choice) -> int:
         """Cycles for which a layer computes what it has computed before, of one whose result could stream as well."""
-        if not layer.window.overlaps or layer.output.root in self._streamed:
-            return 0
         geometry, middle = Geometry(self._config, layer), layer.middle
-        pixels = sum(geometry.middle(rect).pixels for rect in geometry.rects(choice.tiling))
-        passes = geometry.total_weight_words // self._config.array.rows
-        return passes * (pixels - middle.height * middle.width)
+        if geometry.form is None or not layer.window.overlaps or layer.output.root in self._streamed:
+            return 0
+        tiles = sum(geometry.form.cycles(geometry.middle(rect)) for rect in geometry.rects(choice.tiling))
+        return tiles - geometry.form.cycles(Rect(0, 0, middle.height, middle.width))
 
     def _choose_streaming(self) -> list[Choice]:
         """Tilings of all layers; what there is no room for streams from now on."""
