@@ -15,9 +15,10 @@ from tilewright_sim.layer_cycles import layer_cycles
 
 from .allocate_run import Arena, RunPlan, plan_run
 from .emit import Constants, Emitted, Emitter
-from .graph import Graph, HostOp, IntegerOp, Node, image_shape
+from .graph import Conv2d, Graph, HostOp, IntegerOp, Node, image_shape
 from .host_steps import host_step, tensor_info
 from .lower import Phase, check_placeable, host_reason, partition, trim_ends
+from .lower_first import pack_first_layers
 from .lower_fuse import ROUNDING_CODES, alias_roots, lower_phase
 from .lower_layers import DeviceLayer, Operand
 from .report import host_report, run_report
@@ -55,7 +56,7 @@ def compile_graph(
     build = _Build(graph, config, phases)
     for number, phase in enumerate(phases):
         if phase.on_device:
-            layers = lower_phase(graph, phase.nodes, config, kept=build.kept(number), roots=build.roots)
+            layers = build.lowered[number]
             plan = plan_run(config, layers, {build.roots[t] for t in build.kept(number)}, build.arena)
             emitted = _emit(config, layers, plan, build.constants)
             program, order = ordered(config, [e.instruction for e in emitted])
@@ -92,10 +93,23 @@ class _Build:
         self.constants = Constants(self.config)
         self.arena = Arena(self.config)
         self.roots = alias_roots(self.graph, [n for phase in self.phases if phase.on_device for n in phase.nodes])
-        for number, phase in enumerate(self.phases):
-            if phase.on_device:
-                for tensor in (*self.read(number), *self.kept(number)):
-                    self.arena.place(self._operand(self.roots[tensor]))
+        self.lowered = {number: self._lower(number) for number, phase in enumerate(self.phases) if phase.on_device}
+        self.packed = {layer.source.root: layer.source
+                       for layers in self.lowered.values() for layer in layers if layer.source.packing}
+        for number in self.lowered:
+            for tensor in (*self.read(number), *self.kept(number)):
+                root = self.roots[tensor]
+                self.arena.place(self.packed.get(root) or self._operand(root))
+
+    def _lower(self, number: int) -> list[DeviceLayer]:
+        """Layers of a phase on the accelerator."""
+        nodes = self.phases[number].nodes
+        layers = lower_phase(self.graph, nodes, self.config, kept=self.kept(number), roots=self.roots)
+        made = {t for phase in self.phases if phase.on_device for node in phase.nodes for t in node.outputs}
+        consumers = self.graph.consumers()
+        images = {t for t in self.read(number) if t not in made and t not in self.graph.outputs
+                  and [type(node) for node in consumers[t]] == [Conv2d]}
+        return pack_first_layers(self.config, layers, images)
 
     def _operand(self, tensor: str) -> Operand:
         return Operand(tensor, *image_shape(self.graph.tensor(tensor).shape))
@@ -150,7 +164,7 @@ class _Build:
         )
 
     def _info(self, name: str) -> TensorInfo:
-        return tensor_info(self.graph.tensor(name), self.arena.find(self.roots[name]))
+        return tensor_info(self.graph.tensor(name), self.arena.find(self.roots[name]), rows=name in self.packed)
 
     def _roundings(self) -> tuple[Rounding, ...]:
         """Rules that the code uses."""

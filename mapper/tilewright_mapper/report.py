@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from tilewright_hdl.bus_timing import memory_sizes
+from tilewright_hdl.bus_timing import transfer_row_beats
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import Load, Memory, Segment, Store
+from tilewright_hdl.isa import Load, Segment, Store
 
 from .allocate_run import RunPlan
 from .emit import Emitted
@@ -71,7 +71,7 @@ def _traffic(config: AcceleratorConfig, emitted: Sequence[Emitted]) -> dict[int,
         ins = item.instruction
         if isinstance(ins, Load | Store):
             kind = "stored" if isinstance(ins, Store) else _LOADED[Segment(ins.segment)]
-            beats = ins.rows * ins.words * config.beats(memory_sizes(config)[Memory(ins.memory)][1])
+            beats = ins.rows * transfer_row_beats(config, ins)
             layer = result.setdefault(item.layer, {})
             layer[kind] = layer.get(kind, 0) + beats * config.bus.data_bytes
     return result
