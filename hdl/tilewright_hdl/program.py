@@ -225,8 +225,8 @@ def _check_step(program: Program, number: int, step: Step, known: set[str]) -> N
                                f"arena")
     for name in step.outputs:
         if program.tensors[name].rows:
-            raise ProgramError(f"Step {number} runs on the accelerator, which writes words, but its output {name!r} lies "
-                               f"in the arena as rows")
+            raise ProgramError(f"Step {number} runs on the accelerator, which writes words, but its output {name!r} "
+                               f"lies in the arena as rows")
 
 
 def _check_host_step(step: HostStep, tensors: Mapping[str, TensorInfo]) -> None:
