@@ -105,9 +105,9 @@ class _Build:
         """Layers of a phase on the accelerator."""
         nodes = self.phases[number].nodes
         layers = lower_phase(self.graph, nodes, self.config, kept=self.kept(number), roots=self.roots)
-        made = {t for phase in self.phases if phase.on_device for node in phase.nodes for t in node.outputs}
         consumers = self.graph.consumers()
-        images = {t for t in self.read(number) if t not in made and t not in self.graph.outputs
+        # A convolution runs in the phase that makes its input; so what it reads from outside comes from the host.
+        images = {t for t in self.read(number) if t not in self.graph.outputs
                   and [type(node) for node in consumers[t]] == [Conv2d]}
         return pack_first_layers(self.config, layers, images)
 

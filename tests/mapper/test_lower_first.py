@@ -24,6 +24,7 @@ from tilewright_mapper.lower_first import pack_first_layers
 from tilewright_mapper.lower_fuse import alias_roots, lower_phase
 from tilewright_mapper.lower_layers import DeviceLayer
 from tilewright_mapper.schedule import instruction_cycles
+from tilewright_mapper.tiling_search import search
 
 EDGE16 = PRESETS["edge16"]
 CONFIGS = (
@@ -133,11 +134,6 @@ def _made_on_chip(net: Net) -> list[str]:
     return [net.conv(net.table("input"), 8, (3, 3))]
 
 
-def _made_on_chip_in_a_phase_before(net: Net) -> list[str]:
-    x = net.table("input")
-    return [net.add(net.conv(x, 3), net.host("input", "aten.sigmoid.default"))]
-
-
 def _holes_across(net: Net) -> list[str]:
     return [net.conv("input", 8, (3, 3), dilation=(1, 2))]
 
@@ -151,7 +147,7 @@ def _under_another_shape(net: Net) -> list[str]:
 
 
 @pytest.mark.parametrize("case", [
-    _read_twice, _read_by_another_engine, _an_output_as_well, _made_on_chip, _made_on_chip_in_a_phase_before,
+    _read_twice, _read_by_another_engine, _an_output_as_well, _made_on_chip,
     _holes_across, _groups, _under_another_shape,
 ])
 def test_other_images_stay_words(case: Any) -> None:
@@ -200,6 +196,36 @@ def test_forms_of_known_networks(
     assert packing.together == together
     assert conv.kernel[0] * packing.words(EDGE16) == passes
     assert layer.macs == channels * np.prod(image_shape(shape)[:1] + kernel) * layer.middle.height * layer.middle.width
+
+
+def test_a_form_of_which_no_pixel_fits_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One output pixel reads 60 words, packed by two rows 59 times 2, by three 58 times 3."""
+    prefer(monkeypatch, 3)
+    net = Net((7, 64, 3))
+    layer = lowered(net, net.conv("input", 8, (60, 1)), config(8, 8, 8, activation_words=128))
+    assert layer.source.packing is not None
+    assert layer.source.packing.together == 2
+
+
+def test_the_search_counts_the_packing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which a layer has more than of computing, if all its kernel rows go together."""
+    prefer(monkeypatch, 3)
+    net = Net((3, 16, 16))
+    layer = lowered(net, net.conv("input", 16, (3, 3), padding=(1, 1, 1, 1)))
+    choice = search(EDGE16, layer, frozenset(), EDGE16.activation_words)
+    assert choice is not None
+    # Two words of two parts each, of 16 rows of 16 windows, two cycles a row beside them.
+    assert choice.cycles > 4 * 16 * 18 > 2 * (2 * 16 * 16)
+
+
+def test_layers_of_other_windows_do_not_share_a_search() -> None:
+    layers = []
+    for kernel in (2, 3):
+        net = Net((3, 9, 8 + kernel))
+        layers.append(lowered(net, net.conv("input", 16, (3, kernel))))
+    a, b = layers
+    assert (a.source.width, a.source.channels) == (b.source.width, b.source.channels) == (9, 16)
+    assert a.shape_key != b.shape_key
 
 
 def test_packing_makes_a_layer_faster_and_its_traffic_small() -> None:
