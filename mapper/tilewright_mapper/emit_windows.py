@@ -38,23 +38,27 @@ def window_loads(
             if not rows:
                 continue
             # Windows behind the end of a row of one byte are padding.
-            fields = {"row_bytes": 1, "row_start": 1}
-            at = dram_address
-            if inside and columns:
-                at += (first + y * step) * packing.row_pitch(config) + columns.pop("skip")
-                fields = columns | {"dram_stride": step * packing.row_pitch(config) if rows > 1 else 0}
+            at, fields = dram_address, {"row_bytes": 1, "row_start": 1}
+            if inside and columns is not None:
+                skip, fields = columns
+                at += (first + y * step) * packing.row_pitch(config) + skip
+                fields["dram_stride"] = step * packing.row_pitch(config) if rows > 1 else 0
             yield Load(window=1, segment=Segment.ARENA, dram_address=at, address=region.word(y, rect.x, slot.word),
                        words=rect.width, step=region.pitch_x, rows=rows, stride=region.pitch_y if rows > 1 else 0,
                        first_lane=slot.lane, lanes=slot.lanes, pad_value=packing.pad_value, **fields)
 
 
-def _columns(config: AcceleratorConfig, packing: Packing, slot: Slot, rect: Rect) -> dict[str, int]:
-    """What a row of windows reads: ``skip``, bytes of the row before the first beat that matters, and fields of the
-    rest; empty if all of it is padding."""
+def _columns(
+    config: AcceleratorConfig, packing: Packing, slot: Slot, rect: Rect
+) -> tuple[int, dict[str, int]] | None:
+    """Bytes of a row of the image before the first beat that its windows read, and LOAD's fields for what follows.
+
+    ``None`` if all of it is padding.
+    """
     step, beat = packing.column_step * packing.channels, config.bus.data_bytes
     first = (packing.first_column + rect.x * packing.column_step) * packing.channels + slot.byte
     end = min(first + (rect.width - 1) * step + slot.lanes, packing.width * packing.channels)
     if end <= max(first, 0):
-        return {}
+        return None
     skip = max(first, 0) // beat * beat
-    return {"skip": skip, "row_bytes": end - skip, "row_start": first - slot.lane - skip, "row_step": step}
+    return skip, {"row_bytes": end - skip, "row_start": first - slot.lane - skip, "row_step": step}

@@ -55,7 +55,7 @@ def _packed(config: AcceleratorConfig, layer: DeviceLayer) -> DeviceLayer:
         return layer
     forms = [layer, *(form for together in range(1, conv.kernel[0] + 1)
                       if (form := _form(config, layer, conv, together)) is not None)]
-    # The layer itself, last or not, is always there: what does not fit in any form is refused later.
+    # The layer as it is ends the search: if not even that fits, it is refused later.
     return next(form for form in sorted(forms, key=lambda form: _cycles(config, form))
                 if form is layer or misfit(config, form) is None)
 

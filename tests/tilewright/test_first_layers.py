@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """First layers whose image LOAD packs: PyTorch's integers, the simulator and the hardware agree, in bits and cycles."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.mapper.bench import Net
 from tests.mapper.test_lower_first import first_layers, loads, prefer
 from tests.tilewright.agreement import CONFIGS, NANO4, TINY, WIDE, Devices, agree
 from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.errors import ProgramError
 from tilewright_hdl.program import Program
 from tilewright_mapper.pipeline import compile_graph
 
@@ -51,6 +53,24 @@ def test_an_image_that_the_host_makes(devices: Devices) -> None:
     net = Net((1, 12, 9))
     program = check(devices, net, net.conv(net.host("input", "aten.sigmoid.default"), 6, (5, 3)), WIDE)
     assert loads(program)
+
+
+def test_a_flipped_flag_is_refused_or_gives_other_numbers(devices: Devices) -> None:
+    """Nothing that a stranger's file may say of its tensors makes the driver write outside of them."""
+    net = Net((3, 8, 8))
+    program = compile_graph(net.graph(net.conv("input", 4, (3, 3))), NANO4)
+    image, output = net.image()[None], program.outputs[0]
+
+    def flipped(name: str) -> Program:
+        info = program.tensors[name]
+        return replace(program, tensors={**program.tensors, name: replace(info, rows=not info.rows)})
+
+    with pytest.raises(ProgramError, match="which writes words, but its output"):
+        flipped(output)
+    device = devices.get("iss", NANO4)
+    right = device.run(program, image)
+    assert not np.array_equal(device.run(flipped("input"), image), right)
+    assert np.array_equal(device.run(program, image), right)
 
 
 @pytest.mark.parametrize("cfg", CONFIGS.values(), ids=CONFIGS)
