@@ -85,7 +85,8 @@ class _Life:
 
 
 def plan_run(
-    config: AcceleratorConfig, layers: Sequence[DeviceLayer], outputs: Collection[str], arena: Arena
+    config: AcceleratorConfig, layers: Sequence[DeviceLayer], outputs: Collection[str], arena: Arena, *,
+    weights_stay: bool = False,
 ) -> RunPlan:
     """Plan the layers of a run.
 
@@ -95,6 +96,8 @@ def plan_run(
         Roots that main memory must hold in the end.
     arena : Arena
         Gets the places of inputs, outputs and streamed tensors.
+    weights_stay : bool
+        Whether all weights are on chip from the inference before.
 
     Raises
     ------
@@ -102,17 +105,19 @@ def plan_run(
         If a layer cannot fit, with the numbers.
     """
     check_size(config, layers)
-    return _Planner(config, layers, frozenset(outputs), arena).plan()
+    return _Planner(config, layers, frozenset(outputs), arena, weights_stay).plan()
 
 
 class _Planner:
     def __init__(
-        self, config: AcceleratorConfig, layers: Sequence[DeviceLayer], outputs: frozenset[str], arena: Arena
+        self, config: AcceleratorConfig, layers: Sequence[DeviceLayer], outputs: frozenset[str], arena: Arena,
+        weights_stay: bool,
     ):
         self._config = config
         self._layers = layers
         self._outputs = outputs
         self._arena = arena
+        self._weights_stay = weights_stay
         self._lives = self._lifetimes()
         self._streamed: frozenset[str] = frozenset()
         self._searched: dict[Hashable, Choice | None] = {}
@@ -177,7 +182,7 @@ class _Planner:
         roles = tuple(role for role in ROLES if getattr(getattr(layer, role), "root", None) in roots)
         key = (layer.shape_key, roles, room if roots else 0)
         if key not in self._searched:
-            self._searched[key] = search(self._config, layer, roots, room)
+            self._searched[key] = search(self._config, layer, roots, room, weights_stay=self._weights_stay)
         return self._searched[key]
 
     def _cramped(self, number: int, choice: Choice) -> bool:

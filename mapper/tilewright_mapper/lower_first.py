@@ -17,10 +17,10 @@ import numpy.typing as npt
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.instruction import FieldSpec
 from tilewright_hdl.isa import Exec, Load, field_specs
-from tilewright_hdl.timing import exec_pass
 
 from .emit_windows import packing_cycles
 from .graph import Conv2d
+from .layout import Rect
 from .lower_layers import DeviceLayer
 from .misfit import misfit
 from .packing import Packing
@@ -67,8 +67,7 @@ def _cycles(config: AcceleratorConfig, layer: DeviceLayer) -> tuple[int, int]:
         load = packing_cycles(config, source.packing, source.height, source.width)
     else:
         load = transfer_cycles(config, 1, source.height * source.width * geometry.words(source))
-    passes = geometry.total_weight_words // config.array.rows
-    array = passes * exec_pass(config, middle.height * middle.width)
+    array = geometry.form.cycles(Rect(0, 0, middle.height, middle.width)) if geometry.form else 0
     return max(load, array), load + array
 
 

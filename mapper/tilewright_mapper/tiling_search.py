@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from tilewright_hdl.bus_timing import transfer_row_beats
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Instruction, Load, Memory, Store
-from tilewright_hdl.timing import exec_pass
 from tilewright_sim.cycle_model import simulate
 
 from .allocate import BlockRequest, pack
@@ -47,12 +46,15 @@ class Choice:
     first_fit : Tiling
         The largest tiles that fit, which is what one would take without a search.
     first_fit_cycles : int
+    runners_up : tuple of Tiling
+        Others, the fastest first.
     """
 
     tiling: Tiling
     cycles: int
     first_fit: Tiling
     first_fit_cycles: int
+    runners_up: tuple[Tiling, ...] = ()
 
 
 def ordered(config: AcceleratorConfig, instructions: list[Instruction]) -> tuple[list[Instruction], list[int]]:
@@ -64,7 +66,9 @@ def ordered(config: AcceleratorConfig, instructions: list[Instruction]) -> tuple
     return place_tokens(config, [instructions[old] for old in order], moved), order
 
 
-def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[str], words: int) -> Choice | None:
+def search(
+    config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[str], words: int, *, weights_stay: bool = False
+) -> Choice | None:
     """Best tiling of a layer: among those within a hair of the fewest cycles the one with the least traffic.
 
     Parameters
@@ -73,6 +77,8 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
         Roots of operands that are not on chip as a whole.
     words : int
         Activation words that their buffers may take.
+    weights_stay : bool
+        Whether the layer's weights are on chip from the inference before.
 
     Returns
     -------
@@ -87,8 +93,8 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     most = max(MOST_TILES, 2 * min(counts.values()))
     tilings = [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)]
     modelled = max(1, min(MODELLED, MODELLED_TILES // min(counts.values())))
-    best = sorted(tilings, key=lambda t: rough_cycles(geometry, t, streamed))[:modelled]
-    programs = {t: _alone(geometry, t, streamed) for t in dict.fromkeys((*best, tilings[0]))}
+    best = sorted(tilings, key=lambda t: rough_cycles(geometry, t, streamed, weights_stay))[:modelled]
+    programs = {t: _alone(geometry, t, streamed, weights_stay) for t in dict.fromkeys((*best, tilings[0]))}
     cycles = {t: simulate(config, ordered(config, program)[0]).cycles for t, program in programs.items()}
     fewest = min(cycles.values())
     enough = fewest + min(fewest * SLACK, MOST_SLACK)
@@ -98,12 +104,13 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
         return sum(i.rows * transfer_row_beats(config, i) for i in transfers), len(programs[tiling])
 
     tiling = min((t for t in programs if cycles[t] <= enough), key=cost)
-    return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]])
+    runners_up = tuple(t for t in sorted(programs, key=cycles.__getitem__) if t != tiling)
+    return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]], runners_up)
 
 
-def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> int:
+def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str], weights_stay: bool = False) -> int:
     """Cycles of the busiest engine for a layer, and of the ends of the layer where nothing overlaps; a rough count."""
-    config, layer = geometry.config, geometry.layer
+    layer = geometry.layer
     rects, chunks = geometry.rects(tiling), geometry.chunks(tiling.channels)
     tiles = len(rects) * len(chunks)
     groups = sum(chunk.groups[1] for chunk in chunks)
@@ -111,35 +118,34 @@ def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -
     # Both operands of an addition of activations come through one port.
     interval = 2 if layer.conv is None and layer.residual is not None else 1
     post = groups * window * interval * layer.output.height * layer.output.width
-    passes = geometry.total_weight_words // config.array.rows
-    array = sum(passes * exec_pass(config, geometry.middle(rect).pixels) for rect in rects) if passes else 0
-    load = _rough_loads(geometry, tiling, streamed, rects, chunks)
+    array = 0 if geometry.form is None else sum(geometry.form.cycles(geometry.middle(rect)) for rect in rects)
+    load = _rough_loads(geometry, tiling, streamed, rects, chunks, weights_stay)
     return max(post + _TILE_CYCLES * tiles, array, load) + (post + load) // tiles
 
 
 def _rough_loads(
-    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: list[Rect], chunks: list[Chunk]
+    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: list[Rect], chunks: list[Chunk],
+    weights_stay: bool,
 ) -> int:
     """Cycles of the loads of a layer, as in :func:`rough_cycles`."""
     config, layer = geometry.config, geometry.layer
     weights = geometry.total_weight_words
     if weights > config.weight_words and not tiling.channels_outer:
         weights *= len(rects)
-    cycles = 0 if BUFFERS * weights <= config.weight_words else transfer_cycles(config, 1, weights, Memory.WEIGHT)
+    hidden = weights_stay or BUFFERS * weights <= config.weight_words
+    cycles = 0 if hidden else transfer_cycles(config, 1, weights, Memory.WEIGHT)
     again = len(chunks) if tiling.channels_outer and len(rects) > BUFFERS else 1
     for role in ("source", "residual"):
         operand = getattr(layer, role)
         if operand is not None and operand.packing:
             # Comes from main memory even where it stays on chip.
-            pieces = map(geometry.input, rects) if operand.root in streamed else [operand]
+            pieces = again * [geometry.input(rect) for rect in rects] if operand.root in streamed else [operand]
             cycles += sum(packing_cycles(config, operand.packing, piece.height, piece.width) for piece in pieces)
             continue
         if operand is None or operand.root not in streamed:
             continue
         whole = geometry.words(operand)
-        partial = tiling.channels_outer if role == "residual" or layer.conv is None else False
-        if role == "source" and layer.conv is None:
-            partial = len(chunks) > 1
+        partial = tiling.channels_outer if role == "residual" else geometry.own_words and len(chunks) > 1
         for rect in rects:
             piece = geometry.input(rect) if role == "source" else geometry.residual(rect)
             if partial:
@@ -163,12 +169,14 @@ def bank_wishes(layer: DeviceLayer, names: Mapping[str, str]) -> dict[frozenset[
     return wishes
 
 
-def _alone(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> list[Instruction]:
+def _alone(
+    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], weights_stay: bool
+) -> list[Instruction]:
     """Instructions of a layer by itself, its whole operands on chip already."""
     config, layer = geometry.config, geometry.layer
     # Weights that leave room for a neighbour's come while that one computes.
     prefetched = BUFFERS * geometry.total_weight_words <= config.weight_words
-    emitter = Emitter(config, Constants(config, sizes_only=True), weights_on_chip=prefetched)
+    emitter = Emitter(config, Constants(config, sizes_only=True), weights_on_chip=weights_stay or prefetched)
     # Packing takes too long to be left out.
     emitter.loaded = {layer.source.root: 0} if layer.source.packing else {}
     emitter.layer(0, layer, tiling, _places_alone(geometry, tiling, streamed))

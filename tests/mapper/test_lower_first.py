@@ -239,6 +239,7 @@ def test_packing_makes_a_layer_faster_and_its_traffic_small() -> None:
     assert packed.predicted_cycles < 3 * 1024 + 1100
     traffic = [program.report["steps"][0]["layers"][0]["bytes"]["loaded"] for program in (packed, plain)]
     assert traffic == [32 * 96, 32 * 32 * 16]
+    assert packed.report["steps"][0]["traffic"]["tensors"] == 32 * (96 + 32 * 16)
     assert (packed.arena_bytes, plain.arena_bytes) == (32 * (96 + 32 * 16), 32 * 32 * 32)
 
 
