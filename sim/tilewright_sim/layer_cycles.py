@@ -75,7 +75,7 @@ class LayerCycles:
 
 
 class _Stream(NamedTuple):
-    """Cycles from ``begin`` to before ``end``: an ``EXEC`` issues its vectors, and waits for weights that long at most."""
+    """Cycles from ``begin`` to before ``end`` of an ``EXEC``: with a vector, and, at most, waiting for its weights."""
 
     instruction: int
     begin: int
