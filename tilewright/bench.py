@@ -2,6 +2,7 @@
 """The benchmarks: what one inference of each network costs, and where its cycles go."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from tilewright_hdl.program import Program
 from . import api
 from .bench_record import CONFIG, update
 from .bench_tables import markdown, print_results
-from .comparison import reference_outputs
+from .comparison import Int8, reference_outputs
 from .examples import random_example
 from .networks import NETWORKS, Network
 from .output import check_target, print_json, say, status, write_text
 
-__all__ = ["measure", "run_bench"]
+__all__ = ["Prepared", "measure", "prepare", "run_bench"]
 
 INFERENCES = 2
 """One after the other, of other inputs each; the last is measured, so that it finds on chip what the first left."""
@@ -71,7 +72,7 @@ def run_bench(
     if output is not None:
         check_target(output)
     chosen = [network for network in NETWORKS.values() if network.name in only or not only]
-    results = [measure(network, accelerator, device, quiet=as_json) for network in chosen]
+    results = [measure(prepare(network, accelerator, quiet=as_json), device, quiet=as_json) for network in chosen]
     wrong = [result["network"] for result in results if result["mismatches"]]
     if output is not None:
         write_text(output, markdown(results))
@@ -90,8 +91,42 @@ def run_bench(
     return 1 if wrong else 0
 
 
-def measure(network: Network, config: AcceleratorConfig, device: str, *, quiet: bool) -> dict[str, Any]:
-    """One inference of batch 1, of random weights and inputs, the constants on chip as the inference before left them.
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A network that is ready to be measured.
+
+    Members
+    -------
+    quantized : torch.export.ExportedProgram
+        Of random weights.
+    program : Program
+    inputs : int8 array of shape (INFERENCES, *input_shape)
+        Random as well.
+    expected : int8 array
+        Outputs by the reference.
+    """
+
+    quantized: Any
+    program: Program
+    inputs: Int8
+    expected: Int8
+
+
+def prepare(network: Network, config: AcceleratorConfig, *, quiet: bool) -> Prepared:
+    """Quantize and compile a network, and compute what must come out."""
+    with status(f"{network.name}: quantizing to int8", quiet=quiet):
+        example = random_example(network, INFERENCES)
+        quantized = api.quantize(example.model, example.calibration.split(16))
+    with status(f"{network.name}: compiling for {config.name}", quiet=quiet) as step:
+        program = api.compile(quantized, config=config, name=network.name, progress=step)
+    inputs = quantize(example.inputs.numpy(), *program.tensors[program.inputs[0]].quantization)
+    with status(f"{network.name}: computing the reference", quiet=quiet):
+        expected = reference_outputs(quantized, inputs, program)
+    return Prepared(quantized=quantized, program=program, inputs=inputs, expected=expected)
+
+
+def measure(prepared: Prepared, device: str, *, quiet: bool) -> dict[str, Any]:
+    """One inference of batch 1, the constants on chip as the inference before left them.
 
     Returns
     -------
@@ -101,23 +136,15 @@ def measure(network: Network, config: AcceleratorConfig, device: str, *, quiet: 
         inferences, and those that differ from the reference), ``vectors`` and ``stalls`` (cycles, see
         :mod:`tilewright_sim.layer_cycles`), ``traffic`` (bytes on the bus), and ``layers``, each with such figures.
     """
-    with status(f"{network.name}: quantizing to int8", quiet=quiet):
-        example = random_example(network, INFERENCES)
-        quantized = api.quantize(example.model, example.calibration.split(16))
-    with status(f"{network.name}: compiling for {config.name}", quiet=quiet) as step:
-        program = api.compile(quantized, config=config, name=network.name, progress=step)
-    x = quantize(example.inputs.numpy(), *program.tensors[program.inputs[0]].quantization)
-    with status(f"{network.name}: computing the reference", quiet=quiet):
-        expected = reference_outputs(quantized, x, program)
+    program, expected = prepared.program, prepared.expected
     memory = max(DEFAULT_MEMORY, required_memory(program))
     with (
-        status(f"{network.name}: running on {device}", quiet=quiet),
-        api.open(device, config=config, memory_bytes=memory) as opened,
+        status(f"{program.name}: running on {device}", quiet=quiet),
+        api.open(device, config=program.config, memory_bytes=memory) as opened,
     ):
-        found = np.concatenate([opened.run(program, one[None]) for one in x])
+        found = np.concatenate([opened.run(program, one[None]) for one in prepared.inputs])
         profile = opened.profile()
-    figures = _figures(program, profile)
-    return {"network": network.name, "config": config.name, "device": device, **figures,
+    return {"network": program.name, "config": program.config.name, "device": device, **_figures(program, profile),
             "outputs": found.size, "mismatches": int((found != expected).sum()), "layers": _layers(program, profile)}
 
 

@@ -36,9 +36,9 @@ __all__ = ["STALL_CAUSES", "LayerCycles", "layer_cycles"]
 STALL_CAUSES = {
     "weights": "the array took its next weights in, for longer than the vectors before them lasted",
     "operands": "reads of activations waited for a bank that others used",
-    "load": "LOAD was at work on what the array, or those it waited for, needed",
-    "post": "POST was",
-    "store": "STORE was",
+    "load": "LOAD was at work on what the array waited for",
+    "post": "POST was at work on what the array waited for",
+    "store": "STORE was at work on what the array waited for",
     "drain": "the last sums left the array",
     "fetch": "the next instruction had not been fetched and decoded",
 }

@@ -2,6 +2,7 @@
 """``tilewright bench``: figures that add up, tables, and what can go wrong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,13 @@ LAYER_KEYS = {"name", "op", "on", "macs", "bound", "cycles", "predicted_cycles",
 
 
 @pytest.fixture(scope="module")
-def autoencoder() -> dict[str, Any]:
-    return bench.measure(NETWORKS["autoencoder"], load_config("edge16"), "iss", quiet=True)
+def prepared() -> bench.Prepared:
+    return bench.prepare(NETWORKS["autoencoder"], load_config("edge16"), quiet=True)
+
+
+@pytest.fixture(scope="module")
+def autoencoder(prepared: bench.Prepared) -> dict[str, Any]:
+    return bench.measure(prepared, "iss", quiet=True)
 
 
 @pytest.fixture
@@ -32,10 +38,11 @@ def measured(autoencoder: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> li
     """Devices of measurements, which all give the autoencoder's figures under the name that was asked for."""
     devices = []
 
-    def measure(network: Any, config: Any, device: str, *, quiet: bool) -> dict[str, Any]:
+    def measure(name: str, device: str, *, quiet: bool) -> dict[str, Any]:
         devices.append(device)
-        return autoencoder | {"network": network.name}
+        return autoencoder | {"network": name}
 
+    monkeypatch.setattr(bench, "prepare", lambda network, config, *, quiet: network.name)
     monkeypatch.setattr(bench, "measure", measure)
     return devices
 
@@ -69,7 +76,7 @@ def test_figures_add_up(autoencoder: dict[str, Any]) -> None:
     assert found["traffic"]["constants"] > 0 and found["traffic"]["loaded"] == found["traffic"]["stored"] == 640
 
 
-def test_the_second_inference_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_inference_is_measured(prepared: bench.Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     from tilewright_driver.device import Device
 
     inputs = []
@@ -80,22 +87,18 @@ def test_the_second_inference_is_measured(monkeypatch: pytest.MonkeyPatch) -> No
         return run(self, program, x, **options)
 
     monkeypatch.setattr(Device, "run", watched)
-    found = bench.measure(NETWORKS["autoencoder"], load_config("edge16"), "iss", quiet=True)
+    found = bench.measure(prepared, "iss", quiet=True)
     first, second = inputs
     assert first.shape == second.shape == (1, 640) and not np.array_equal(first, second)
     assert found["macs"] == 264_192
 
 
-def test_mismatches_are_counted_and_fail(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-                                         checkout: Path) -> None:
-    def three_wrong(*arguments: Any) -> npt.NDArray[np.int8]:
-        expected = reference(*arguments)
-        expected[0, :2] ^= 1
-        expected[1, 5] ^= 1
-        return expected
-
-    reference = bench.reference_outputs
-    monkeypatch.setattr(bench, "reference_outputs", three_wrong)
+def test_mismatches_are_counted_and_fail(prepared: bench.Prepared, checkout: Path, monkeypatch: pytest.MonkeyPatch,
+                                         capsys: pytest.CaptureFixture[str]) -> None:
+    expected = prepared.expected.copy()
+    expected[0, :2] ^= 1
+    expected[1, 5] ^= 1
+    monkeypatch.setattr(bench, "prepare", lambda *_, quiet: replace(prepared, expected=expected))
     before = bench_record.RECORD.read_bytes()
     assert main(["bench", "--only", "autoencoder", "--json"]) == 1
     (found,) = json.loads(capsys.readouterr().out)
