@@ -18,6 +18,7 @@ from tilewright_hdl.isa import Combine, RoundingCode
 from tilewright_hdl.numerics import INT8_MIN, ONE_RULE_SHIFT, Requantizer, Rounding
 
 from .accumulators import WRAPPING_ROUNDINGS
+from .conv_form import conv_form
 from .graph import (
     AvgPool2d,
     Conv2d,
@@ -183,11 +184,11 @@ class _Builder:
 
     def _may_pool(self, layer: DeviceLayer, node: MaxPool2d | AvgPool2d | Pad2d) -> bool:
         """Whether a pool on the way out of the accumulators computes nothing twice, and finds its windows there."""
-        if layer.conv is None:
+        form = conv_form(self._config, layer)
+        if form is None:
             return True
         window = _window(node)
-        step = layer.channel_step(self._config) // self._config.array.columns
-        entries = self._config.memory.accumulator_entries // step
+        entries = self._config.memory.accumulator_entries // form.step_tiles
         middle = layer.middle
         if middle.height * middle.width <= entries:
             return True

@@ -20,6 +20,7 @@ from .host_steps import host_step, tensor_info
 from .lower import Phase, check_placeable, host_reason, partition, trim_ends
 from .lower_fuse import ROUNDING_CODES, alias_roots, lower_phase
 from .lower_layers import DeviceLayer, Operand
+from .refine import refine
 from .report import host_report, run_report
 from .tiling_search import ordered
 
@@ -57,6 +58,7 @@ def compile_graph(
         if phase.on_device:
             layers = lower_phase(graph, phase.nodes, config, kept=build.kept(number), roots=build.roots)
             plan = plan_run(config, layers, {build.roots[t] for t in build.kept(number)}, build.arena)
+            plan = refine(config, layers, plan)
             emitted = _emit(config, layers, plan, build.constants)
             program, order = ordered(config, [e.instruction for e in emitted])
             check_program(config, program, constant_bytes=build.constants.size, arena_bytes=build.arena.size)

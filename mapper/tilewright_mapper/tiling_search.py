@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Instruction, Load, Memory, Store
-from tilewright_hdl.timing import exec_pass
 from tilewright_sim.cycle_model import simulate
 
 from .allocate import BlockRequest, pack
@@ -45,12 +44,15 @@ class Choice:
     first_fit : Tiling
         The largest tiles that fit, which is what one would take without a search.
     first_fit_cycles : int
+    runners_up : tuple of Tiling
+        Others, the fastest first.
     """
 
     tiling: Tiling
     cycles: int
     first_fit: Tiling
     first_fit_cycles: int
+    runners_up: tuple[Tiling, ...] = ()
 
 
 def ordered(config: AcceleratorConfig, instructions: list[Instruction]) -> tuple[list[Instruction], list[int]]:
@@ -96,12 +98,13 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
         return sum(i.rows * i.words for i in transfers), len(programs[tiling])
 
     tiling = min((t for t in programs if cycles[t] <= enough), key=cost)
-    return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]])
+    runners_up = tuple(t for t in sorted(programs, key=cycles.__getitem__) if t != tiling)
+    return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]], runners_up)
 
 
 def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> int:
     """Cycles of the busiest engine for a layer, and of the ends of the layer where nothing overlaps; a rough count."""
-    config, layer = geometry.config, geometry.layer
+    layer = geometry.layer
     rects, chunks = geometry.rects(tiling), geometry.chunks(tiling.channels)
     tiles = len(rects) * len(chunks)
     groups = sum(chunk.groups[1] for chunk in chunks)
@@ -109,8 +112,7 @@ def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -
     # Both operands of an addition of activations come through one port.
     interval = 2 if layer.conv is None and layer.residual is not None else 1
     post = groups * window * interval * layer.output.height * layer.output.width
-    passes = geometry.total_weight_words // config.array.rows
-    array = sum(passes * exec_pass(config, geometry.middle(rect).pixels) for rect in rects) if passes else 0
+    array = 0 if geometry.form is None else sum(geometry.form.cycles(geometry.middle(rect)) for rect in rects)
     load = _rough_loads(geometry, tiling, streamed, rects, chunks)
     return max(post + _TILE_CYCLES * tiles, array, load) + (post + load) // tiles
 
@@ -130,9 +132,7 @@ def _rough_loads(
         if operand is None or operand.root not in streamed:
             continue
         whole = geometry.words(operand)
-        partial = tiling.channels_outer if role == "residual" or layer.conv is None else False
-        if role == "source" and layer.conv is None:
-            partial = len(chunks) > 1
+        partial = tiling.channels_outer if role == "residual" else geometry.own_words and len(chunks) > 1
         for rect in rects:
             piece = geometry.input(rect) if role == "source" else geometry.residual(rect)
             if partial:
