@@ -22,6 +22,7 @@ from .conv_form import ConvForm, ConvPiece
 from .emit_operands import InputOperand, OutputOperand, Place
 from .layout import Region, line, pack_parameters, wrap
 from .lower_layers import DeviceLayer, Window
+from .residency import Residency, Use, constant_capacity
 from .tiling import BUFFERS, Geometry, Tile, Tiling
 
 __all__ = ["Constants", "Emitted", "Emitter"]
@@ -71,7 +72,7 @@ class Emitted:
     instruction : Instruction
     layer : int
     constant : bool
-        A load of weights, parameters or a table, which a later run need not repeat if nothing has overwritten them.
+        A load of weights, parameters or a table, which do not stay on chip.
     """
 
     instruction: Instruction
@@ -86,27 +87,34 @@ class Emitter:
     ----------
     config : AcceleratorConfig
     constants : Constants
+    residency : Residency, or None
+        What stays on chip; None: nothing. Gets the loads of what a layer is the first to use.
     weights_on_chip : bool
-        Emit no loads of weights and parameters: to time a layer whose weights come while the one before computes.
+        Emit no loads of weights and parameters: to time a layer whose weights stay, or come while the one before
+        computes.
     """
 
-    def __init__(self, config: AcceleratorConfig, constants: Constants, *, weights_on_chip: bool = False):
+    def __init__(self, config: AcceleratorConfig, constants: Constants, *, residency: Residency | None = None,
+                 weights_on_chip: bool = False):
         self.config = config
         self.emitted: list[Emitted] = []
+        self.uses: list[Use] = []
+        """Constants in the order in which instructions read them."""
         self.loaded: dict[str, int] = {}
         """For each tensor that comes from main memory and stays on chip, the pixels that are there."""
-        self.parameters = Ring(config.memory.parameter_groups)
-        self._rings = {
-            Memory.WEIGHT: Ring(config.weight_words),
-            Memory.PARAMETER: self.parameters,
-            Memory.TABLE: Ring(config.post.tables),
-        }
+        self._residency = residency or Residency()
+        self._rings = {}
+        for memory, words in constant_capacity(config).items():
+            kept = self._residency.share(memory).words
+            self._rings[memory] = Ring(words - kept, kept)
         self._constants = constants
         self._weights_on_chip = weights_on_chip
         self._bank = 1
+        self._pixels = 0
 
     def layer(self, number: int, layer: DeviceLayer, tiling: Tiling, places: dict[str, Place]) -> None:
         """Emit a layer; ``places`` by role: ``source``, ``residual``, ``output``."""
+        self._pixels = layer.middle.height * layer.middle.width
         _LayerEmitter(self, number, layer, tiling, places).emit()
 
     def next_bank(self) -> int:
@@ -128,18 +136,24 @@ class Emitter:
         make : callable
             Gives the words.
         """
-        ring = self._rings[memory]
+        self.uses.append(Use(memory, key, words, self._pixels))
+        ring, setup = self._rings[memory], self._residency.setup
         scale = TABLE_ENTRIES // self.config.bus.data_bytes if memory is Memory.TABLE else 1
-        address = ring.find(key)
-        if address is None:
+
+        def loads(address: int) -> list[Load]:
+            size = memory_sizes(self.config)[memory][1]
+            dram = self._constants.place(key, words * scale, size, make)
+            return [Load(dram_address=t.dram_address, segment=Segment.CONSTANT, memory=memory, address=t.address,
+                         words=t.words) for t in line(self.config, dram, address * scale, words * scale, size)]
+
+        address = self._residency.share(memory).kept.get(key)
+        if address is not None:
+            if (memory, key) not in setup:
+                setup[memory, key] = loads(address)
+        elif (address := ring.find(key)) is None:
             address = ring.put(key, words)
             if not self._weights_on_chip:
-                size = memory_sizes(self.config)[memory][1]
-                dram = self._constants.place(key, words * scale, size, make)
-                for t in line(self.config, dram, address * scale, words * scale, size):
-                    load = Load(dram_address=t.dram_address, segment=Segment.CONSTANT, memory=memory,
-                                address=t.address, words=t.words)
-                    self.emitted.append(Emitted(load, number, constant=True))
+                self.emitted += [Emitted(load, number, constant=True) for load in loads(address)]
         return address * scale
 
 
@@ -156,7 +170,7 @@ class _LayerEmitter:
         self._counted: dict[tuple[int, ConvPiece], bool] = {}
         # Parameters of the whole layer at once, if they leave room for those of a neighbour.
         groups = -(-layer.output.channels // run.config.post.lanes)
-        self._whole_parameters = groups if BUFFERS * groups <= run.parameters.capacity else None
+        self._whole_parameters = groups if BUFFERS * groups <= run.config.memory.parameter_groups else None
 
     def _input(self, role: str, places: dict[str, Place]) -> InputOperand:
         operand = self._geometry.operand(role)

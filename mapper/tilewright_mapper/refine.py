@@ -27,16 +27,24 @@ RUNNERS_UP = 8
 REACH = 1
 
 
-def refine(config: AcceleratorConfig, layers: Sequence[DeviceLayer], plan: RunPlan) -> RunPlan:
-    """A plan with better tilings of the layers that do not stream; everything stays where it is."""
-    return _Refiner(config, layers, plan).refined()
+def refine(
+    config: AcceleratorConfig, layers: Sequence[DeviceLayer], plan: RunPlan, *, weights_stay: bool
+) -> RunPlan:
+    """A plan with better tilings of the layers that do not stream; everything stays where it is.
+
+    ``weights_stay``: the weights of all layers are on chip before the run.
+    """
+    return _Refiner(config, layers, plan, weights_stay).refined()
 
 
 class _Refiner:
-    def __init__(self, config: AcceleratorConfig, layers: Sequence[DeviceLayer], plan: RunPlan):
+    def __init__(
+        self, config: AcceleratorConfig, layers: Sequence[DeviceLayer], plan: RunPlan, weights_stay: bool
+    ):
         self._config = config
         self._layers = layers
         self._plan = plan
+        self._weights_stay = weights_stay
         self._tilings = [choice.tiling for choice in plan.choices]
 
     def refined(self) -> RunPlan:
@@ -65,7 +73,7 @@ class _Refiner:
     def _cycles(self, number: int, tiling: Tiling) -> int | None:
         """Cycles of a layer with a tiling, with its neighbours; ``None`` if there are too many instructions."""
         low, high = max(0, number - REACH), min(len(self._layers), number + REACH + 1)
-        emitter = Emitter(self._config, Constants(self._config, sizes_only=True), weights_on_chip=True)
+        emitter = Emitter(self._config, Constants(self._config, sizes_only=True), weights_on_chip=self._weights_stay)
         if low == 0:
             emitter.loaded = dict.fromkeys(self._plan.from_memory, 0)
         for k in range(low, high):

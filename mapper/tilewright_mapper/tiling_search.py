@@ -16,15 +16,19 @@ from .lower_layers import DeviceLayer
 from .schedule import dependencies, place_tokens, program_order, transfer_cycles
 from .tiling import BUFFERS, Chunk, Geometry, Tiling, candidates
 
-__all__ = ["ROLES", "Choice", "bank_wishes", "ordered", "rough_cycles", "search"]
+__all__ = ["ROLES", "Choice", "bank_wishes", "least_cycles", "ordered", "rough_cycles", "search"]
 
 ROLES = ("source", "residual", "output")
 MODELLED = 12
 """Candidates that the cycle model sees."""
 MODELLED_TILES = 8192
 """Tiles that it sees, of all candidates of a layer: where one has more, the rough count decides."""
+COUNTED_TILES = 1 << 15
+"""Tiles that the rough count sees, of all candidates, where it compares layers."""
 MOST_TILES = 256
 """Candidates with more tiles than this, and than twice those of the largest, are left out."""
+HOPELESS = 1.5
+"""Candidates whose rough count is so many times the best one's are left out; for long layers it errs by a fourth."""
 SLACK, MOST_SLACK = 0.01, 1000
 """Share of a layer's cycles, alone, that means nothing, since its neighbours overlap with its ends; and its limit."""
 
@@ -64,7 +68,9 @@ def ordered(config: AcceleratorConfig, instructions: list[Instruction]) -> tuple
     return place_tokens(config, [instructions[old] for old in order], moved), order
 
 
-def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[str], words: int) -> Choice | None:
+def search(
+    config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[str], words: int, *, weights_stay: bool = False
+) -> Choice | None:
     """Best tiling of a layer: among those within a hair of the fewest cycles the one with the least traffic.
 
     Parameters
@@ -73,6 +79,8 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
         Roots of operands that are not on chip as a whole.
     words : int
         Activation words that their buffers may take.
+    weights_stay : bool
+        Whether the layer's weights are on chip from the inference before.
 
     Returns
     -------
@@ -83,12 +91,11 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     tilings = candidates(geometry, streamed, words)
     if not tilings:
         return None
-    counts = {t: len(geometry.rects(t)) * len(geometry.chunks(t.channels)) for t in tilings}
-    most = max(MOST_TILES, 2 * min(counts.values()))
-    tilings = [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)]
-    modelled = max(1, min(MODELLED, MODELLED_TILES // min(counts.values())))
-    best = sorted(tilings, key=lambda t: rough_cycles(geometry, t, streamed))[:modelled]
-    programs = {t: _alone(geometry, t, streamed) for t in dict.fromkeys((*best, tilings[0]))}
+    tilings, fewest_tiles = _sensible(geometry, tilings)
+    modelled = max(1, min(MODELLED, MODELLED_TILES // fewest_tiles))
+    rough = {t: rough_cycles(geometry, t, streamed, weights_stay) for t in tilings}
+    best = [t for t in sorted(rough, key=rough.__getitem__)[:modelled] if rough[t] <= HOPELESS * min(rough.values())]
+    programs = {t: _alone(geometry, t, streamed, weights_stay) for t in dict.fromkeys((*best, tilings[0]))}
     cycles = {t: simulate(config, ordered(config, program)[0]).cycles for t, program in programs.items()}
     fewest = min(cycles.values())
     enough = fewest + min(fewest * SLACK, MOST_SLACK)
@@ -102,7 +109,28 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]], runners_up)
 
 
-def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> int:
+def _sensible(geometry: Geometry, tilings: list[Tiling]) -> tuple[list[Tiling], int]:
+    """Tilings without those of far more tiles than others, except for the first one; and the fewest tiles."""
+    counts = {t: len(geometry.rects(t)) * len(geometry.chunks(t.channels)) for t in tilings}
+    fewest = min(counts.values())
+    most = max(MOST_TILES, 2 * fewest)
+    return [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)], fewest
+
+
+def least_cycles(config: AcceleratorConfig, layer: DeviceLayer) -> int | None:
+    """Rough cycles of a layer that has the accelerator for itself, in the best tiles; ``None`` if none fits."""
+    geometry = Geometry(config, layer)
+    operands = {o.root: o.height * o.width * geometry.words(o) for o in (*layer.operands, layer.target)}
+    streamed = frozenset(operands if sum(operands.values()) > config.activation_words else ())
+    tilings = candidates(geometry, streamed, config.activation_words)
+    if not tilings:
+        return None
+    tilings, fewest_tiles = _sensible(geometry, tilings)
+    # Of a layer that is too large to be worth the time, the largest tiles alone.
+    return min(rough_cycles(geometry, t, streamed) for t in tilings[:max(1, COUNTED_TILES // fewest_tiles)])
+
+
+def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str], weights_stay: bool = False) -> int:
     """Cycles of the busiest engine for a layer, and of the ends of the layer where nothing overlaps; a rough count."""
     layer = geometry.layer
     rects, chunks = geometry.rects(tiling), geometry.chunks(tiling.channels)
@@ -113,19 +141,21 @@ def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -
     interval = 2 if layer.conv is None and layer.residual is not None else 1
     post = groups * window * interval * layer.output.height * layer.output.width
     array = 0 if geometry.form is None else sum(geometry.form.cycles(geometry.middle(rect)) for rect in rects)
-    load = _rough_loads(geometry, tiling, streamed, rects, chunks)
+    load = _rough_loads(geometry, tiling, streamed, rects, chunks, weights_stay)
     return max(post + _TILE_CYCLES * tiles, array, load) + (post + load) // tiles
 
 
 def _rough_loads(
-    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: list[Rect], chunks: list[Chunk]
+    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: list[Rect], chunks: list[Chunk],
+    weights_stay: bool,
 ) -> int:
     """Cycles of the loads of a layer, as in :func:`rough_cycles`."""
     config, layer = geometry.config, geometry.layer
     weights = geometry.total_weight_words
     if weights > config.weight_words and not tiling.channels_outer:
         weights *= len(rects)
-    cycles = 0 if BUFFERS * weights <= config.weight_words else transfer_cycles(config, 1, weights, Memory.WEIGHT)
+    hidden = weights_stay or BUFFERS * weights <= config.weight_words
+    cycles = 0 if hidden else transfer_cycles(config, 1, weights, Memory.WEIGHT)
     again = len(chunks) if tiling.channels_outer and len(rects) > BUFFERS else 1
     for role in ("source", "residual"):
         operand = getattr(layer, role)
@@ -156,12 +186,14 @@ def bank_wishes(layer: DeviceLayer, names: Mapping[str, str]) -> dict[frozenset[
     return wishes
 
 
-def _alone(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> list[Instruction]:
+def _alone(
+    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], weights_stay: bool
+) -> list[Instruction]:
     """Instructions of a layer by itself, its whole operands on chip already."""
     config, layer = geometry.config, geometry.layer
     # Weights that leave room for a neighbour's come while that one computes.
     prefetched = BUFFERS * geometry.total_weight_words <= config.weight_words
-    emitter = Emitter(config, Constants(config, sizes_only=True), weights_on_chip=prefetched)
+    emitter = Emitter(config, Constants(config, sizes_only=True), weights_on_chip=weights_stay or prefetched)
     emitter.layer(0, layer, tiling, _places_alone(geometry, tiling, streamed))
     return [e.instruction for e in emitter.emitted]
 

@@ -39,7 +39,7 @@ def pointwise(channels: int) -> tuple[list[DeviceLayer], RunPlan]:
 
 def test_a_layer_begins_while_the_one_before_ends() -> None:
     layers, found = pointwise(32)
-    better = refine(SMALL, layers, found)
+    better = refine(SMALL, layers, found, weights_stay=True)
     assert cycles(SMALL, layers, better) < cycles(SMALL, layers, found)
     # The last words of the eight of a pixel by themselves: tiles of four rows for the others.
     assert any(choice.tiling.weight_words in (28, 24, 16) for choice in better.choices)
@@ -47,7 +47,7 @@ def test_a_layer_begins_while_the_one_before_ends() -> None:
 
 def test_places_and_what_the_search_found_stay() -> None:
     layers, found = pointwise(16)
-    better = refine(SMALL, layers, found)
+    better = refine(SMALL, layers, found, weights_stay=True)
     assert (better.places, better.memory_map) == (found.places, found.memory_map)
     assert [replace(choice, tiling=old.tiling) for choice, old in zip(better.choices, found.choices, strict=True)] == (
         found.choices)
@@ -73,11 +73,11 @@ def test_a_layer_that_streams_keeps_its_tiling() -> None:
     slow = [replace(choice.tiling, height=1) for choice in found.choices]
     tempted = [replace(choice, tiling=tiling, runners_up=(choice.tiling,))
                for choice, tiling in zip(found.choices, slow, strict=True)]
-    better = refine(cfg, layers, replace(found, choices=tempted))
+    better = refine(cfg, layers, replace(found, choices=tempted), weights_stay=True)
     assert [choice.tiling == tiling for choice, tiling in zip(better.choices, slow, strict=True)] == streams
 
 
 def test_long_neighbourhoods_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     layers, found = pointwise(32)
     monkeypatch.setattr(module, "MOST_INSTRUCTIONS", 1)
-    assert refine(SMALL, layers, found).choices == found.choices
+    assert refine(SMALL, layers, found, weights_stay=True).choices == found.choices
