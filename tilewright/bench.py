@@ -132,9 +132,10 @@ def measure(prepared: Prepared, device: str, *, quiet: bool) -> dict[str, Any]:
     -------
     dict
         Plain data: ``network``, ``config``, ``device``, ``macs``, ``bound`` (cycles: MACs by elements of the array),
-        ``cycles``, ``predicted_cycles``, ``utilization``, ``outputs`` and ``mismatches`` (compared values, of all
-        inferences, and those that differ from the reference), ``vectors`` and ``stalls`` (cycles, see
-        :mod:`tilewright_sim.layer_cycles`), ``traffic`` (bytes on the bus), and ``layers``, each with such figures.
+        ``cycles``, ``predicted_cycles``, ``utilization``, ``setup_cycles`` (once, before the first inference, for what
+        stays on chip), ``outputs`` and ``mismatches`` (compared values, of all inferences, and those that differ from
+        the reference), ``vectors`` and ``stalls`` (cycles, see :mod:`tilewright_sim.layer_cycles`), ``traffic`` (bytes
+        on the bus), and ``layers``, each with such figures.
     """
     program, expected = prepared.program, prepared.expected
     memory = max(DEFAULT_MEMORY, required_memory(program))
@@ -142,10 +143,15 @@ def measure(prepared: Prepared, device: str, *, quiet: bool) -> dict[str, Any]:
         status(f"{program.name}: running on {device}", quiet=quiet),
         api.open(device, config=program.config, memory_bytes=memory) as opened,
     ):
-        found = np.concatenate([opened.run(program, one[None]) for one in prepared.inputs])
-        profile = opened.profile()
+        outputs, setup_cycles = [], 0
+        for one in prepared.inputs:
+            outputs.append(opened.run(program, one[None]))
+            profile = opened.profile()
+            setup_cycles += profile.setup_cycles
+    found = np.concatenate(outputs)
     return {"network": program.name, "config": program.config.name, "device": device, **_figures(program, profile),
-            "outputs": found.size, "mismatches": int((found != expected).sum()), "layers": _layers(program, profile)}
+            "setup_cycles": setup_cycles, "outputs": found.size, "mismatches": int((found != expected).sum()),
+            "layers": _layers(program, profile)}
 
 
 def _figures(program: Program, profile: Profile) -> dict[str, Any]:

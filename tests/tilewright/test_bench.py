@@ -18,7 +18,7 @@ from tilewright.networks import NETWORKS
 from tilewright_hdl.config import load_config
 
 KEYS = {"network", "config", "device", "macs", "bound", "cycles", "predicted_cycles", "utilization", "outputs",
-        "mismatches", "vectors", "stalls", "traffic", "layers"}
+        "mismatches", "vectors", "stalls", "traffic", "layers", "setup_cycles"}
 LAYER_KEYS = {"name", "op", "on", "macs", "bound", "cycles", "predicted_cycles", "utilization", "vectors", "stalls",
               "traffic"}
 
@@ -73,6 +73,8 @@ def test_figures_add_up(autoencoder: dict[str, Any]) -> None:
         assert sum(layer[key] for layer in found["layers"]) == found[key]
     for kind in ("constants", "loaded", "stored"):
         assert sum(layer["traffic"][kind] for layer in found["layers"]) == found["traffic"][kind]
+    # Most of the weights stay on chip, and come there at 16 bytes a cycle at best.
+    assert found["setup_cycles"] > (264_192 - found["traffic"]["constants"]) / 16 > 10_000
     assert found["traffic"]["loaded"] >= 640 and found["traffic"]["stored"] >= 640
 
 
