@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What crosses the bus in an inference, read off the code."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+
+from tilewright_hdl.activation_layout import packed_bytes
+from tilewright_hdl.bus_timing import transfer_runs
+from tilewright_hdl.isa import Load, Segment, Store
+from tilewright_hdl.program import Program, RunStep
+from tilewright_sim.accesses import Access, Space, accesses
+
+__all__ = ["Cause", "Spans", "Transfers"]
+
+
+class Cause(StrEnum):
+    """What the array waits for while no EXEC is under way."""
+
+    CONSTANTS = "loads of weights and parameters"
+    INPUT = "loads of inputs"
+    STREAMED = "loads of activations that did not stay on chip"
+    DRAIN = "post-processing of the array's results"
+    POST = "layers of the post-processor"
+    STORE = "stores"
+    FETCH = "code"
+
+
+class Spans:
+    """A set of bytes, or of words: what several spans cover."""
+
+    def __init__(self, spans: Iterable[tuple[int, int]] = ()):
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for start, end in sorted(spans):
+            if self._ends and start <= self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], end)
+            else:
+                self._starts.append(start)
+                self._ends.append(end)
+
+    @property
+    def size(self) -> int:
+        """How many."""
+        return sum(self._ends) - sum(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self._starts, self._ends, strict=True)
+
+    def __contains__(self, byte: int) -> bool:
+        place = bisect_right(self._starts, byte)
+        return place > 0 and byte < self._ends[place - 1]
+
+    def within(self, start: int, end: int) -> "Spans":
+        """The bytes from ``start`` up to ``end``."""
+        cut = ((max(start, s), min(end, e)) for s, e in self)
+        return Spans((s, e) for s, e in cut if s < e)
+
+
+class Transfers:
+    """Loads and stores of a program.
+
+    Attributes
+    ----------
+    compulsory : int
+        Bytes of the runs' inputs and outputs, and of constants that an inference loads, each once.
+    """
+
+    def __init__(self, program: Program):
+        self._program = program
+        self._constants: list[tuple[int, int]] = []
+        self._ends = 0
+        self._stored = Spans()
+
+    def add_run(self, step: RunStep) -> None:
+        """Take up a run; :meth:`kind` then speaks of its transfers."""
+        config = self._program.config
+        touched: dict[tuple[Space, bool], list[tuple[int, int]]] = {}
+        for instruction in step.instructions:
+            if isinstance(instruction, Load | Store):
+                for access in accesses(config, instruction):
+                    touched.setdefault((access.memory, access.write), []).extend(_rows(access))
+        self._constants += touched.get((Space.CONSTANT, False), [])
+        self._stored = Spans(touched.get((Space.ARENA, True), []))
+        loaded = Spans(touched.get((Space.ARENA, False), []))
+        self._ends += sum(loaded.within(*self._place(name)).size for name in step.inputs)
+        self._ends += sum(self._stored.within(*self._place(name)).size for name in step.outputs)
+
+    def _place(self, name: str) -> tuple[int, int]:
+        info = self._program.tensors[name]
+        start = info.arena_offset or 0
+        return start, start + packed_bytes(self._program.config, info.shape)
+
+    @property
+    def compulsory(self) -> int:
+        return self._ends + Spans(self._constants).size
+
+    @property
+    def resident(self) -> int:
+        """Bytes of constants that no run loads."""
+        return len(self._program.constants) - Spans(self._constants).size
+
+    def size(self, instruction: Load | Store) -> int:
+        """Bytes on the bus."""
+        config = self._program.config
+        return sum(beats * count for beats, count in transfer_runs(config, instruction)) * config.bus.data_bytes
+
+    def kind(self, instruction: Load | Store) -> Cause:
+        """What a transfer of the latest run is for."""
+        if isinstance(instruction, Store):
+            return Cause.STORE
+        if instruction.segment == Segment.CONSTANT:
+            return Cause.CONSTANTS
+        return Cause.STREAMED if instruction.dram_address in self._stored else Cause.INPUT
+
+
+def _rows(access: Access) -> list[tuple[int, int]]:
+    if not access.pitch:
+        return [(access.start, access.end)]
+    return [(start, start + access.length) for start in range(access.start, access.end, access.pitch)]
