@@ -32,7 +32,8 @@ def advice(figures: Figures) -> list[Advice]:
     rules: tuple[Callable[[Figures], Iterator[Advice]], ...] = (
         _unfilled, _short_passes, _overhead, _constants, _inputs, _streamed, _drain, _post_layers, _stores, _code,
     )
-    found = [item for rule in rules for item in rule(figures) if item.cycles >= LEAST_SHARE * figures.cycles]
+    found = [item for rule in rules for item in rule(figures) if item.cycles > 0
+             and item.cycles >= LEAST_SHARE * figures.cycles]
     return sorted(found, key=lambda item: -item.cycles)
 
 

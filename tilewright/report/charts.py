@@ -2,6 +2,7 @@
 """Where the cycles go: roofline, utilization, and the sum of all cycles by what they were spent on."""
 
 import math
+from typing import NamedTuple
 
 from .chart import Labels, Scale, decades, figure, layer_mark, text, ticks
 from .figures import Figures, LayerFigures
@@ -17,6 +18,8 @@ _ASIDE = 76
 _LARGEST = 22
 """Radius that a layer of all cycles would add to the smallest."""
 _SMALLEST = 4
+_FAR = 1e9
+"""An intensity beyond that of any layer."""
 _ABOVE = 22
 """Distance of the roof's name from the roof, so that discs below it do not cover it."""
 
@@ -33,36 +36,38 @@ def _intensity(layer: LayerFigures) -> float | None:
     return layer.layer.macs / busier if busier else None
 
 
+class _Disc(NamedTuple):
+    """A layer's place in the roofline."""
+
+    layer: LayerFigures
+    x: float
+    y: float
+    radius: float
+    tip: str
+
+
 def roofline(figures: Figures) -> Markup:
     """Every layer with products: how fast it is, over how much it computes with what it moves."""
     pes, beat = figures.config.array.pes, figures.config.bus.data_bytes
-    layers = [layer for layer in figures.layers if layer.bound and layer.cycles]
-    rates = {layer.number: layer.layer.macs / layer.cycles for layer in layers}
+    layers = sorted((layer for layer in figures.layers if layer.bound and layer.cycles), key=lambda x: -x.cycles)
     moving = [value for layer in layers if (value := _intensity(layer)) is not None]
+    slowest = min((layer.layer.macs / layer.cycles for layer in layers), default=pes)
     aside = _ASIDE if len(moving) < len(layers) else 0
-    ridge = pes / beat
-    x = Scale(min(ridge, *moving, 1e9) / 3, max(ridge, *moving, 0) * 3, _LEFT, _WIDTH - _RIGHT - aside, True)
-    y = Scale(min(pes / 100, *(r / 2 for r in rates.values()), 1e9), pes * 3, _HEIGHT - _BOTTOM, _TOP, True)
+    right = _WIDTH - _RIGHT - aside
+    x = Scale(min(pes / beat, *moving, _FAR) / 3, max(pes / beat, *moving, 0) * 3, _LEFT, right, True)
+    y = Scale(min(pes / 100, slowest / 2), pes * 3, _HEIGHT - _BOTTOM, _TOP, True)
+    discs = [_disc(figures, layer, x, y, right + aside / 2) for layer in layers]
     labels = Labels(_WIDTH, _HEIGHT - _BOTTOM)
-    parts = [*_grid(x, y), _roofs(x, y, pes, beat)]
-    labels.keep_free(_WIDTH - _RIGHT - 80, y(pes) - _ABOVE - 4, 80, 10)
-    placed = []
-    for layer in sorted(layers, key=lambda item: -item.cycles):
-        value = _intensity(layer)
-        at = _WIDTH - _RIGHT - aside / 2 if value is None else x(value)
-        radius = _SMALLEST + _LARGEST * (layer.cycles / figures.cycles) ** 0.5
-        placed.append((layer, at, y(rates[layer.number]), radius, value))
-        labels.keep_free(at, placed[-1][2], radius)
-    for layer, at, height, radius, value in placed:
-        moved = "no DRAM traffic" if value is None else f"{value:,.1f} MACs per byte"
-        parts.append(layer_mark("circle", layer, f"{_tip(layer)}\n{rates[layer.number]:,.1f} MACs a cycle, {moved}",
-                                cx=at, cy=height, r=radius))
-        labels.add(at, height, radius, short(layer.name, 22), str(layer.number))
+    for disc in discs:
+        labels.keep_free(disc.x, disc.y, disc.radius)
+    parts = [*_grid(x, y), _roofs(x, y, pes, beat, discs, labels)]
+    for disc in discs:
+        parts.append(layer_mark("circle", disc.layer, disc.tip, cx=disc.x, cy=disc.y, r=disc.radius))
+        labels.add(disc.x, disc.y, disc.radius, short(disc.layer.name, 22), str(disc.layer.number))
     if aside:
-        parts.append(text(_WIDTH - _RIGHT - aside / 2, _HEIGHT - _BOTTOM + 16, "no traffic", anchor="middle"))
-        parts.append(shape("line", x1=_WIDTH - _RIGHT - aside, x2=_WIDTH - _RIGHT - aside, y1=_TOP,
-                           y2=_HEIGHT - _BOTTOM, class_="grid"))
-    parts += [labels.draw(), text((_LEFT + x.last) / 2, _HEIGHT - 8, "MACs per byte of main memory", anchor="middle"),
+        parts += [text(right + aside / 2, _HEIGHT - _BOTTOM + 16, "no traffic", anchor="middle"),
+                  shape("line", x1=right, x2=right, y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="grid")]
+    parts += [labels.draw(), text((_LEFT + right) / 2, _HEIGHT - 8, "MACs per byte of main memory", anchor="middle"),
               text(_LEFT, _TOP - 3, "MACs a cycle")]
     return figure(
         "Roofline",
@@ -70,6 +75,15 @@ def roofline(figures: Figures) -> Markup:
         f"{beat} bytes a cycle in each direction, so a layer's bytes are those of its busier direction. A layer may "
         "lie above the slanted roof where its weights came while an earlier one computed.",
         _WIDTH, _HEIGHT, parts)
+
+
+def _disc(figures: Figures, layer: LayerFigures, x: Scale, y: Scale, still: float) -> _Disc:
+    """Place of a layer; without traffic, at ``still``."""
+    rate, intensity = layer.layer.macs / layer.cycles, _intensity(layer)
+    moved = "no DRAM traffic" if intensity is None else f"{intensity:,.1f} MACs per byte"
+    return _Disc(layer, still if intensity is None else x(intensity), y(rate),
+                 _SMALLEST + _LARGEST * (layer.cycles / figures.cycles) ** 0.5,
+                 f"{_tip(layer)}\n{rate:,.1f} MACs a cycle, {moved}")
 
 
 def _grid(x: Scale, y: Scale) -> list[Markup]:
@@ -83,16 +97,22 @@ def _grid(x: Scale, y: Scale) -> list[Markup]:
     return parts
 
 
-def _roofs(x: Scale, y: Scale, pes: int, beat: int) -> Markup:
+def _roofs(x: Scale, y: Scale, pes: int, beat: int, discs: list[_Disc], labels: Labels) -> Markup:
     # The bus's roof enters the frame at its left or at its bottom.
     start = max(x.low, y.low / beat)
     (x0, y0), (x1, y1) = (x(start), y(start * beat)), (x(pes / beat), y(pes))
-    slope = math.degrees(math.atan2(y1 - y0, x1 - x0))
-    bus = element("text", f"bus: {beat} bytes a cycle", class_="strong", text_anchor="middle",
-                  transform=f"translate({(x0 + x1) / 2:.1f} {(y0 + y1) / 2 - 7:.1f}) rotate({slope:.1f})")
-    return element("g", element("polyline", points=f"{x0:.1f},{y0:.1f} {x1:.1f},{y1:.1f} {_WIDTH - _RIGHT},{y1:.1f}",
-                                class_="roof"), bus,
-                   text(_WIDTH - _RIGHT, y1 - _ABOVE, f"array: {pes} MACs a cycle", class_="strong", anchor="end"))
+    along = [(x0 + (x1 - x0) * t / 20, y0 + (y1 - y0) * t / 20) for t in range(5, 17)]
+    # Its name stands where it is farthest from all discs.
+    at = max(along, key=lambda place: min((math.dist(place, (d.x, d.y)) for d in discs), default=0))
+    angle = math.atan2(y1 - y0, x1 - x0)
+    for step in range(-60, 61, 15):
+        labels.keep_free(at[0] + step * math.cos(angle), at[1] + step * math.sin(angle) - 8, 8)
+    labels.keep_free(_WIDTH - _RIGHT - 80, y1 - _ABOVE - 4, 80, 10)
+    return element(
+        "g", element("polyline", points=f"{x0:.1f},{y0:.1f} {x1:.1f},{y1:.1f} {x.last:.1f},{y1:.1f}", class_="roof"),
+        element("text", f"bus: {beat} bytes a cycle", class_="strong", text_anchor="middle",
+                transform=f"translate({at[0]:.1f} {at[1] - 7:.1f}) rotate({math.degrees(angle):.1f})"),
+        text(_WIDTH - _RIGHT, y1 - _ABOVE, f"array: {pes} MACs a cycle", class_="strong", anchor="end"))
 
 
 def utilization(figures: Figures) -> Markup:

@@ -44,7 +44,7 @@ class LayerFigures:
     constants, loaded, stored : int
         Bytes on the bus, whole beats.
     busy : int
-        Cycles in which its EXECs were under way, those that overlap once.
+        Cycles in which its EXECs were under way, those that overlap once, or their tokens were.
     occupied : int
         Cycles that their passes take where nothing holds them up.
     streamed : int

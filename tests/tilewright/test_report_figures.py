@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers of the report: every cycle counted once, and the sentences that follow from them."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+import tilewright as tw
+from tests.mapper.bench import config
+from tilewright.report.advice import advice
+from tilewright.report.figures import Figures, figures_of
+from tilewright.report.idle import Charge, array_charges
+from tilewright.report.mapped import mapped
+from tilewright.report.transfers import Cause, Spans
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.errors import ProgramError
+from tilewright_hdl.isa import Engine, Exec, Load, Post, Source, Store
+from tilewright_sim.machine import ProfileRecord
+
+from .conftest import Files
+
+EDGE = config(8, 8, 8)
+
+
+def load(wait: int = 0, signal: int = 0) -> Load:
+    return Load(wait=wait, signal=signal, dram_address=0, segment=0, memory=1, address=0, words=8)
+
+
+def record(index: int, engine: Engine, issue: int, start: int, end: int) -> ProfileRecord:
+    return ProfileRecord(index, engine, issue, start, end, 0)
+
+
+def test_a_gap_is_walked_back_to_what_was_at_work() -> None:
+    """EXEC 3 waits for POST 2, which waited for LOAD 1, which came behind LOAD 0, whose code came at 10."""
+    to = {engine: 1 << engine for engine in Engine}
+    program = [
+        load(signal=to[Engine.EXEC]),
+        load(signal=to[Engine.POST]),
+        Post(wait=to[Engine.LOAD], signal=to[Engine.EXEC], source=Source.ACTIVATION, source_address=0, source_height=1,
+             source_width=1, output_height=1, output_width=1, output_address=8, groups=1),
+        Exec(wait=to[Engine.LOAD] | to[Engine.POST], signal=to[Engine.STORE], input_address=0, bank=0, weight_address=0,
+             output_height=1, output_width=1, input_height=1, input_width=1),
+        Store(wait=to[Engine.EXEC], dram_address=0, segment=1, memory=0, address=0, words=1),
+    ]
+    records = [
+        record(0, Engine.LOAD, 10, 10, 30), record(1, Engine.LOAD, 25, 25, 50), record(2, Engine.POST, 12, 51, 70),
+        record(3, Engine.EXEC, 15, 71, 90), record(4, Engine.STORE, 20, 92, 100),
+    ]
+    assert list(array_charges(EDGE, program, records, 103)) == [
+        Charge(2, 20), Charge(1, 26), Charge(0, 15), Charge(0, 10, fetch=True), Charge(3, 19), Charge(4, 11),
+        Charge(3, 2),
+    ]
+
+
+def programs(small: Files, with_host: Files) -> Iterator[tw.Program]:
+    for files in (small, with_host):
+        yield tw.Program.load(files.program)
+
+
+def test_every_cycle_is_counted_once(small: Files, with_host: Files) -> None:
+    for program in programs(small, with_host):
+        figures = figures_of(program)
+        assert figures.cycles == program.predicted_cycles == sum(layer.cycles for layer in figures.layers) > 0
+        idle = sum(layer.idle.total() for layer in figures.layers)
+        parts = [(x.useful, x.unfilled, x.short, x.overhead) for x in figures.layers]
+        assert sum(map(sum, parts)) + idle == pytest.approx(figures.cycles)
+        assert min(map(min, parts)) >= 0
+        # The time with an EXEC under way, added up in another way; tokens take a cycle or two.
+        covered = Spans(i[:2] for run in figures.runs for i in run.intervals[Engine.EXEC]).size
+        busy, execs = sum(layer.busy for layer in figures.layers), sum(layer.execs for layer in figures.layers)
+        assert busy == figures.cycles - idle and covered <= busy <= covered + 2 * execs
+
+
+def test_figures_are_those_of_the_network(small: Files) -> None:
+    program = tw.Program.load(small.program)
+    figures = figures_of(program)
+    conv1, _, classify = (layer for layer in figures.layers if layer.layer.on == "array")
+    assert conv1.rows == 3 * conv1.passes and figures.config.array.rows == 4
+    # 5 channels of results are a full column tile and one of a single column.
+    assert conv1.columns == 2.5 * conv1.passes
+    assert conv1.bound == 5 * 6 * 6 * 27 / 16
+    assert figures.bound == program.macs / 16
+    assert conv1.loaded == 6 * 6 * 4 and classify.stored == 4 and conv1.stored == 0
+    by_mapper = Counter[str]()
+    for layer in program.report["steps"][0]["layers"]:
+        by_mapper.update(layer["bytes"])
+    assert by_mapper == {"constants": sum(x.constants for x in figures.layers), "loaded": 6 * 6 * 4, "stored": 4}
+    assert figures.traffic == figures.compulsory == sum(by_mapper.values())
+    assert figures.resident == len(program.constants) - by_mapper["constants"]
+
+
+class Wide(nn.Module):
+    """A depthwise layer, a pool, and more activations than ``TIGHT`` holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deep = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.point = nn.Conv2d(8, 8, 1)
+        self.again = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.deep(x))
+        y = torch.relu(self.point(x))
+        return nn.functional.max_pool2d(self.again(y) + x, 2)
+
+
+def wide(accelerator: AcceleratorConfig) -> tw.Program:
+    torch.manual_seed(1)
+    quantized = tw.quantize(Wide().eval(), [torch.randn(4, 8, 16, 16)])
+    return tw.compile(quantized, config=accelerator, name="wide")
+
+
+@pytest.fixture(scope="module")
+def tight() -> Figures:
+    """A network that streams activations through a small scratchpad."""
+    return figures_of(wide(config(8, 8, 4, activation_words=256)))
+
+
+def test_what_streams_is_no_input(tight: Figures) -> None:
+    assert sum(layer.stored for layer in tight.layers) > 8 * 8 * 8
+    assert sum(layer.loaded for layer in tight.layers) > 16 * 16 * 8
+    assert tight.traffic > tight.compulsory
+    assert tight.idle(Cause.STREAMED) > 0 and tight.idle(Cause.INPUT) > 0
+
+
+def test_advice_is_in_order_and_never_more_than_what_is_lost(tight: Figures, small: Files) -> None:
+    for figures in (tight, figures_of(tw.Program.load(small.program))):
+        found = [item.cycles for item in advice(figures)]
+        assert found == sorted(found, reverse=True)
+        assert 0 < sum(found) <= figures.cycles - sum(layer.useful for layer in figures.layers) + 1e-6
+
+
+def test_advice_names_what_the_numbers_show(tight: Figures, small: Files) -> None:
+    def text(figures: Figures) -> str:
+        return "\n".join(f"{item.finding} {item.change}" for item in advice(figures))
+
+    assert "conv1 fills 3.0 of 4 rows of the array and 2.5 of 4 columns" in text(
+        figures_of(tw.Program.load(small.program)))
+    assert "meet only their own weights, so most of the 64 PEs multiply by 0, in deep" in text(tight)
+    assert "The activation scratchpad of 2 KiB is too small" in text(tight)
+    assert "post.lanes is 4 for 8 columns" in text(tight)
+    roomy = text(figures_of(wide(config(8, 8, 8))))
+    assert "post.lanes is" not in roomy and "too small" not in roomy
+
+
+def test_only_what_costs_much_is_worth_a_sentence(tight: Figures) -> None:
+    layer = dataclasses.replace(tight.layers[0], cycles=10**9, busy=10**9, bound=1e9, streamed=10**9, occupied=10**9,
+                                operand_stall=0, idle=Counter({Cause.POST: 10**6}))
+    run = dataclasses.replace(tight.runs[0], cycles=10**9 + 10**6)
+    figures = dataclasses.replace(tight, layers=[layer], runs=[run])
+    assert advice(figures) == []
+    layer.idle[Cause.POST] *= 10
+    assert [item.cycles for item in advice(figures)] == [10**7]
+
+
+@pytest.mark.parametrize("change", [
+    {"cycles_alone": -1}, {"cycles_alone": 1 << 63}, {"cycles_alone": True}, {"first_fit_cycles": "12"}, {"layer": 99},
+    {"tile": None}, {"tile": {"height": 1, "width": 1, "channels": "x", "order": ""}},
+])
+def test_a_report_of_the_mapper_that_is_none_is_refused(small: Files, change: dict[str, object]) -> None:
+    program = tw.Program.load(small.program)
+    step = dict(program.report["steps"][0])
+    step["layers"] = [dict(step["layers"][0]) | change]
+    with pytest.raises(ProgramError, match="compile the model again"):
+        mapped(dataclasses.replace(program, report={"steps": [step]}))
+
+
+@pytest.mark.parametrize("report", [
+    {"steps": 5}, {"steps": [1]}, {"steps": [{"kind": "run"}]},
+    {"steps": [{"kind": "run", "layers": [], "memory_map": [
+        {"name": "x", "address": 0, "words": 1 << 40, "first_layer": 0, "last_layer": 0}]}]},
+    {"steps": [{"kind": "run", "layers": [], "memory_map": [
+        {"name": "x", "address": 0, "words": 1, "first_layer": -2, "last_layer": 0}]}]},
+])
+def test_a_memory_map_that_is_none_is_refused(small: Files, report: dict[str, object]) -> None:
+    with pytest.raises(ProgramError, match="compile the model again"):
+        mapped(dataclasses.replace(tw.Program.load(small.program), report=report))
