@@ -21,9 +21,15 @@ from tilewright_hdl.errors import ProgramError
 from tilewright_hdl.isa import Engine, Exec, Load, Post, Source, Store
 from tilewright_sim.machine import ProfileRecord
 
-from .conftest import Files
+from .conftest import Files, Small
 
 EDGE = config(8, 8, 8)
+
+
+def plain(accelerator: AcceleratorConfig) -> AcceleratorConfig:
+    """An accelerator on which layers run as they are: no packed images, no columns as filters."""
+    return dataclasses.replace(accelerator, array=dataclasses.replace(accelerator.array, depthwise=False),
+                               bus=dataclasses.replace(accelerator.bus, windows=False))
 
 
 def load(wait: int = 0, signal: int = 0) -> Load:
@@ -75,9 +81,16 @@ def test_every_cycle_is_counted_once(small: Files, with_host: Files) -> None:
         assert busy == figures.cycles - idle and covered <= busy <= covered + 2 * execs
 
 
-def test_figures_are_those_of_the_network(small: Files) -> None:
-    program = tw.Program.load(small.program)
-    figures = figures_of(program)
+@pytest.fixture(scope="module")
+def narrow() -> tw.Program:
+    """Of a network whose channels fit no array: 3, 5 and 6 on one of 4 x 4."""
+    torch.manual_seed(0)
+    quantized = tw.quantize(Small().eval(), [torch.randn(5, 3, 6, 6)])
+    return tw.compile(quantized, config=plain(tw.load_config("nano4")), name="narrow")
+
+
+def test_figures_are_those_of_the_network(narrow: tw.Program) -> None:
+    program, figures = narrow, figures_of(narrow)
     conv1, _, classify = (layer for layer in figures.layers if layer.layer.on == "array")
     assert conv1.rows == 3 * conv1.passes and figures.config.array.rows == 4
     # 5 channels of results are a full column tile and one of a single column.
@@ -111,7 +124,7 @@ class Wide(nn.Module):
 def wide(accelerator: AcceleratorConfig) -> tw.Program:
     torch.manual_seed(1)
     quantized = tw.quantize(Wide().eval(), [torch.randn(4, 8, 16, 16)])
-    return tw.compile(quantized, config=accelerator, name="wide")
+    return tw.compile(quantized, config=plain(accelerator), name="wide")
 
 
 @pytest.fixture(scope="module")
@@ -127,24 +140,39 @@ def test_what_streams_is_no_input(tight: Figures) -> None:
     assert tight.idle(Cause.STREAMED) > 0 and tight.idle(Cause.INPUT) > 0
 
 
-def test_advice_is_in_order_and_never_more_than_what_is_lost(tight: Figures, small: Files) -> None:
-    for figures in (tight, figures_of(tw.Program.load(small.program))):
+def test_advice_is_in_order_and_never_more_than_what_is_lost(tight: Figures, narrow: tw.Program) -> None:
+    for figures in (tight, figures_of(narrow)):
         found = [item.cycles for item in advice(figures)]
         assert found == sorted(found, reverse=True)
         assert 0 < sum(found) <= figures.cycles - sum(layer.useful for layer in figures.layers) + 1e-6
 
 
-def test_advice_names_what_the_numbers_show(tight: Figures, small: Files) -> None:
-    def text(figures: Figures) -> str:
-        return "\n".join(f"{item.finding} {item.change}" for item in advice(figures))
+def text(figures: Figures) -> str:
+    return "\n".join(f"{item.finding} {item.change}" for item in advice(figures))
 
-    assert "conv1 fills 3.0 of 4 rows of the array and 2.5 of 4 columns" in text(
-        figures_of(tw.Program.load(small.program)))
+
+def test_advice_names_what_the_numbers_show(tight: Figures, narrow: tw.Program) -> None:
+    assert ("conv1 fills 3.0 of 4 rows of the array and 2.5 of 4 columns. Input channels in multiples of 4; or its "
+            "image, packed into full rows by LOAD's windows, which need bus.windows.") in text(figures_of(narrow))
     assert "meet only their own weights, so most of the 64 PEs multiply by 0, in deep" in text(tight)
     assert "The activation scratchpad of 2 KiB is too small" in text(tight)
     assert "post.lanes is 4 for 8 columns" in text(tight)
     roomy = text(figures_of(wide(config(8, 8, 8))))
     assert "post.lanes is" not in roomy and "too small" not in roomy
+
+
+def test_filters_lose_to_strides_and_to_rows(tight: Figures) -> None:
+    layer = dataclasses.replace(tight.layers[0], name="deep", depthwise=True, bound=100, busy=900, streamed=800,
+                                occupied=900, discarded=300, passes=1)
+    found = {item.finding: item.cycles for item in advice(dataclasses.replace(tight, layers=[layer]))}
+    assert [n for what, n in found.items() if "a stride passes over some of them, in deep (300)" in what] == [300]
+    assert [n for what, n in found.items() if "one row of a kernel" in what and "deep (400)" in what] == [400]
+
+
+def test_macs_beyond_all_bounds_are_refused(narrow: tw.Program) -> None:
+    layers = (dataclasses.replace(narrow.layers[0], macs=10**400), *narrow.layers[1:])
+    with pytest.raises(ProgramError, match="must have at most"):
+        figures_of(dataclasses.replace(narrow, layers=layers))
 
 
 def test_only_what_costs_much_is_worth_a_sentence(tight: Figures) -> None:

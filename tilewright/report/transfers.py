@@ -82,9 +82,10 @@ class Transfers:
                     touched.setdefault((access.memory, access.write), []).extend(_rows(access))
         self._constants += touched.get((Space.CONSTANT, False), [])
         self._stored = Spans(touched.get((Space.ARENA, True), []))
-        loaded = Spans(touched.get((Space.ARENA, False), []))
-        self._ends += sum(loaded.within(*self._place(name)).size for name in step.inputs)
-        self._ends += sum(self._stored.within(*self._place(name)).size for name in step.outputs)
+        loaded = touched.get((Space.ARENA, False), [])
+        # Inputs are what is loaded and not stored before; an output may have several names.
+        self._ends += Spans((*loaded, *self._stored)).size - self._stored.size
+        self._ends += sum(self._stored.within(*place).size for place in Spans(map(self._place, step.outputs)))
 
     def _place(self, name: str) -> tuple[int, int]:
         info = self._program.tensors[name]

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much of the array the weights fill, read off the weights themselves."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from tilewright_hdl.isa import Exec, Instruction, Load, Memory, decode_program
+from tilewright_hdl.isa import Exec, Load, Memory, Segment, decode_program
 from tilewright_hdl.program import Program
+from tilewright_sim.checker import check_program
 
 __all__ = ["Filled", "Used", "WeightMemory"]
 
@@ -36,17 +36,15 @@ class WeightMemory:
         self._constants = np.frombuffer(program.constants, dtype=np.uint8)
         self._words = np.zeros((self._config.weight_words, self._config.array.columns), dtype=np.uint8)
         # What is brought on chip once, before the first inference, by programs that have such code.
-        self.load_all(tuple(decode_program(getattr(program, "setup", b""))))
-
-    def load_all(self, instructions: Sequence[Instruction]) -> None:
-        """Take over what the LOADs of weights among some instructions bring."""
-        for instruction in instructions:
+        setup = tuple(decode_program(getattr(program, "setup", b"")))
+        check_program(program.config, setup, constant_bytes=len(program.constants), arena_bytes=program.arena_bytes)
+        for instruction in setup:
             if isinstance(instruction, Load):
                 self.load(instruction)
 
     def load(self, load: Load) -> None:
-        """Take over what a LOAD brings, if it brings weights."""
-        if load.memory != Memory.WEIGHT:
+        """Take over what a LOAD brings, if that is weights."""
+        if load.memory != Memory.WEIGHT or load.segment != Segment.CONSTANT:
             return
         columns = self._config.array.columns
         pitch = self._config.beats(columns) * self._config.bus.data_bytes
