@@ -57,6 +57,16 @@ def example(options: argparse.Namespace) -> int:
     )
 
 
+def bench(options: argparse.Namespace) -> int:
+    """``tilewright bench``."""
+    from .bench import run_bench
+
+    return run_bench(
+        device=options.device, only=options.only, config=options.config, layers=options.layers, output=options.output,
+        save=options.update, as_json=options.json,
+    )
+
+
 def compile_(options: argparse.Namespace) -> int:
     """``tilewright compile``."""
     check_target(options.output)
@@ -210,6 +220,7 @@ def verilog(options: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "bench": bench,
     "check": check,
     "demo": demo,
     "example": example,

@@ -121,9 +121,10 @@ class _Build:
         first = len(self.layers)
         timing = simulate(self.config, program)
         layer_of = tuple(e.layer for e in emitted)
-        cycles = layer_cycles(timing.profile, layer_of, timing.cycles)
+        cycles = layer_cycles(self.config, program, timing.profile, layer_of, timing.cycles)
         self.layers += [
-            Layer(name=layer.name, op=layer.op, on=layer.on, macs=layer.macs, predicted_cycles=cycles.get(i, 0))
+            Layer(name=layer.name, op=layer.op, on=layer.on, macs=layer.macs,
+                  predicted_cycles=cycles[i].cycles if i in cycles else 0)
             for i, layer in enumerate(layers)
         ]
         self.steps.append(RunStep(

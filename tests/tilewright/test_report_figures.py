@@ -13,53 +13,18 @@ import tilewright as tw
 from tests.mapper.bench import config
 from tilewright.report.advice import advice
 from tilewright.report.figures import Figures, figures_of
-from tilewright.report.idle import Charge, array_charges
 from tilewright.report.mapped import mapped
-from tilewright.report.transfers import Cause, Spans
+from tilewright.report.transfers import Cause
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ProgramError
-from tilewright_hdl.isa import Engine, Exec, Load, Post, Source, Store
-from tilewright_sim.machine import ProfileRecord
 
 from .conftest import Files, Small
-
-EDGE = config(8, 8, 8)
 
 
 def plain(accelerator: AcceleratorConfig) -> AcceleratorConfig:
     """An accelerator on which layers run as they are: no packed images, no columns as filters."""
     return dataclasses.replace(accelerator, array=dataclasses.replace(accelerator.array, depthwise=False),
                                bus=dataclasses.replace(accelerator.bus, windows=False))
-
-
-def load(wait: int = 0, signal: int = 0) -> Load:
-    return Load(wait=wait, signal=signal, dram_address=0, segment=0, memory=1, address=0, words=8)
-
-
-def record(index: int, engine: Engine, issue: int, start: int, end: int) -> ProfileRecord:
-    return ProfileRecord(index, engine, issue, start, end, 0)
-
-
-def test_a_gap_is_walked_back_to_what_was_at_work() -> None:
-    """EXEC 3 waits for POST 2, which waited for LOAD 1, which came behind LOAD 0, whose code came at 10."""
-    to = {engine: 1 << engine for engine in Engine}
-    program = [
-        load(signal=to[Engine.EXEC]),
-        load(signal=to[Engine.POST]),
-        Post(wait=to[Engine.LOAD], signal=to[Engine.EXEC], source=Source.ACTIVATION, source_address=0, source_height=1,
-             source_width=1, output_height=1, output_width=1, output_address=8, groups=1),
-        Exec(wait=to[Engine.LOAD] | to[Engine.POST], signal=to[Engine.STORE], input_address=0, bank=0, weight_address=0,
-             output_height=1, output_width=1, input_height=1, input_width=1),
-        Store(wait=to[Engine.EXEC], dram_address=0, segment=1, memory=0, address=0, words=1),
-    ]
-    records = [
-        record(0, Engine.LOAD, 10, 10, 30), record(1, Engine.LOAD, 25, 25, 50), record(2, Engine.POST, 12, 51, 70),
-        record(3, Engine.EXEC, 15, 71, 90), record(4, Engine.STORE, 20, 92, 100),
-    ]
-    assert list(array_charges(EDGE, program, records, 103)) == [
-        Charge(2, 20), Charge(1, 26), Charge(0, 15), Charge(0, 10, fetch=True), Charge(3, 19), Charge(4, 11),
-        Charge(3, 2),
-    ]
 
 
 def programs(small: Files, with_host: Files) -> Iterator[tw.Program]:
@@ -71,14 +36,16 @@ def test_every_cycle_is_counted_once(small: Files, with_host: Files) -> None:
     for program in programs(small, with_host):
         figures = figures_of(program)
         assert figures.cycles == program.predicted_cycles == sum(layer.cycles for layer in figures.layers) > 0
-        idle = sum(layer.idle.total() for layer in figures.layers)
-        parts = [(x.useful, x.unfilled, x.short, x.overhead) for x in figures.layers]
-        assert sum(map(sum, parts)) + idle == pytest.approx(figures.cycles)
-        assert min(map(min, parts)) >= 0
-        # The time with an EXEC under way, added up in another way; tokens take a cycle or two.
-        covered = Spans(i[:2] for run in figures.runs for i in run.intervals[Engine.EXEC]).size
-        busy, execs = sum(layer.busy for layer in figures.layers), sum(layer.execs for layer in figures.layers)
-        assert busy == figures.cycles - idle and covered <= busy <= covered + 2 * execs
+        lost = sum(layer.lost.total() for layer in figures.layers)
+        assert sum(layer.useful + layer.unfilled for layer in figures.layers) + lost == pytest.approx(figures.cycles)
+        assert lost == sum(sum(layer.stalls.values()) for layer in figures.layers)
+        assert min(layer.unfilled for layer in figures.layers) >= 0
+        # The same, in coarser causes and by the layer that a cycle belongs to.
+        coarse = Counter[str]()
+        for layer in figures.layers:
+            coarse.update(layer.stalls)
+        loads = sum(map(figures.lost, (Cause.CONSTANTS, Cause.INPUT, Cause.STREAMED)))
+        assert (loads, figures.lost(Cause.RESULTS) + figures.lost(Cause.POST)) == (coarse["load"], coarse["post"])
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +104,7 @@ def test_what_streams_is_no_input(tight: Figures) -> None:
     assert sum(layer.stored for layer in tight.layers) > 8 * 8 * 8
     assert sum(layer.loaded for layer in tight.layers) > 16 * 16 * 8
     assert tight.traffic > tight.compulsory
-    assert tight.idle(Cause.STREAMED) > 0 and tight.idle(Cause.INPUT) > 0
+    assert tight.lost(Cause.STREAMED) > 0 and tight.lost(Cause.INPUT) > 0
 
 
 def test_advice_is_in_order_and_never_more_than_what_is_lost(tight: Figures, narrow: tw.Program) -> None:
@@ -162,8 +129,8 @@ def test_advice_names_what_the_numbers_show(tight: Figures, narrow: tw.Program) 
 
 
 def test_filters_lose_to_strides_and_to_rows(tight: Figures) -> None:
-    layer = dataclasses.replace(tight.layers[0], name="deep", depthwise=True, bound=100, busy=900, streamed=800,
-                                occupied=900, discarded=300, passes=1)
+    layer = dataclasses.replace(tight.layers[0], name="deep", depthwise=True, bound=100, vectors=800,
+                                discarded=300, passes=1)
     found = {item.finding: item.cycles for item in advice(dataclasses.replace(tight, layers=[layer]))}
     assert [n for what, n in found.items() if "a stride passes over some of them, in deep (300)" in what] == [300]
     assert [n for what, n in found.items() if "one row of a kernel" in what and "deep (400)" in what] == [400]
@@ -176,12 +143,12 @@ def test_macs_beyond_all_bounds_are_refused(narrow: tw.Program) -> None:
 
 
 def test_only_what_costs_much_is_worth_a_sentence(tight: Figures) -> None:
-    layer = dataclasses.replace(tight.layers[0], cycles=10**9, busy=10**9, bound=1e9, streamed=10**9, occupied=10**9,
-                                operand_stall=0, idle=Counter({Cause.POST: 10**6}))
+    layer = dataclasses.replace(tight.layers[0], cycles=10**9, vectors=10**9, bound=1e9,
+                                lost=Counter({Cause.POST: 10**6}))
     run = dataclasses.replace(tight.runs[0], cycles=10**9 + 10**6)
     figures = dataclasses.replace(tight, layers=[layer], runs=[run])
     assert advice(figures) == []
-    layer.idle[Cause.POST] *= 10
+    layer.lost[Cause.POST] *= 10
     assert [item.cycles for item in advice(figures)] == [10**7]
 
 

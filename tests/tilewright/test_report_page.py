@@ -251,7 +251,7 @@ def test_the_timeline_zooms_and_moves(browser: Browser, page: Path) -> None:
 
 def test_a_title_sorts_the_layers(browser: Browser, page: Path) -> None:
     browser.open(page)
-    column = "[...document.querySelectorAll('.layers tbody tr')].map(r => Number(r.cells[5].dataset.value))"
+    column = "[...document.querySelectorAll('.layers tbody tr')].map(r => Number(r.cells[4].dataset.value))"
     cycles = browser.run(column)
     click = "[...document.querySelectorAll('.layers th')].find(h => h.innerText == 'cycles').firstChild.click()"
     browser.run(click)

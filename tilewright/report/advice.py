@@ -30,7 +30,8 @@ class Advice:
 def advice(figures: Figures) -> list[Advice]:
     """All that is worth changing, most cycles first."""
     rules: tuple[Callable[[Figures], Iterator[Advice]], ...] = (
-        _unfilled, _short_passes, _overhead, _constants, _inputs, _streamed, _drain, _post_layers, _stores, _code,
+        _unfilled, _weights, _operands, _array_drains, _constants, _inputs, _streamed, _results, _post_layers, _stores,
+        _code,
     )
     found = [item for rule in rules for item in rule(figures) if item.cycles > 0
              and item.cycles >= LEAST_SHARE * figures.cycles]
@@ -95,41 +96,39 @@ def _filters(figures: Figures, layers: list[LayerFigures]) -> Iterator[Advice]:
         f"Wider kernels, or an array of fewer rows than {rows} and more columns.")
 
 
-def _short_passes(figures: Figures) -> Iterator[Advice]:
-    rows = figures.config.array.rows
+def _lost(figures: Figures, cause: Cause) -> tuple[int, str]:
+    """Cycles of a cause, and which layers they are made of."""
+    return figures.lost(cause), _most(figures.layers, lambda layer: layer.lost[cause])
+
+
+def _weights(figures: Figures) -> Iterator[Advice]:
+    cycles, layers = _lost(figures, Cause.WEIGHTS)
     yield Advice(
-        sum(layer.short for layer in figures.layers),
-        f"Weights take {rows} cycles to enter the array and are used for fewer vectors than that in "
-        f"{_most(figures.layers, lambda layer: layer.short)}.",
-        "These layers are bound by their weights, not by products: an array of fewer rows and more columns, several "
-        "images at once, or larger tiles where the outputs have more pixels.")
+        cycles, f"Weights take up to {figures.config.array.rows} cycles to enter the array, longer than the vectors "
+        f"before them last, in {layers}.",
+        "Layers of few pixels are bound by their weights, not by products: an array of fewer rows and more columns, "
+        "several images at once, or larger tiles where the outputs have more pixels.")
 
 
-def _overhead(figures: Figures) -> Iterator[Advice]:
-    config, layers = figures.config, figures.layers
-
-    def port(layer: LayerFigures) -> float:
-        # The first weights of an EXEC and those of short passes are waited for as well; the rest is the scratchpad.
-        return min(layer.overhead, max(0, layer.operand_stall - layer.short - config.array.rows))
-
+def _operands(figures: Figures) -> Iterator[Advice]:
+    cycles, layers = _lost(figures, Cause.OPERANDS)
     yield Advice(
-        sum(map(port, layers)), f"EXEC has to let other engines read the activation scratchpad first, in "
-        f"{_most(layers, port)}.",
-        f"It has {config.memory.activation_banks} banks (memory.activation_banks); in more of them, tensors lie apart.")
+        cycles, f"EXEC has to let other engines use the activation scratchpad first, in {layers}.",
+        f"It has {figures.config.memory.activation_banks} banks (memory.activation_banks); in more of them, tensors "
+        "lie apart.")
+
+
+def _array_drains(figures: Figures) -> Iterator[Advice]:
+    cycles, layers = _lost(figures, Cause.DRAIN)
+    execs = sum(layer.execs for layer in figures.layers)
     yield Advice(
-        sum(layer.overhead - port(layer) for layer in layers),
-        f"The array fills and drains where EXECs do not follow each other, most in "
-        f"{_most(layers, lambda layer: layer.overhead - port(layer))}.",
-        f"Larger tiles, so fewer EXECs than {number(sum(layer.execs for layer in layers))}: a bank of accumulators has "
-        f"{number(config.memory.accumulator_entries)} entries.")
-
-
-def _idle(figures: Figures, cause: Cause) -> tuple[int, str]:
-    return figures.idle(cause), _most(figures.layers, lambda layer: layer.idle[cause])
+        cycles, f"The array drains before something else can start, in {layers}.",
+        f"Larger tiles, so fewer EXECs than {number(execs)}: a bank of accumulators has "
+        f"{number(figures.config.memory.accumulator_entries)} entries.")
 
 
 def _constants(figures: Figures) -> Iterator[Advice]:
-    cycles, layers = _idle(figures, Cause.CONSTANTS)
+    cycles, layers = _lost(figures, Cause.CONSTANTS)
     config, size = figures.config, len(figures.program.constants)
     loaded = sum(layer.constants for layer in figures.layers)
     room = config.memory.weight_bytes
@@ -143,7 +142,7 @@ def _constants(figures: Figures) -> Iterator[Advice]:
 
 
 def _inputs(figures: Figures) -> Iterator[Advice]:
-    cycles, layers = _idle(figures, Cause.INPUT)
+    cycles, layers = _lost(figures, Cause.INPUT)
     loaded = sum(layer.loaded for layer in figures.layers)
     yield Advice(cycles, f"The array waits for inputs from main memory, of {layers}.",
                  f"{kib(loaded)} of activations are loaded, in words of {figures.config.array.rows} channels. A bus "
@@ -152,14 +151,14 @@ def _inputs(figures: Figures) -> Iterator[Advice]:
 
 
 def _streamed(figures: Figures) -> Iterator[Advice]:
-    cycles, layers = _idle(figures, Cause.STREAMED)
+    cycles, layers = _lost(figures, Cause.STREAMED)
     yield Advice(cycles, f"The array waits for activations that did not stay on chip, of {layers}.",
                  f"The activation scratchpad of {kib(figures.config.memory.activation_bytes)} is too small for them: a "
                  f"larger one, or a bus wider than {figures.config.bus.data_bits} bits.")
 
 
-def _drain(figures: Figures) -> Iterator[Advice]:
-    cycles, layers = _idle(figures, Cause.DRAIN)
+def _results(figures: Figures) -> Iterator[Advice]:
+    cycles, layers = _lost(figures, Cause.RESULTS)
     config = figures.config
     if config.post.lanes < config.array.columns:
         change = (f"post.lanes is {config.post.lanes} for {config.array.columns} columns: as many lanes as columns "
@@ -171,7 +170,7 @@ def _drain(figures: Figures) -> Iterator[Advice]:
 
 
 def _post_layers(figures: Figures) -> Iterator[Advice]:
-    cycles, layers = _idle(figures, Cause.POST)
+    cycles, layers = _lost(figures, Cause.POST)
     config = figures.config
     most = min(config.array.rows, config.array.columns)
     lanes = f"post.lanes of {most} instead of {config.post.lanes}, or " if config.post.lanes < most else ""
@@ -181,14 +180,14 @@ def _post_layers(figures: Figures) -> Iterator[Advice]:
 
 
 def _stores(figures: Figures) -> Iterator[Advice]:
-    cycles, layers = _idle(figures, Cause.STORE)
+    cycles, layers = _lost(figures, Cause.STORE)
     yield Advice(cycles, f"The array waits for stores of {layers}.",
                  f"A bus wider than {figures.config.bus.data_bits} bits, more of bus.outstanding "
                  f"({figures.config.bus.outstanding}), or an activation scratchpad that keeps what is read again.")
 
 
 def _code(figures: Figures) -> Iterator[Advice]:
-    cycles, layers = _idle(figures, Cause.FETCH)
+    cycles, layers = _lost(figures, Cause.FETCH)
     yield Advice(cycles, f"The array waits for code, in {layers}.",
                  f"Longer queues than queue_instructions = {figures.config.queue_instructions}, or fewer and larger "
                  "tiles. The first instruction always takes the latency of main memory.")

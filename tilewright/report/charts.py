@@ -156,9 +156,7 @@ def breakdown(figures: Figures) -> Markup:
     rows = [
         ("useful", "products, as if all PEs were busy", sum(layer.useful for layer in layers)),
         ("unfilled", "PEs without a product: channels that do not fill the array", sum(x.unfilled for x in layers)),
-        ("short", "passes too short to hide the next weights", sum(layer.short for layer in layers)),
-        ("overhead", "array filling, draining, waiting for operands", sum(layer.overhead for layer in layers)),
-        *((f"idle idle-{cause.name.lower()}", f"array idle: {cause}", figures.idle(cause)) for cause in Cause),
+        *((f"lost-{cause.name.lower()}", f"array waits: {cause}", figures.lost(cause)) for cause in Cause),
     ]
     shown = [(kind, name, cycles) for kind, name, cycles in rows if cycles >= 0.5]
     total = max(figures.cycles, 1)

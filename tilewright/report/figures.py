@@ -8,12 +8,10 @@ from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ProgramError
 from tilewright_hdl.isa import ENGINES, Engine, Exec, Instruction, Load, Store
 from tilewright_hdl.program import Layer, Program, RunStep
-from tilewright_hdl.timing import exec_pass
 from tilewright_sim.checker import check_program
 from tilewright_sim.cycle_model import simulate
-from tilewright_sim.layer_cycles import layer_cycles, layer_stalls
+from tilewright_sim.layer_cycles import VECTORS, Piece, array_cycles, layer_cycles
 
-from .idle import Charge, array_charges
 from .mapped import Mapped, mapped
 from .markup import clean
 from .transfers import Cause, Transfers
@@ -22,6 +20,9 @@ from .weights import Used, WeightMemory
 __all__ = ["Figures", "LayerFigures", "Run", "figures_of"]
 
 _MOST_MACS = 1 << 62
+
+_CAUSES = {"weights": Cause.WEIGHTS, "operands": Cause.OPERANDS, "drain": Cause.DRAIN, "fetch": Cause.FETCH}
+"""Those that are the same here as in ``STALL_CAUSES``."""
 
 
 @dataclass(kw_only=True)
@@ -39,29 +40,23 @@ class LayerFigures:
         MACs / PEs, in cycles.
     cycles : int
         Share of the run's cycles.
+    vectors : int
+        Of those, in which a vector entered the array.
     stalls : dict of str to int
-        Cycles in which its instructions waited, by cause.
+        The others, by cause (:data:`~tilewright_sim.layer_cycles.STALL_CAUSES`).
+    lost : Counter of Cause
+        Cycles without a vector that this layer's instructions account for, whichever layer they belong to.
     constants, loaded, stored : int
         Bytes on the bus, whole beats.
-    busy : int
-        Cycles in which its EXECs were under way, those that overlap once, or their tokens were.
-    occupied : int
-        Cycles that their passes take where nothing holds them up.
-    streamed : int
-        Vectors of all passes: cycles in which the array is given operands.
-    discarded : int
-        Of those, in passes of pixels, the ones that a stride passes over.
     depthwise : bool
         Whether columns are filters of their own.
-    operand_stall : int
-        Cycles in which an EXEC could not go on.
+    discarded : int
+        Vectors that are pixels which a stride passes over.
     execs, passes : int
     rows, columns, pes : int
         Rows, columns and PEs that hold a weight other than 0, summed over all passes.
     weights : set of Used
         Of the weight scratchpad.
-    idle : Counter of Cause
-        Cycles in which the array waits for this layer, or for what it needs.
     """
 
     number: int
@@ -69,45 +64,30 @@ class LayerFigures:
     name: str
     bound: float
     cycles: int = 0
+    vectors: int = 0
     stalls: dict[str, int] = field(default_factory=dict)
+    lost: Counter[Cause] = field(default_factory=Counter)
     constants: int = 0
     loaded: int = 0
     stored: int = 0
-    busy: int = 0
-    occupied: int = 0
-    streamed: int = 0
-    discarded: int = 0
     depthwise: bool = False
-    operand_stall: int = 0
+    discarded: int = 0
     execs: int = 0
     passes: int = 0
     rows: int = 0
     columns: int = 0
     pes: int = 0
     weights: set[Used] = field(default_factory=set)
-    idle: Counter[Cause] = field(default_factory=Counter)
-
-    # Where the cycles of `busy` go; these four add up to it.
 
     @property
     def useful(self) -> float:
         """Cycles in which all PEs would have done all products."""
-        return min(self.bound, self.busy)
+        return min(self.bound, self.vectors)
 
     @property
     def unfilled(self) -> float:
-        """Cycles lost since not all PEs had a product to do while the array was given operands."""
-        return min(max(self.streamed - self.useful, 0), self.busy - self.useful)
-
-    @property
-    def short(self) -> float:
-        """Cycles lost in passes of fewer vectors than it takes to bring the next weights in."""
-        return min(max(self.occupied - self.streamed, 0), self.busy - self.useful - self.unfilled)
-
-    @property
-    def overhead(self) -> float:
-        """Cycles of filling and draining the array, and of operands that were not granted."""
-        return self.busy - self.useful - self.unfilled - self.short
+        """Cycles lost since not all PEs had a product to do while vectors entered the array."""
+        return self.vectors - self.useful
 
     @property
     def utilization(self) -> float:
@@ -175,9 +155,9 @@ class Figures:
         """Bytes on the bus, without code."""
         return sum(layer.constants + layer.loaded + layer.stored for layer in self.layers)
 
-    def idle(self, cause: Cause) -> int:
-        """Cycles in which the array waits for one cause."""
-        return sum(layer.idle[cause] for layer in self.layers)
+    def lost(self, cause: Cause) -> int:
+        """Cycles without a vector, of one cause."""
+        return sum(layer.lost[cause] for layer in self.layers)
 
 
 def figures_of(program: Program) -> Figures:
@@ -214,16 +194,19 @@ def _run(
     config, instructions = program.config, step.instructions
     check_program(config, instructions, constant_bytes=len(program.constants), arena_bytes=program.arena_bytes)
     timing = simulate(config, instructions)
-    for number, cycles in layer_cycles(timing.profile, step.layer_of, timing.cycles).items():
-        layers[number].cycles += cycles
-    for number, causes in layer_stalls(timing.profile, step.layer_of).items():
-        layers[number].stalls = causes
+    for number, found in layer_cycles(config, instructions, timing.profile, step.layer_of, timing.cycles).items():
+        layer = layers[number]
+        layer.cycles, layer.vectors, layer.stalls = found.cycles, found.vectors, found.stalls
     transfers.add_run(step)
+    for piece in array_cycles(config, instructions, timing.profile, timing.cycles):
+        layer = layers[step.layer_of[piece.index]]
+        if piece.cause != VECTORS:
+            layer.lost[_cause(piece, instructions[piece.index], layer, transfers)] += piece.end - piece.begin
     for instruction, number in zip(instructions, step.layer_of, strict=True):
         if isinstance(instruction, Load):
             memory.load(instruction)
         if isinstance(instruction, Exec):
-            _add_exec(config, layers[number], instruction, memory)
+            _add_exec(layers[number], instruction, memory)
         if isinstance(instruction, Load | Store):
             kind, size = transfers.kind(instruction), transfers.size(instruction)
             layers[number].constants += size * (kind is Cause.CONSTANTS)
@@ -231,24 +214,13 @@ def _run(
             layers[number].stored += size * (kind is Cause.STORE)
     intervals: dict[Engine, list[tuple[int, int, int]]] = {engine: [] for engine in ENGINES}
     for record in sorted(timing.profile, key=lambda r: r.index):
-        number = step.layer_of[record.index]
-        intervals[record.engine].append((offset + record.start, offset + record.end, number))
-        if record.engine == Engine.EXEC:
-            layers[number].operand_stall += record.stall
-    for charge in array_charges(config, instructions, timing.profile, timing.cycles):
-        layer, instruction = layers[step.layer_of[charge.index]], instructions[charge.index]
-        if isinstance(instruction, Exec) and not charge.fetch:
-            layer.busy += charge.cycles
-        else:
-            layer.idle[_cause(charge, instruction, layer, transfers)] += charge.cycles
+        intervals[record.engine].append((offset + record.start, offset + record.end, step.layer_of[record.index]))
     return Run(offset=offset, cycles=timing.cycles, intervals=intervals)
 
 
-def _add_exec(config: AcceleratorConfig, layer: LayerFigures, ins: Exec, memory: WeightMemory) -> None:
+def _add_exec(layer: LayerFigures, ins: Exec, memory: WeightMemory) -> None:
     filled = memory.filled(ins)
     layer.execs += 1
-    layer.occupied += ins.passes * exec_pass(config, ins.vectors, ins.taps)
-    layer.streamed += ins.passes * ins.vectors
     if ins.depthwise:
         layer.depthwise = True
         layer.discarded += ins.passes * ins.output_height * (ins.output_width - 1) * (ins.stride_x - 1)
@@ -259,9 +231,9 @@ def _add_exec(config: AcceleratorConfig, layer: LayerFigures, ins: Exec, memory:
     layer.weights.add(memory.used(ins))
 
 
-def _cause(charge: Charge, instruction: Instruction, layer: LayerFigures, transfers: Transfers) -> Cause:
-    if charge.fetch:
-        return Cause.FETCH
+def _cause(piece: Piece, instruction: Instruction, layer: LayerFigures, transfers: Transfers) -> Cause:
+    if piece.cause in _CAUSES:
+        return _CAUSES[piece.cause]
     if isinstance(instruction, Load | Store):
         return transfers.kind(instruction)
-    return Cause.DRAIN if layer.layer.on == "array" else Cause.POST
+    return Cause.RESULTS if layer.layer.on == "array" else Cause.POST

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of the report: the layers, and what runs on the host."""
 
+from tilewright_sim.layer_cycles import STALL_CAUSES
+
 from .chart import hue
 from .figures import Figures, LayerFigures
 from .markup import Markup, clean, element, kib, number, percent, whole
@@ -13,26 +15,26 @@ _WORDS = ("layer", "operator", "tile")
 def layer_section(figures: Figures) -> Markup:
     """All figures of all layers on the accelerator."""
     layers = [layer for layer in figures.layers if layer.layer.on != "host"]
-    causes = list(dict.fromkeys(cause for layer in layers for cause in layer.stalls))
-    groups = (("", 7), ("cycles waited for", len(causes)), ("bytes on the bus", 3), ("tiling, cycles alone", 3))
-    names = ["#", "layer", "operator", "MACs", "bound", "cycles", "utilization", *causes,
+    causes = [cause for cause in STALL_CAUSES if any(layer.stalls.get(cause) for layer in layers)]
+    groups = (("", 6), ("cycles without a vector", len(causes)), ("bytes on the bus", 3), ("tiling, cycles alone", 3))
+    names = ["#", "layer", "operator", "bound", "cycles", "of peak", *causes,
              "constants", "loaded", "stored", "tile", "chosen", "first fit"]
     above = element("tr", *(element("th", name, colspan=span, scope="colgroup") for name, span in groups if span),
                     class_="groups")
     head = element("tr", *(
-        element("th", element("button", name, type="button"), scope="col", class_="word" if name in _WORDS else None)
-        for name in names))
+        element("th", element("button", name, type="button"), scope="col", title=STALL_CAUSES.get(name),
+                class_="word" if name in _WORDS else None) for name in names))
     body = [_row(figures, layer, causes) for layer in layers]
     return element(
         "section", element("h2", "Layers"),
         element("div", element("table", element("thead", above, head), element("tbody", *body),
                                element("tfoot", _total(figures, layers, len(causes))), class_="layers"),
                 class_="scroll", tabindex=0, role="group", aria_label="Table of layers"),
-        element("p", "A layer's cycles are its share of the run, and they add up to it. Waits are those of its "
-                "instructions on all engines together, which overlap, so they may exceed its cycles. Traffic counts "
-                "whole beats. A tile is output height x width x channels, with the loop over channels as the inner or "
-                "the outer one; then the cycles of the layer by itself with this tile, and with the largest that fits. "
-                "A click on a title sorts.", class_="caption"))
+        element("p", "Bound: MACs / PEs, in cycles. Every cycle of the run belongs to one layer; in those without a "
+                "vector the array waits for its next weights, operands, an engine, its own draining, or code. Traffic "
+                "counts whole beats. A tile is output height x width x channels, with the loop over channels as the "
+                "inner or the outer one; then the cycles of the layer by itself with this tile, and with the largest "
+                "that fits. A click on a title sorts.", class_="caption"))
 
 
 def _row(figures: Figures, layer: LayerFigures, causes: list[str]) -> Markup:
@@ -42,7 +44,7 @@ def _row(figures: Figures, layer: LayerFigures, causes: list[str]) -> Markup:
         element("th", element("i", class_="key layer", style=hue(layer.number)), " ", layer.name, scope="row",
                 class_="word name", title=layer.name),
         element("td", clean(layer.layer.op), class_="word"),
-        _count(layer.layer.macs), _figure(layer.bound, whole(layer.bound) if layer.bound else ""), _count(layer.cycles),
+        _figure(layer.bound, whole(layer.bound) if layer.bound else ""), _count(layer.cycles),
         _figure(layer.utilization, percent(layer.utilization) if layer.bound else "",
                 style=f"--share:{min(1.0, layer.utilization):.3f}", class_="bar"),
         *(_count(layer.stalls.get(cause, 0)) for cause in causes),
@@ -64,7 +66,7 @@ def _figure(value: float, shown: str, **attributes: object) -> Markup:
 def _total(figures: Figures, layers: list[LayerFigures], causes: int) -> Markup:
     chosen = figures.mapped.chosen.values()
     sizes = (sum(x.constants for x in layers), sum(x.loaded for x in layers), sum(x.stored for x in layers))
-    cells = ["", "all", "", number(figures.program.macs), whole(figures.bound), number(figures.cycles),
+    cells = ["", "all", "", whole(figures.bound), number(figures.cycles),
              percent(figures.bound / figures.cycles) if figures.cycles else "", *[""] * causes, *map(kib, sizes), "",
              number(sum(item.cycles for item in chosen)), number(sum(item.first_fit_cycles for item in chosen))]
     return element("tr", *(element("td", cell, class_="word" if i in (1, 2) else None) for i, cell in enumerate(cells)))

@@ -15,12 +15,15 @@ __all__ = ["Cause", "Spans", "Transfers"]
 
 
 class Cause(StrEnum):
-    """What the array waits for while no EXEC is under way."""
+    """Why no vector enters the array in a cycle; finer than :data:`~tilewright_sim.layer_cycles.STALL_CAUSES`."""
 
+    WEIGHTS = "the array takes its next weights in"
+    OPERANDS = "reads of activations wait for a bank"
+    DRAIN = "the last sums leave the array"
     CONSTANTS = "loads of weights and parameters"
     INPUT = "loads of inputs"
     STREAMED = "loads of activations that did not stay on chip"
-    DRAIN = "post-processing of the array's results"
+    RESULTS = "post-processing of the array's results"
     POST = "layers of the post-processor"
     STORE = "stores"
     FETCH = "code"
