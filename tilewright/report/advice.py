@@ -70,6 +70,8 @@ def _unfilled(figures: Figures) -> Iterator[Advice]:
             pack = "; or its image, packed into full rows by LOAD's windows" if layer.loaded else ""
             yield Advice(
                 layer.unfilled, f"{layer.name} fills {rows:.1f} of {array.rows} rows of the array{more}.",
+                "Its image is packed as far as windows of its kernel go: a kernel or a number of channels with which "
+                f"they come closer to a multiple of {array.rows}." if layer.packed else
                 f"Input channels in multiples of {array.rows}{pack}"
                 + (", which need bus.windows." if pack and not windows else "."))
         elif columns < _EMPTY * array.columns:
@@ -145,9 +147,8 @@ def _inputs(figures: Figures) -> Iterator[Advice]:
     cycles, layers = _lost(figures, Cause.INPUT)
     loaded = sum(layer.loaded for layer in figures.layers)
     yield Advice(cycles, f"The array waits for inputs from main memory, of {layers}.",
-                 f"{kib(loaded)} of activations are loaded, in words of {figures.config.array.rows} channels. A bus "
-                 f"wider than {figures.config.bus.data_bits} bits, or smaller first tiles, so that the first EXEC "
-                 "starts sooner.")
+                 f"{kib(loaded)} of activations are loaded. A bus wider than {figures.config.bus.data_bits} bits, or "
+                 "smaller first tiles, so that the first EXEC starts sooner.")
 
 
 def _streamed(figures: Figures) -> Iterator[Advice]:

@@ -48,6 +48,8 @@ class LayerFigures:
         Cycles without a vector that this layer's instructions account for, whichever layer they belong to.
     constants, loaded, stored : int
         Bytes on the bus, whole beats.
+    packed : bool
+        Whether windows of an image fill its words.
     depthwise : bool
         Whether columns are filters of their own.
     discarded : int
@@ -70,6 +72,7 @@ class LayerFigures:
     constants: int = 0
     loaded: int = 0
     stored: int = 0
+    packed: bool = False
     depthwise: bool = False
     discarded: int = 0
     execs: int = 0
@@ -205,6 +208,7 @@ def _run(
     for instruction, number in zip(instructions, step.layer_of, strict=True):
         if isinstance(instruction, Load):
             memory.load(instruction)
+            layers[number].packed |= bool(instruction.window)
         if isinstance(instruction, Exec):
             _add_exec(layers[number], instruction, memory)
         if isinstance(instruction, Load | Store):
