@@ -98,6 +98,12 @@ def test_figures_stand_on_the_page(with_host: Files) -> None:
     assert f"{sum(layer['first_fit_cycles'] for layer in run['layers']):,} to " in text
 
 
+def test_compulsory_bytes_stand_beside_the_traffic(small: Files) -> None:
+    program = tw.Program.load(small.program)
+    report = dict(program.report) | {"traffic": {"compulsory": 3 << 20}}
+    assert "compulsory: 3 MiB" in report_page(dataclasses.replace(program, report=report))
+
+
 def test_a_program_without_runs_or_report_has_a_page(small: Files, with_host: Files) -> None:
     program = tw.Program.load(with_host.program)
     assert "The program has no map" in report_page(dataclasses.replace(program, report={}))
@@ -143,9 +149,11 @@ def test_neighbours_in_time_become_one() -> None:
 
 
 def test_many_instructions_make_no_large_page(small: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tilewright.report.timeline.MOST_INTERVALS", 12)
-    page = report_page(tw.Program.load(small.program))
-    assert len(re.findall(r"M\d+ \d\.\dh", page)) <= 12 and "within a layer are closed" in page
+    program, interval = tw.Program.load(small.program), re.compile(r"M\d+ \d\.\dh")
+    most = len(interval.findall(report_page(program))) - 1
+    monkeypatch.setattr("tilewright.report.timeline.MOST_INTERVALS", most)
+    page = report_page(program)
+    assert 0 < len(interval.findall(page)) <= most and "within a layer are closed" in page
 
 
 # --- On the command line.

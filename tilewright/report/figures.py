@@ -125,8 +125,6 @@ class Figures:
     layers : list of LayerFigures
     runs : list of Run
     mapped : Mapped
-    compulsory : int
-        Bytes that must cross the bus: inputs and outputs of the runs, and constants that do not stay on chip, once.
     resident : int
         Bytes of constants that no inference loads.
     """
@@ -135,7 +133,6 @@ class Figures:
     layers: list[LayerFigures]
     runs: list[Run]
     mapped: Mapped
-    compulsory: int
     resident: int
 
     @property
@@ -187,7 +184,7 @@ def figures_of(program: Program) -> Figures:
             runs.append(_run(program, step, layers, memory, transfers, offset))
             offset += runs[-1].cycles
     return Figures(program=program, layers=layers, runs=runs, mapped=mapped(program),
-                   compulsory=transfers.compulsory, resident=transfers.resident)
+                   resident=transfers.resident)
 
 
 def _run(

@@ -44,10 +44,21 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Mapped:
-    """Members: tilings by the number of the layer, and the blocks of all runs."""
+    """What the mapper knows and the code does not tell.
+
+    Members
+    -------
+    chosen : dict of int to Chosen
+        By the number of the layer.
+    blocks : list of Block
+        Of all runs.
+    compulsory : int or None
+        Bytes of an inference that no program could do without; ``None`` if the mapper did not say.
+    """
 
     chosen: dict[int, Chosen]
     blocks: list[Block]
+    compulsory: int | None
 
 
 def mapped(program: Program) -> Mapped:
@@ -58,20 +69,23 @@ def mapped(program: Program) -> Mapped:
     ProgramError
         If it is not made as the mapper makes it.
     """
-    found = Mapped(chosen={}, blocks=[])
+    chosen: dict[int, Chosen] = {}
+    blocks: list[Block] = []
     layers, words = len(program.layers), program.config.activation_words
     try:
+        traffic = program.report.get("traffic")
+        compulsory = None if traffic is None else _count(traffic, "compulsory")
         for step in program.report.get("steps", ()):
             if step["kind"] != "run":
                 continue
             for layer in step["layers"]:
-                found.chosen[_count(layer, "layer", layers - 1)] = Chosen(
+                chosen[_count(layer, "layer", layers - 1)] = Chosen(
                     tile=_tile(layer["tile"]), cycles=_count(layer, "cycles_alone"),
                     first_fit_cycles=_count(layer, "first_fit_cycles"),
                 )
             for block in step["memory_map"]:
                 address = _count(block, "address", words)
-                found.blocks.append(Block(
+                blocks.append(Block(
                     name=str(block["name"]), address=address, words=_count(block, "words", words - address),
                     # The first layer's buffers may be wanted by the layer before it, which there is none.
                     first_layer=max(0, _count(block, "first_layer", layers - 1, least=-1)),
@@ -80,7 +94,7 @@ def mapped(program: Program) -> Mapped:
     except (KeyError, TypeError, AttributeError) as error:
         raise ProgramError(f"The mapper's report in the program must be as `tilewright compile` writes it, but has no "
                            f"sound {error}; compile the model again") from error
-    return found
+    return Mapped(chosen=chosen, blocks=blocks, compulsory=compulsory)
 
 
 def _count(data: Mapping[str, Any], name: str, most: int = _MOST, least: int = 0) -> int:

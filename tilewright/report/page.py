@@ -48,11 +48,13 @@ def _headline(figures: Figures) -> Markup:
     program, config = figures.program, figures.config
     cycles = figures.cycles
     alone, first_fit = _search(figures)
+    compulsory = figures.mapped.compulsory
     won = f"{percent(1 - alone / first_fit)}" if first_fit else "none"
     tiles = [
         ("cycles of one inference", number(cycles), f"bound: {whole(figures.bound)} = MACs / {config.array.pes} PEs"),
         ("of the array's peak", percent(figures.bound / cycles if cycles else 0), f"{number(program.macs)} MACs"),
-        ("main memory traffic", kib(figures.traffic), f"compulsory: {kib(figures.compulsory)}"),
+        ("main memory traffic", kib(figures.traffic),
+         "" if compulsory is None else f"compulsory: {kib(compulsory)}"),
         ("constants that stay on chip", kib(figures.resident), f"of {kib(len(program.constants))}"),
         ("won by the tile search", won, f"{number(first_fit)} to {number(alone)} cycles, layer by layer"),
     ]

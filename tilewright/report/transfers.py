@@ -5,7 +5,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
-from tilewright_hdl.activation_layout import packed_bytes
 from tilewright_hdl.bus_timing import transfer_runs
 from tilewright_hdl.isa import Load, Segment, Store
 from tilewright_hdl.program import Program, RunStep
@@ -54,50 +53,27 @@ class Spans:
         place = bisect_right(self._starts, byte)
         return place > 0 and byte < self._ends[place - 1]
 
-    def within(self, start: int, end: int) -> "Spans":
-        """The bytes from ``start`` up to ``end``."""
-        cut = ((max(start, s), min(end, e)) for s, e in self)
-        return Spans((s, e) for s, e in cut if s < e)
-
 
 class Transfers:
-    """Loads and stores of a program.
-
-    Attributes
-    ----------
-    compulsory : int
-        Bytes of the runs' inputs and outputs, and of constants that an inference loads, each once.
-    """
+    """Loads and stores of a program."""
 
     def __init__(self, program: Program):
         self._program = program
         self._constants: list[tuple[int, int]] = []
-        self._ends = 0
         self._stored = Spans()
 
     def add_run(self, step: RunStep) -> None:
         """Take up a run; :meth:`kind` then speaks of its transfers."""
         config = self._program.config
-        touched: dict[tuple[Space, bool], list[tuple[int, int]]] = {}
+        stored: list[tuple[int, int]] = []
         for instruction in step.instructions:
             if isinstance(instruction, Load | Store):
                 for access in accesses(config, instruction):
-                    touched.setdefault((access.memory, access.write), []).extend(_rows(access))
-        self._constants += touched.get((Space.CONSTANT, False), [])
-        self._stored = Spans(touched.get((Space.ARENA, True), []))
-        loaded = touched.get((Space.ARENA, False), [])
-        # Inputs are what is loaded and not stored before; an output may have several names.
-        self._ends += Spans((*loaded, *self._stored)).size - self._stored.size
-        self._ends += sum(self._stored.within(*place).size for place in Spans(map(self._place, step.outputs)))
-
-    def _place(self, name: str) -> tuple[int, int]:
-        info = self._program.tensors[name]
-        start = info.arena_offset or 0
-        return start, start + packed_bytes(self._program.config, info.shape)
-
-    @property
-    def compulsory(self) -> int:
-        return self._ends + Spans(self._constants).size
+                    if access.memory == Space.CONSTANT:
+                        self._constants += _rows(access)
+                    elif access.memory == Space.ARENA and access.write:
+                        stored += _rows(access)
+        self._stored = Spans(stored)
 
     @property
     def resident(self) -> int:
