@@ -16,6 +16,7 @@ from tilewright_hdl.config import PRESETS
 from tilewright_hdl.errors import TilewrightError
 
 from .bench_tables import fill
+from .networks import NETWORKS
 from .output import write_files
 
 __all__ = ["CONFIG", "PAGE", "RECORD", "TARGETS", "UPDATE", "read_record", "target_cycles", "update"]
@@ -32,16 +33,16 @@ TARGETS = {"resnet8": 54_000, "dscnn": 21_000, "mobilenet": 66_000, "autoencoder
 """Cycles that each network must reach; ``None``: :data:`TRAFFIC_PERCENT` says how many."""
 
 TRAFFIC_PERCENT = 115
-"""A network that its weights bind may take so much of its bound, or of the beats of its constants, the larger."""
+"""A network of linear layers, which use each weight once, may take so much of the beats of its weights."""
 
 
-def target_cycles(result: Mapping[str, Any]) -> int:
-    """Cycles that a network must reach, given what was measured (``tilewright bench --json``)."""
-    fixed = TARGETS[result["network"]]
+def target_cycles(name: str) -> int:
+    """Cycles that a network must reach."""
+    fixed, config = TARGETS[name], PRESETS[CONFIG]
     if fixed is not None:
         return fixed
-    beats = -(-result["traffic"]["constants"] // PRESETS[CONFIG].bus.data_bytes)
-    return int(TRAFFIC_PERCENT * max(result["bound"], beats) // 100)
+    # A byte for each MAC; so these are more than MACs / PEs, wherever a beat has fewer bytes than the array elements.
+    return TRAFFIC_PERCENT * -(-NETWORKS[name].macs // config.bus.data_bytes) // 100
 
 
 def read_record() -> dict[str, dict[str, Any]]:
@@ -68,7 +69,7 @@ def update(results: Iterable[Mapping[str, Any]]) -> tuple[Path, Path]:
     """
     known = read_record() | {result["network"]: dict(result) for result in results}
     record = [known[name] for name in TARGETS if name in known]
-    page = fill(PAGE.read_text(encoding="utf-8"), record, {r["network"]: target_cycles(r) for r in record})
+    page = fill(PAGE.read_text(encoding="utf-8"), record, {name: target_cycles(name) for name in known})
     write_files({RECORD: _dump(record).encode(), PAGE: page.encode()})
     return RECORD, PAGE
 

@@ -9,7 +9,8 @@ from functools import cache
 import pytest
 
 from tests.sim.random_programs import random_program
-from tests.sim.test_cycle_model import EXEC, LOAD, POST, STORE, exec_, load, post, store
+from tests.sim.test_cycle_model import EXEC, LOAD, POST, STORE, exec_, post, store
+from tests.sim.test_cycle_model import load as load_five
 from tests.sim.test_rtl_equality import BANKS, CONFIG, TALL
 from tilewright_hdl.config import PRESETS, AcceleratorConfig
 from tilewright_hdl.isa import Engine, Exec, Instruction
@@ -98,7 +99,7 @@ def test_nobody_holds_up_reads_where_nobody_else_is() -> None:
 
 
 def test_each_wait_is_followed_to_what_held_it_up() -> None:
-    program = [load(signal=EXEC), exec_(20, 2, wait=LOAD, signal=POST), post(20, wait=EXEC, signal=EXEC | STORE),
+    program = [load_five(signal=EXEC), exec_(20, 2, wait=LOAD, signal=POST), post(20, wait=EXEC, signal=EXEC | STORE),
                exec_(4, 2, wait=POST, signal=STORE), store(wait=EXEC | POST)]
     records = [
         record(0, Engine.LOAD, 40, 40, 90),
@@ -147,6 +148,38 @@ def test_no_start_before_the_oldest_of_four_has_left() -> None:
     assert layer.stalls["drain"] > DRAIN
 
 
+def test_an_instruction_that_comes_late_waits_for_nobody() -> None:
+    """The array takes the next one while the last sums leave it."""
+    end = 40 + ROWS + 20 - 1 + DRAIN
+    records = [record(0, Engine.EXEC, 40, 40, end),
+               record(1, Engine.EXEC, end - 5, end - 5, end - 5 + ROWS + 20 - 1 + DRAIN)]
+    found = layer_cycles(EDGE, [exec_(20, 1)] * 2, records, (0, 0), records[1].end + 1)
+    assert found[0] == LayerCycles(40, stalls(fetch=40 + DRAIN - 1 - 5, weights=2 * ROWS, drain=DRAIN))
+
+
+@pytest.mark.parametrize(("end", "load", "fetch"), [(99, 0, 104), (102, 0, 104), (103, 64, 40), (104, 64, 40)])
+def test_an_engine_holds_up_only_what_was_there_when_it_was_done(end: int, load: int, fetch: int) -> None:
+    program = [load_five(), load_five(signal=EXEC), exec_(20, 1, wait=LOAD)]
+    records = [record(0, Engine.LOAD, 40, 40, end), record(1, Engine.LOAD, 104, 104, 150),
+               record(2, Engine.EXEC, 60, 151, 151 + ROWS + 20 - 1 + DRAIN)]
+    found = layer_cycles(EDGE, program, records, (0, 0, 0), records[2].end + 1)
+    assert found[0] == LayerCycles(20, stalls(load=load + 151 - 104, fetch=fetch, weights=ROWS, drain=DRAIN))
+
+
+def test_a_full_semaphore_keeps_no_vector_back() -> None:
+    """The second EXEC cannot end for long, and the third, which was done in the meantime, ends right behind it."""
+    config = replace(EDGE, semaphore_bits=2)
+    program = [post(900), *(exec_(20, 1, signal=POST) for _ in range(4)), exec_(200, 1),
+               *(post(20, wait=EXEC) for _ in range(4))]
+    timing = simulate(config, program)
+    *_, full, behind = sorted((r for r in timing.profile if r.engine == Engine.EXEC), key=lambda r: r.index)
+    assert behind.end - full.end < 200
+    found = measured(config, program, [0, 0, 0, 0, 0, 1, 2, 2, 2, 2], timing)
+    assert (found[0].vectors, found[1].vectors) == (80, 200)
+    assert sum(layer.cycles for layer in found.values()) == timing.cycles
+    assert all(cycles >= 0 for layer in found.values() for cycles in layer.stalls.values())
+
+
 def test_lost_records_lose_no_cycles() -> None:
     for config, program, layer_of, timing in random_runs()[:30]:
         kept = [entry for entry in timing.profile if entry.index % 3]
@@ -154,7 +187,7 @@ def test_lost_records_lose_no_cycles() -> None:
         assert sum(layer.cycles for layer in found.values()) == timing.cycles
 
 
-@pytest.mark.parametrize("program", [[], [load(), store()]], ids=["nothing", "no array"])
+@pytest.mark.parametrize("program", [[], [load_five(), store()]], ids=["nothing", "no array"])
 def test_without_an_exec(program: list[Instruction]) -> None:
     timing = simulate(EDGE, program)
     found = measured(EDGE, program, [3] * len(program), timing)

@@ -27,7 +27,9 @@ LAYERS = {
     "blocks.0.layer2.conv": "3x3 with a residual add",
     "blocks.2.layer1.conv": "3x3 of stride 2",
     "blocks.2.shortcut.conv": "1x1 of stride 2",
-    "blocks.7.layer1.conv": "weights that stream",
+    "blocks.4.shortcut.conv": "1x1 of stride 2, more channels",
+    "blocks.6.layer1.conv": "3x3 of stride 2, weights that stream",
+    "blocks.7.layer1.conv": "3x3, weights that stream",
     "average": "average pool",
     "classify": "linear",
 }
