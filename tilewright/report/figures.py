@@ -8,7 +8,7 @@ from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ProgramError
 from tilewright_hdl.isa import ENGINES, Engine, Exec, Instruction, Load, Store
 from tilewright_hdl.program import Layer, Program, RunStep
-from tilewright_sim.checker import check_program
+from tilewright_sim.checker import check_program, check_setup
 from tilewright_sim.cycle_model import simulate
 from tilewright_sim.layer_cycles import VECTORS, Piece, array_cycles, layer_cycles
 
@@ -171,6 +171,9 @@ def figures_of(program: Program) -> Figures:
     most = max((layer.macs for layer in program.layers), default=0)
     if most > _MOST_MACS:
         raise ProgramError(f"A layer must have at most {_MOST_MACS} MACs, not {most}; compile the model again")
+    check_setup(program.config, program.setup_instructions,
+                [step.instructions for step in program.steps if isinstance(step, RunStep)],
+                constant_bytes=len(program.constants))
     pes = program.config.array.pes
     layers = [
         LayerFigures(number=i, layer=layer, name=clean(layer.name),

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tilewright_hdl.isa import Exec, Load, Memory, Segment, decode_program
+from tilewright_hdl.isa import Exec, Load, Memory, Segment
 from tilewright_hdl.program import Program
-from tilewright_sim.checker import check_program
 
 __all__ = ["Filled", "Used", "WeightMemory"]
 
@@ -29,16 +28,13 @@ class Filled(NamedTuple):
 
 
 class WeightMemory:
-    """The weight scratchpad as the instructions of a program leave it, run one by one."""
+    """The weight scratchpad as the instructions of a program leave it, run one by one after its setup."""
 
     def __init__(self, program: Program):
         self._config = program.config
         self._constants = np.frombuffer(program.constants, dtype=np.uint8)
         self._words = np.zeros((self._config.weight_words, self._config.array.columns), dtype=np.uint8)
-        # What is brought on chip once, before the first inference, by programs that have such code.
-        setup = tuple(decode_program(getattr(program, "setup", b"")))
-        check_program(program.config, setup, constant_bytes=len(program.constants), arena_bytes=program.arena_bytes)
-        for instruction in setup:
+        for instruction in program.setup_instructions:
             if isinstance(instruction, Load):
                 self.load(instruction)
 
