@@ -13,8 +13,8 @@ __all__ = ["breakdown", "roofline", "utilization"]
 
 _WIDTH, _HEIGHT = 620, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 14, 46
-_ASIDE = 76
-"""Width of the strip for layers without traffic."""
+_ASIDE, _MOST_ASIDE, _STEP = 120, 260, 24
+"""Width of the strip for layers without traffic: at least, at most, and for each of them."""
 _LARGEST = 22
 """Radius that a layer of all cycles would add to the smallest."""
 _SMALLEST = 4
@@ -52,11 +52,13 @@ def roofline(figures: Figures) -> Markup:
     layers = sorted((layer for layer in figures.layers if layer.bound and layer.cycles), key=lambda x: -x.cycles)
     moving = [value for layer in layers if (value := _intensity(layer)) is not None]
     slowest = min((layer.layer.macs / layer.cycles for layer in layers), default=pes)
-    aside = _ASIDE if len(moving) < len(layers) else 0
+    still = sorted(layer.number for layer in layers if _intensity(layer) is None)
+    aside = min(_MOST_ASIDE, max(_ASIDE, _STEP * len(still))) if still else 0
     right = _WIDTH - _RIGHT - aside
-    x = Scale(min(pes / beat, *moving, _FAR) / 3, max(pes / beat, *moving, 0) * 3, _LEFT, right, True)
+    x = Scale(min(pes / beat / 4, *moving, _FAR) / 2, max(pes / beat, *moving, 0) * 3, _LEFT, right, True)
     y = Scale(min(pes / 100, slowest / 2), pes * 3, _HEIGHT - _BOTTOM, _TOP, True)
-    discs = [_disc(figures, layer, x, y, right + aside / 2) for layer in layers]
+    beside = {number: right + aside * (i + 0.5) / len(still) for i, number in enumerate(still)}
+    discs = [_disc(figures, layer, x, y, beside.get(layer.number)) for layer in layers]
     labels = Labels(_WIDTH, _HEIGHT - _BOTTOM)
     for disc in discs:
         labels.keep_free(disc.x, disc.y, disc.radius)
@@ -65,7 +67,7 @@ def roofline(figures: Figures) -> Markup:
         parts.append(layer_mark("circle", disc.layer, disc.tip, cx=disc.x, cy=disc.y, r=disc.radius))
         labels.add(disc.x, disc.y, disc.radius, short(disc.layer.name, 22), str(disc.layer.number))
     if aside:
-        parts += [text(right + aside / 2, _HEIGHT - _BOTTOM + 16, "no traffic", anchor="middle"),
+        parts += [text(right + aside / 2, _HEIGHT - _BOTTOM + 16, "no traffic, in order", anchor="middle"),
                   shape("line", x1=right, x2=right, y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="grid")]
     parts += [labels.draw(), text((_LEFT + right) / 2, _HEIGHT - 8, "MACs per byte of main memory", anchor="middle"),
               text(_LEFT, _TOP - 3, "MACs a cycle")]
@@ -73,15 +75,16 @@ def roofline(figures: Figures) -> Markup:
         "Roofline",
         f"Each disc is a layer with products, as large as its cycles. Flat roof: {pes} PEs; slanted roof: the bus, "
         f"{beat} bytes a cycle in each direction, so a layer's bytes are those of its busier direction. A layer may "
-        "lie above the slanted roof where its weights came while an earlier one computed.",
+        "lie above the slanted roof where its weights came while an earlier one computed. Layers that move nothing "
+        "stand to the right.",
         _WIDTH, _HEIGHT, parts)
 
 
-def _disc(figures: Figures, layer: LayerFigures, x: Scale, y: Scale, still: float) -> _Disc:
-    """Place of a layer; without traffic, at ``still``."""
+def _disc(figures: Figures, layer: LayerFigures, x: Scale, y: Scale, beside: float | None) -> _Disc:
+    """Place of a layer, which is ``beside`` the axis without traffic."""
     rate, intensity = layer.layer.macs / layer.cycles, _intensity(layer)
     moved = "no DRAM traffic" if intensity is None else f"{intensity:,.1f} MACs per byte"
-    return _Disc(layer, still if intensity is None else x(intensity), y(rate),
+    return _Disc(layer, x(intensity) if intensity is not None else beside or x.last, y(rate),
                  _SMALLEST + _LARGEST * (layer.cycles / figures.cycles) ** 0.5,
                  f"{_tip(layer)}\n{rate:,.1f} MACs a cycle, {moved}")
 
@@ -109,7 +112,8 @@ def _roofs(x: Scale, y: Scale, pes: int, beat: int, discs: list[_Disc], labels: 
         labels.keep_free(at[0] + step * math.cos(angle), at[1] + step * math.sin(angle) - 8, 8)
     labels.keep_free(_WIDTH - _RIGHT - 80, y1 - _ABOVE - 4, 80, 10)
     return element(
-        "g", element("polyline", points=f"{x0:.1f},{y0:.1f} {x1:.1f},{y1:.1f} {x.last:.1f},{y1:.1f}", class_="roof"),
+        "g", element("polyline", class_="roof",
+                     points=f"{x0:.1f},{y0:.1f} {x1:.1f},{y1:.1f} {_WIDTH - _RIGHT},{y1:.1f}"),
         element("text", f"bus: {beat} bytes a cycle", class_="strong", text_anchor="middle",
                 transform=f"translate({at[0]:.1f} {at[1] - 7:.1f}) rotate({math.degrees(angle):.1f})"),
         text(_WIDTH - _RIGHT, y1 - _ABOVE, f"array: {pes} MACs a cycle", class_="strong", anchor="end"))
