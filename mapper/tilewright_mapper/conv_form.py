@@ -61,6 +61,9 @@ class ConvForm(ABC):
         Whether a tile reads those words of a pixel alone that it also writes.
     pass_words : int
         Fewest weight words of an EXEC.
+    axes : (int, int)
+        Axis of the image along which EXEC's rows follow each other, and that which is a row: 0 vertical, 1 horizontal.
+        Steps tell EXEC and POST where everything lies, so that an image can as well be gone through column by column.
     """
 
     step: int
@@ -68,11 +71,16 @@ class ConvForm(ABC):
     most_channels: int | None = None
     own_words = False
     pass_words: int
+    axes = 0, 1
 
     def __init__(self, config: AcceleratorConfig, layer: DeviceLayer, conv: Conv2d):
         self.config = config
         self.layer = layer
         self.conv = conv
+
+    def accumulator_pitches(self, middle: Rect) -> tuple[int, int]:
+        """Accumulator entries from row to row and from column to column of a rectangle of the convolution's result."""
+        return (middle.width, 1) if self.axes == (0, 1) else (1, middle.height)
 
     @abstractmethod
     def tiles(self, low: int, high: int) -> tuple[int, int]:
@@ -103,7 +111,19 @@ class ConvForm(ABC):
 
     @abstractmethod
     def fields(self, piece: ConvPiece, middle: Rect, source: Region) -> dict[str, int]:
-        """Fields of EXEC that depend on the form, for a rectangle of the convolution's result."""
+        """Fields of EXEC that say what it reads and computes, for a rectangle of the convolution's result."""
+
+    def _loops(self, middle: Rect, source: Region) -> dict[str, int]:
+        """Of :meth:`fields` those that all forms have: the loops over rows and pixels."""
+        (down, along), window, image = self.axes, self.layer.conv_window, self.layer.source
+        inputs, outputs = (image.height, image.width), (middle.height, middle.width)
+        pitch = (source.pitch_y, source.pitch_x)[down]
+        return {
+            "output_height": outputs[down], "output_width": outputs[along],
+            "input_height": inputs[down], "input_width": inputs[along],
+            "stride_y": window.stride[down], "stride_x": window.stride[along], "dilation_y": window.dilation[down],
+            "output_y_step": wrap(window.stride[down] * pitch), "kernel_y_step": wrap(window.dilation[down] * pitch),
+        }
 
 
 class _Dense(ConvForm):
@@ -152,7 +172,7 @@ class _Dense(ConvForm):
         window, (ky, kx, t) = self.layer.conv_window, piece.block
         y = window.start(0, middle.y) + ky[0] * window.dilation[0]
         x = window.start(1, middle.x) + kx[0] * window.dilation[1]
-        return {
+        return self._loops(middle, source) | {
             "input_address": source.word(y, x, t[0]), "first_y": y, "first_x": x,
             "kernel_height": ky[1], "kernel_width": kx[1], "channel_tiles": t[1],
             "dilation_x": window.dilation[1],
@@ -162,7 +182,10 @@ class _Dense(ConvForm):
 
 
 class _Depthwise(ConvForm):
-    """Columns filter channels: a pass for each row of the kernel.
+    """Columns filter channels: a pass for each row of the kernel, or for each of its columns.
+
+    Rows of the image that follow each other, or columns, share only so much of their padding: the longer they are, the
+    better.
 
     A word of channels has ``array.slices`` column tiles, the last of which reaches beyond the word where columns do not
     divide rows. POST counts lanes through the tiles as if there were no such end, so then a tile is one word.
@@ -170,12 +193,13 @@ class _Depthwise(ConvForm):
 
     own_words = True
 
-    def __init__(self, config: AcceleratorConfig, layer: DeviceLayer, conv: Conv2d):
+    def __init__(self, config: AcceleratorConfig, layer: DeviceLayer, conv: Conv2d, axes: tuple[int, int]):
         super().__init__(config, layer, conv)
-        array = config.array
+        array, self.axes = config.array, axes
+        self._down, self._along = axes
         self.step, self.step_tiles = array.rows, array.slices
         self.most_channels = None if array.slices * array.columns == array.rows else array.rows
-        self._taps = (conv.kernel[1] - 1) * conv.dilation[1] + 1
+        self._taps = (conv.kernel[self._along] - 1) * conv.dilation[self._along] + 1
         """Of a kernel row, those of 0 in its holes included."""
         self.pass_words = array.slices * self._taps
 
@@ -198,26 +222,26 @@ class _Depthwise(ConvForm):
 
     @cached_property
     def _passes(self) -> int:
-        return len(self.layer.convs) * self.tiles(0, len(self.conv.weight))[1] * self.conv.kernel[0]
+        return len(self.layer.convs) * self.tiles(0, len(self.conv.weight))[1] * self.conv.kernel[self._down]
 
     @property
     def weight_words(self) -> int:
         return self._passes * self._taps
 
     def cycles(self, middle: Rect) -> int:
-        overlap = self._overlap(middle)
-        row = (middle.width - 1) * self.layer.conv_window.stride[1] + self._taps - overlap
-        return self._passes * exec_pass(self.config, overlap + middle.height * row, self._taps)
+        overlap, outputs = self._overlap(middle), (middle.height, middle.width)
+        row = (outputs[self._along] - 1) * self.conv.stride[self._along] + self._taps - overlap
+        return self._passes * exec_pass(self.config, overlap + outputs[self._down] * row, self._taps)
 
     def _overlap(self, middle: Rect) -> int:
         """Columns of padding that end a row of the source and begin the next one as well."""
-        window = self.layer.conv_window
-        x = window.start(1, middle.x)
-        end = x + (middle.width - 1) * window.stride[1] + self._taps
-        return max(0, min(self._taps - 1, -x, end - self.layer.source.width))
+        along, source = self._along, self.layer.source
+        first = self.layer.conv_window.start(along, middle[along])
+        end = first + (middle[along + 2] - 1) * self.conv.stride[along] + self._taps
+        return max(0, min(self._taps - 1, -first, end - (source.height, source.width)[along]))
 
     def pieces(self, first: int, count: int, limit: int) -> Iterator[ConvPiece]:
-        slices, height = self.config.array.slices, self.conv.kernel[0]
+        slices, height = self.config.array.slices, self.conv.kernel[self._down]
         # In a kernel too large for the limit, rows of one word; else all rows of several words. Words are whole, as an
         # EXEC begins with the first slice of one.
         rows = min(height, max(1, limit // self.pass_words))
@@ -226,7 +250,7 @@ class _Depthwise(ConvForm):
             tiles = min(words * slices, first + count - n)
             channels = n // slices, -(-tiles // slices)
             for ky in range(0, height, rows):
-                block = Block((ky, min(rows, height - ky)), (0, self.conv.kernel[1]), channels)
+                block = Block((ky, min(rows, height - ky)), (0, self.conv.kernel[self._along]), channels)
                 yield ConvPiece(n, tiles, block, ky > 0)
 
     def words(self, piece: ConvPiece) -> int:
@@ -235,24 +259,27 @@ class _Depthwise(ConvForm):
     def pack(self, part: int, piece: ConvPiece) -> npt.NDArray[np.int8]:
         """In order n, ky, the last tap first; 0 in holes and where there is no channel."""
         array, (ky, rows) = self.config.array, piece.block.ky
-        weight = self.layer.convs[part].weight[:, 0, ky : ky + rows]
+        weight = self.layer.convs[part].weight[:, 0].transpose(0, self._down + 1, self._along + 1)[:, ky : ky + rows]
         packed = np.zeros((piece.tiles, rows, self._taps, array.columns), np.int8)
         for i, tile in enumerate(packed):
             word, part_of_word = divmod(piece.tile + i, array.slices)
             lanes = range(part_of_word * array.columns, min((part_of_word + 1) * array.columns, array.rows))
             channels = weight[word * array.rows + lanes.start : word * array.rows + lanes.stop, :, ::-1]
-            tile[:, :: self.conv.dilation[1], : len(channels)] = channels.transpose(1, 2, 0)
+            tile[:, :: self.conv.dilation[self._along], : len(channels)] = channels.transpose(1, 2, 0)
         return packed.reshape(-1, array.columns)
 
     def fields(self, piece: ConvPiece, middle: Rect, source: Region) -> dict[str, int]:
         window, (ky, _, t) = self.layer.conv_window, piece.block
-        y, x = window.start(0, middle.y) + ky[0] * window.dilation[0], window.start(1, middle.x)
+        start = [window.start(axis, middle[axis]) for axis in (0, 1)]
+        start[self._down] += ky[0] * window.dilation[self._down]
         overlap = self._overlap(middle)
-        return {
+        # The pixel behind those that a row shares with the one before.
+        y, x = (at + (axis == self._along) * overlap for axis, at in enumerate(start))
+        return self._loops(middle, source) | {
             "depthwise": 1, "overlap": overlap,
-            "input_address": source.word(y, x + overlap, t[0]), "first_y": y, "first_x": x,
+            "input_address": source.word(y, x, t[0]), "first_y": start[self._down], "first_x": start[self._along],
             "kernel_height": ky[1], "kernel_width": self._taps,
-            "kernel_x_step": source.pitch_x,
+            "kernel_x_step": (source.pitch_y, source.pitch_x)[self._along],
         }
 
 
@@ -260,8 +287,7 @@ def conv_form(config: AcceleratorConfig, layer: DeviceLayer) -> ConvForm | None:
     """The form in which a layer takes the fewest cycles of the array; ``None`` without a convolution."""
     if layer.conv is None:
         return None
-    dense, depthwise = _Dense(config, layer, layer.conv), _Depthwise(config, layer, layer.conv)
+    filters = (_Depthwise(config, layer, layer.conv, axes) for axes in ((0, 1), (1, 0)))
+    forms: list[ConvForm] = [_Dense(config, layer, layer.conv), *(form for form in filters if form.possible)]
     whole = Rect(0, 0, layer.middle.height, layer.middle.width)
-    if depthwise.possible and depthwise.cycles(whole) < dense.cycles(whole):
-        return depthwise
-    return dense
+    return min(forms, key=lambda form: form.cycles(whole))

@@ -202,7 +202,7 @@ class _LayerEmitter:
 
     def _convolve(self, form: ConvForm, tile: Tile, source: Region, bank: int) -> None:
         """EXEC instructions of a tile, each with the weights that it uses."""
-        middle, window = self._geometry.middle(tile.rect), self._layer.conv_window
+        middle = self._geometry.middle(tile.rect)
         first, count = tile.chunk.columns
         for piece in form.pieces(first, count, self._tiling.weight_words):
             for part in range(len(self._layer.convs)):
@@ -214,11 +214,6 @@ class _LayerEmitter:
                     **form.fields(piece, middle, source),
                     pad_value=self._layer.pad_value, accumulate=int(piece.accumulate or part > 0), bank=bank,
                     weight_address=weights, column_tiles=piece.tiles,
-                    output_height=middle.height, output_width=middle.width,
-                    input_height=self._layer.source.height, input_width=self._layer.source.width,
-                    stride_y=window.stride[0], stride_x=window.stride[1], dilation_y=window.dilation[0],
-                    output_y_step=wrap(window.stride[0] * source.pitch_y),
-                    kernel_y_step=wrap(window.dilation[0] * source.pitch_y),
                     accumulator_address=(piece.tile - first) * middle.pixels,
                 ))
 
@@ -231,14 +226,16 @@ class _LayerEmitter:
 
     def _accumulator_source(self, tile: Tile, bank: int) -> dict[str, int]:
         """Fields of POST that say where it finds a tile in the accumulators, and its parameters."""
-        middle, window = self._geometry.middle(tile.rect), self._layer.window
+        form, middle, window = self._geometry.form, self._geometry.middle(tile.rect), self._layer.window
+        assert form is not None
+        pitch_y, pitch_x = form.accumulator_pitches(middle)
         y, x = window.start(0, tile.rect.y), window.start(1, tile.rect.x)
         return {
             "source": Source.ACCUMULATOR,
             "bank": bank,
-            "source_address": wrap((y - middle.y) * middle.width + x - middle.x),
+            "source_address": wrap((y - middle.y) * pitch_y + (x - middle.x) * pitch_x),
             "source_tile_step": middle.pixels,
-            **_window_steps(window, middle.width, 1),
+            **_window_steps(window, pitch_y, pitch_x),
             "parameter_address": self._parameter_address(tile),
         }
 
