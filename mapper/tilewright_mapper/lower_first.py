@@ -6,7 +6,7 @@ them together. The more kernel rows share a word, the fewer passes, but the more
 the number is chosen by the busier of the two engines.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from math import gcd
 from typing import Any
@@ -27,28 +27,23 @@ from .packing import Packing
 from .schedule import transfer_cycles
 from .tiling import Geometry
 
-__all__ = ["pack_first_layers"]
+__all__ = ["pack_first_layer"]
 
 _LOAD = {spec.name: spec for spec in field_specs(Load)}
 _EXEC = {spec.name: spec for spec in field_specs(Exec)}
 
 
-def pack_first_layers(
-    config: AcceleratorConfig, layers: Sequence[DeviceLayer], images: Collection[str]
-) -> list[DeviceLayer]:
-    """The layers, of which those that gain by it read packed images.
+def pack_first_layer(config: AcceleratorConfig, layer: DeviceLayer, images: Collection[str]) -> DeviceLayer:
+    """A layer, or what it becomes if it reads a packed image and gains by that: the form of the fewest cycles.
 
     Parameters
     ----------
     images : collection of str
         Roots that the host writes and that nothing but one convolution reads.
     """
-    return [_packed(config, layer) if layer.source.root in images else layer for layer in layers]
-
-
-def _packed(config: AcceleratorConfig, layer: DeviceLayer) -> DeviceLayer:
-    """The layer in the form that takes the fewest cycles."""
     conv = layer.conv
+    if layer.source.root not in images or layer.source.packing:
+        return layer
     if conv is None or conv.groups != 1 or not config.bus.windows or layer.source.channels >= config.array.rows:
         return layer
     if conv.dilation[1] != 1 and conv.kernel[1] != 1:

@@ -20,7 +20,7 @@ from .emit import Constants, Emitted, Emitter
 from .graph import Conv2d, Graph, HostOp, IntegerOp, Node, image_shape
 from .host_steps import host_step, tensor_info
 from .lower import Phase, check_placeable, host_reason, partition, trim_ends
-from .lower_first import pack_first_layers
+from .lower_first import pack_first_layer
 from .lower_fuse import ROUNDING_CODES, alias_roots, lower_phase
 from .lower_layers import DeviceLayer, Operand
 from .refine import refine
@@ -115,13 +115,17 @@ class _Build:
 
     def _lower(self, number: int) -> list[DeviceLayer]:
         """Layers of a phase on the accelerator."""
-        nodes = self.phases[number].nodes
-        layers = lower_phase(self.graph, nodes, self.config, kept=self.kept(number), roots=self.roots)
         consumers = self.graph.consumers()
         # A convolution runs in the phase that makes its input; so what it reads from outside comes from the host.
         images = {t for t in self.read(number) if t not in self.graph.outputs
                   and [type(node) for node in consumers[t]] == [Conv2d]}
-        return pack_first_layers(self.config, layers, images)
+
+        def packed(layer: DeviceLayer) -> DeviceLayer:
+            return pack_first_layer(self.config, layer, images)
+
+        nodes = self.phases[number].nodes
+        layers = lower_phase(self.graph, nodes, self.config, kept=self.kept(number), roots=self.roots, form=packed)
+        return [packed(layer) for layer in layers]
 
     def _operand(self, tensor: str) -> Operand:
         return Operand(tensor, *image_shape(self.graph.tensor(tensor).shape))
@@ -147,9 +151,10 @@ class _Build:
         first = len(self.layers)
         timing = simulate(self.config, program)
         layer_of = tuple(e.layer for e in emitted)
-        cycles = layer_cycles(timing.profile, layer_of, timing.cycles)
+        cycles = layer_cycles(self.config, program, timing.profile, layer_of, timing.cycles)
         self.layers += [
-            Layer(name=layer.name, op=layer.op, on=layer.on, macs=layer.macs, predicted_cycles=cycles.get(i, 0))
+            Layer(name=layer.name, op=layer.op, on=layer.on, macs=layer.macs,
+                  predicted_cycles=cycles[i].cycles if i in cycles else 0)
             for i, layer in enumerate(layers)
         ]
         inputs, outputs = self.read(number), self.kept(number)

@@ -8,6 +8,7 @@ piece that a tile needs is brought into one of two buffers while the tile before
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from tilewright_hdl.activation_layout import channel_tiles
 from tilewright_hdl.config import AcceleratorConfig
@@ -17,6 +18,10 @@ from .layout import Piece, Rect
 from .lower_layers import DeviceLayer, Operand, Window
 
 __all__ = ["BUFFERS", "Chunk", "Geometry", "Tile", "Tiling", "candidates", "smallest_tiling"]
+
+_PARTS = (1, 2, 3, 4, 8, 16)
+"""Divisions of a row among which are good ones for overlapping windows: the closer tiles are to squares, the smaller
+their borders, which are computed twice."""
 
 BUFFERS = 2
 """Buffers of a streamed operand: one in use, one on its way. Where there is room for one only, nothing overlaps."""
@@ -251,14 +256,11 @@ def _candidates(geometry: Geometry, streamed: frozenset[str], words: int, buffer
         orders = (False, True) if channels < out.channels else (False,)
         for outer in orders:
             tiling = Tiling(1, out.width, channels, 0, channels_outer=outer, buffers=buffers)
-            shape = _largest(geometry, tiling, streamed, words)
-            if shape is None:
-                continue
-            for height in _heights(geometry, shape):
+            for height, width in _shapes(geometry, tiling, streamed, words):
                 for limit in weights:
                     if limit >= geometry.total_weight_words and limit != weights[-1]:
                         continue
-                    tiling = replace(tiling, height=height, width=shape[1], weight_words=limit)
+                    tiling = replace(tiling, height=height, width=width, weight_words=limit)
                     # With one rectangle the orders are one, but this one needs less room.
                     if outer and len(geometry.rects(tiling)) == 1 and replace(tiling, channels_outer=False) in found:
                         continue
@@ -279,20 +281,26 @@ def _channel_sizes(geometry: Geometry) -> list[int]:
     return [s * step for s in sizes]
 
 
-def _largest(
+def _shapes(
     geometry: Geometry, tiling: Tiling, streamed: frozenset[str], words: int
-) -> tuple[int, int] | None:
-    """Height and width of the largest tile like ``tiling`` that fits: whole rows if one fits, else part of one."""
+) -> Iterator[tuple[int, int]]:
+    """Heights and widths of tiles like ``tiling`` that fit, the largest and smaller ones.
+
+    Whole rows if one fits, else part of one; where tiles compute their borders twice, parts of rows as well.
+    """
     out = geometry.layer.output
 
     def fits(height: int, width: int) -> bool:
         return geometry.fits(replace(tiling, height=height, width=width), streamed, words)
 
-    if fits(1, out.width):
-        return _bisect(out.height, lambda height: fits(height, out.width)), out.width
-    if fits(1, 1):
-        return 1, _bisect(out.width, lambda width: fits(1, width))
-    return None
+    twice = geometry.layer.conv is not None and geometry.layer.window.overlaps
+    widths = dict.fromkeys(-(-out.width // parts) for parts in (_PARTS if twice else (1,)))
+    fitting = [width for width in widths if fits(1, width)]
+    for width in fitting:
+        largest = _bisect(out.height, partial(fits, width=width))
+        yield from ((height, width) for height in _heights(geometry, largest))
+    if not fitting and fits(1, 1):
+        yield 1, _bisect(out.width, partial(fits, 1))
 
 
 def _bisect(high: int, fits: Callable[[int], bool]) -> int:
@@ -307,8 +315,8 @@ def _bisect(high: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _heights(geometry: Geometry, shape: tuple[int, int]) -> list[int]:
+def _heights(geometry: Geometry, height: int) -> list[int]:
     """Heights of tiles: the largest, and even divisions into as many tiles and more."""
-    height, total = shape[0], geometry.layer.output.height
+    total = geometry.layer.output.height
     parts = -(-total // height)
     return sorted({height, *(-(-total // min(total, parts * k)) for k in (1, 2, 3, 4, 8))}, reverse=True)

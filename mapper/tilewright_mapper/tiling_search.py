@@ -18,15 +18,19 @@ from .lower_layers import DeviceLayer
 from .schedule import dependencies, place_tokens, program_order, transfer_cycles
 from .tiling import BUFFERS, Chunk, Geometry, Tiling, candidates
 
-__all__ = ["ROLES", "Choice", "bank_wishes", "ordered", "rough_cycles", "search"]
+__all__ = ["ROLES", "Choice", "bank_wishes", "least_cycles", "ordered", "rough_cycles", "search"]
 
 ROLES = ("source", "residual", "output")
 MODELLED = 12
 """Candidates that the cycle model sees."""
 MODELLED_TILES = 8192
 """Tiles that it sees, of all candidates of a layer: where one has more, the rough count decides."""
+COUNTED_TILES = 1 << 15
+"""Tiles that the rough count sees, of all candidates, where it compares layers."""
 MOST_TILES = 256
 """Candidates with more tiles than this, and than twice those of the largest, are left out."""
+HOPELESS = 1.5
+"""Candidates whose rough count is so many times the best one's are left out; for long layers it errs by a fourth."""
 SLACK, MOST_SLACK = 0.01, 1000
 """Share of a layer's cycles, alone, that means nothing, since its neighbours overlap with its ends; and its limit."""
 
@@ -89,11 +93,10 @@ def search(
     tilings = candidates(geometry, streamed, words)
     if not tilings:
         return None
-    counts = {t: len(geometry.rects(t)) * len(geometry.chunks(t.channels)) for t in tilings}
-    most = max(MOST_TILES, 2 * min(counts.values()))
-    tilings = [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)]
-    modelled = max(1, min(MODELLED, MODELLED_TILES // min(counts.values())))
-    best = sorted(tilings, key=lambda t: rough_cycles(geometry, t, streamed, weights_stay))[:modelled]
+    tilings, fewest_tiles = _sensible(geometry, tilings)
+    modelled = max(1, min(MODELLED, MODELLED_TILES // fewest_tiles))
+    rough = {t: rough_cycles(geometry, t, streamed, weights_stay) for t in tilings}
+    best = [t for t in sorted(rough, key=rough.__getitem__)[:modelled] if rough[t] <= HOPELESS * min(rough.values())]
     programs = {t: _alone(geometry, t, streamed, weights_stay) for t in dict.fromkeys((*best, tilings[0]))}
     cycles = {t: simulate(config, ordered(config, program)[0]).cycles for t, program in programs.items()}
     fewest = min(cycles.values())
@@ -106,6 +109,27 @@ def search(
     tiling = min((t for t in programs if cycles[t] <= enough), key=cost)
     runners_up = tuple(t for t in sorted(programs, key=cycles.__getitem__) if t != tiling)
     return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]], runners_up)
+
+
+def _sensible(geometry: Geometry, tilings: list[Tiling]) -> tuple[list[Tiling], int]:
+    """Tilings without those of far more tiles than others, except for the first one; and the fewest tiles."""
+    counts = {t: len(geometry.rects(t)) * len(geometry.chunks(t.channels)) for t in tilings}
+    fewest = min(counts.values())
+    most = max(MOST_TILES, 2 * fewest)
+    return [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)], fewest
+
+
+def least_cycles(config: AcceleratorConfig, layer: DeviceLayer) -> int | None:
+    """Rough cycles of a layer that has the accelerator for itself, in the best tiles; ``None`` if none fits."""
+    geometry = Geometry(config, layer)
+    operands = {o.root: o.height * o.width * geometry.words(o) for o in (*layer.operands, layer.target)}
+    streamed = frozenset(operands if sum(operands.values()) > config.activation_words else ())
+    tilings = candidates(geometry, streamed, config.activation_words)
+    if not tilings:
+        return None
+    tilings, fewest_tiles = _sensible(geometry, tilings)
+    # Of a layer that is too large to be worth the time, the largest tiles alone.
+    return min(rough_cycles(geometry, t, streamed) for t in tilings[:max(1, COUNTED_TILES // fewest_tiles)])
 
 
 def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str], weights_stay: bool = False) -> int:

@@ -20,7 +20,7 @@ from tilewright_mapper.emit_windows import packing_cycles, window_loads
 from tilewright_mapper.graph import image_shape, spatial_shape
 from tilewright_mapper.layout import Piece, Rect, Region
 from tilewright_mapper.lower import trim_ends
-from tilewright_mapper.lower_first import pack_first_layers
+from tilewright_mapper.lower_first import pack_first_layer
 from tilewright_mapper.lower_fuse import alias_roots, lower_phase
 from tilewright_mapper.lower_layers import DeviceLayer
 from tilewright_mapper.schedule import instruction_cycles
@@ -45,7 +45,7 @@ def lowered(net: Net, output: str, cfg: AcceleratorConfig = EDGE16) -> DeviceLay
     """The first layer, packed where that is worth it."""
     graph = trim_ends(net.graph(output))
     layers = lower_phase(graph, graph.nodes, cfg, kept=(output,), roots=alias_roots(graph, graph.nodes))
-    return pack_first_layers(cfg, layers, {"input"})[0]
+    return pack_first_layer(cfg, layers[0], {"input"})
 
 
 def prefer(monkeypatch: pytest.MonkeyPatch, together: int) -> None:

@@ -102,6 +102,31 @@ def test_an_image_row_longer_than_the_accumulators_is_cut() -> None:
     assert all(t.width < 50 for t in candidates(geometry, frozenset(), 0))
 
 
+def overlapping(size: tuple[int, int], cfg: AcceleratorConfig) -> DeviceLayer:
+    """A convolution with the pool behind the first convolution of ResNet."""
+    net = Net((12, *size))
+    y = net.conv("input", 64, (3, 3), padding=(1, 1, 1, 1))
+    return layer(net, net.max_pool(y, (3, 3), (2, 2), (1, 1, 1, 1)), cfg)
+
+
+def test_tiles_of_windows_that_overlap_are_nearly_square() -> None:
+    """Whole rows of 112 pixels compute 11 % twice, thirds and quarters of them half of that."""
+    geometry = Geometry(PRESETS["edge16"], overlapping((112, 112), PRESETS["edge16"]))
+    tilings = candidates(geometry, frozenset(), 0)
+
+    def computed(tiling: Tiling) -> float:
+        return sum(geometry.middle(rect).pixels for rect in geometry.rects(tiling)) / 112**2
+
+    assert 1.11 < min(computed(t) for t in tilings if t.width == 56) < 1.12
+    assert {t.width for t in tilings} == {56, 28, 19, 14, 7, 4}
+    best = min(tilings, key=lambda t: rough_cycles(geometry, t, frozenset()))
+    assert computed(best) < 1.06
+
+
+def test_without_overlap_tiles_are_whole_rows() -> None:
+    assert {t.width for t in candidates(Geometry(CONFIG, conv_layer(8, (8, 8), pool=2)), frozenset(), 0)} == {4}
+
+
 def test_no_candidate_where_not_even_the_smallest_tile_fits() -> None:
     found = conv_layer()
     geometry = Geometry(CONFIG, found)
