@@ -50,26 +50,48 @@ NO_DEPTHWISE = replace(CONFIG, array=replace(CONFIG.array, depthwise=False))
     (CONFIG, {"channels": 1}, True),
     (CONFIG, {"kernel": (1, 3)}, True),
     (CONFIG, {"kernel": (3, 8)}, True),
+    # Column by column.
+    (CONFIG, {"kernel": (3, 1)}, True),
+    (CONFIG, {"stride": (1, 4)}, True),
+    (CONFIG, {"kernel": (3, 9)}, True),
+    (CONFIG, {"dilation": (1, 4)}, True),
     (CONFIG, {"kernel": (3, 3), "dilation": (4, 3)}, True),
     (CONFIG, {"stride": (2, 2)}, True),
     (CONFIG, {"wide": True}, True),
     (NO_DEPTHWISE, {}, False),
-    # Nothing is saved by a kernel of one column, nor where most pixels are passed over.
-    (CONFIG, {"kernel": (3, 1)}, False),
-    (CONFIG, {"stride": (1, 4)}, False),
+    # Nothing is saved by a kernel of one pixel, nor where most pixels are passed over.
+    (CONFIG, {"kernel": (1, 1), "padding": (0, 0, 0, 0)}, False),
+    (CONFIG, {"stride": (4, 4)}, False),
     # A channel that meets others.
     (CONFIG, {"multiplier": 2}, False),
     (CONFIG, {"groups": 8}, False),
     (CONFIG, {"groups": 1}, False),
     # More taps than rows.
-    (CONFIG, {"kernel": (3, 9)}, False),
-    (CONFIG, {"kernel": (3, 3), "dilation": (1, 4)}, False),
+    (CONFIG, {"kernel": (9, 9)}, False),
+    (CONFIG, {"kernel": (3, 3), "dilation": (4, 4)}, False),
     # A kernel row of a word takes 8 tiles of 8 words; so many fit, but no second row.
     (config(16, 2, 2, weight_words=128, entries=1024), {"kernel": (1, 8)}, True),
     (config(16, 2, 2, weight_words=128, entries=1024), {"kernel": (1, 9)}, False),
 ])
 def test_the_form_of_a_layer(cfg: AcceleratorConfig, options: dict[str, Any], depthwise: bool) -> None:
     assert form(cfg, **options).own_words == depthwise
+
+
+@pytest.mark.parametrize(("options", "axes"), [
+    ({}, (0, 1)),
+    ({"size": (9, 10)}, (0, 1)),
+    # Fewer columns than rows share more padding than fewer rows.
+    ({"size": (11, 10)}, (1, 0)),
+    ({"kernel": (1, 3), "padding": (0, 1, 0, 1)}, (0, 1)),
+    ({"kernel": (3, 1), "padding": (1, 0, 1, 0)}, (1, 0)),
+    ({"stride": (2, 1)}, (0, 1)),
+    ({"stride": (1, 2)}, (1, 0)),
+])
+def test_rows_or_columns(options: dict[str, Any], axes: tuple[int, int]) -> None:
+    chosen = form(**options)
+    assert (chosen.own_words, chosen.axes) == (True, axes)
+    pitches = {(0, 1): (5, 1), (1, 0): (1, 7)}
+    assert chosen.accumulator_pitches(Rect(2, 3, 7, 5)) == pitches[axes]
 
 
 def test_a_layer_without_a_convolution_has_no_form() -> None:
@@ -132,34 +154,36 @@ def test_pieces_are_a_partition_within_the_limit(
             passes += product(range(piece.tile, piece.tile + piece.tiles), range(*_span(piece.block.ky)))
     if chosen.own_words:
         _, tiles = chosen.tiles(0, channels)
-        assert sorted(passes) == list(product(range(tiles), range(options["kernel"][0])))
+        assert sorted(passes) == list(product(range(tiles), range(options["kernel"][chosen.axes[0]])))
 
 
 @given(st.sampled_from(CONFIGS), shapes(), st.integers(1, 100))
 def test_packed_taps_are_the_weights_of_their_channels(
     cfg: AcceleratorConfig, options: dict[str, Any], limit: int
 ) -> None:
-    """Word after word: column tile, kernel row, the last tap first."""
+    """Word after word: column tile, kernel row (or column), the last tap first."""
     found = layer(cfg, **options)
     chosen = conv_form(cfg, found)
     assert chosen is not None
     if not chosen.own_words:
         return
     rows, columns = cfg.array.rows, cfg.array.columns
-    taps = (options["kernel"][1] - 1) * options["dilation"][1] + 1
+    down, along = chosen.axes
+    taps = (options["kernel"][along] - 1) * options["dilation"][along] + 1
     for part, conv in enumerate(found.convs):
         for piece in chosen.pieces(*chosen.tiles(0, options["channels"]), limit):
             packed = iter(chosen.pack(part, piece))
             order = product(range(piece.tile, piece.tile + piece.tiles), range(*_span(piece.block.ky)),
                             reversed(range(taps)))
-            for n, ky, tap in order:
+            for n, row, tap in order:
                 word = next(packed)
                 for column in range(columns):
                     lane = n % cfg.array.slices * columns + column
                     channel = n // cfg.array.slices * rows + lane
-                    kx, hole = divmod(tap, options["dilation"][1])
+                    place, hole = divmod(tap, options["dilation"][along])
                     there = lane < rows and channel < options["channels"] and not hole
-                    assert word[column] == (conv.weight[channel, 0, ky, kx] if there else 0)
+                    at = {down: row, along: place}
+                    assert word[column] == (conv.weight[channel, 0, at[0], at[1]] if there else 0)
             assert next(packed, None) is None
 
 
@@ -172,24 +196,28 @@ def test_rows_share_as_much_padding_as_there_is(options: dict[str, Any], data: s
     found = layer(**options)
     chosen = conv_form(CONFIG, found)
     assert chosen is not None
-    x = data.draw(st.integers(0, found.middle.width - 1))
-    middle = Rect(0, x, 2, data.draw(st.integers(1, found.middle.width - x)))
+    along = chosen.axes[1]
+    size, length = (found.source.height, found.source.width)[along], (found.middle.height, found.middle.width)[along]
+    at = data.draw(st.integers(0, length - 1))
+    count = data.draw(st.integers(1, length - at))
+    middle = Rect(0, at, 2, count) if along else Rect(at, 0, count, 2)
     region = Region.of(100, Piece(Rect(0, 0, found.source.height, found.source.width), 0, 3))
     (piece, *_) = chosen.pieces(0, 1, 1000)
     fields = chosen.fields(piece, middle, region)
     if not chosen.own_words:
         return
     first, taps, overlap = fields["first_x"], fields["kernel_width"], fields["overlap"]
-    end = first + (middle.width - 1) * options["stride"][1] + taps
+    end = first + (count - 1) * options["stride"][along] + taps
 
-    def shared(columns: int) -> bool:
-        """Whether so many columns at either end of a row are padding."""
-        return columns < taps and all(i < 0 for i in range(first, first + columns)) and all(
-            i >= found.source.width for i in range(end - columns, end))
+    def shared(pixels: int) -> bool:
+        """Whether so many pixels at either end of a row are padding."""
+        return pixels < taps and all(i < 0 for i in range(first, first + pixels)) and all(
+            i >= size for i in range(end - pixels, end))
 
     assert shared(overlap)
     assert not shared(overlap + 1)
-    assert fields["input_address"] == region.word(fields["first_y"], first + overlap)
+    pixel = fields["first_y"], first + overlap
+    assert fields["input_address"] == region.word(*pixel if along else reversed(pixel))
 
 
 def test_the_weights_of_a_large_layer_are_cut_at_whole_words() -> None:

@@ -105,8 +105,12 @@ def test_a_streamed_depthwise_tile_finds_its_words_in_its_buffer() -> None:
     loads = [i for i in program if isinstance(i, Load) and i.memory == Memory.ACTIVATION]
     assert [(i.dram_address, i.address, i.rows, i.words) for i in loads] == [(1000, 0, 30, 1), (1008, 100, 30, 1)]
     execs = [i for i in program if isinstance(i, Exec)]
+    # Its columns are longer than its rows, so each is a row of EXEC.
     assert [(i.input_address, i.column_tiles, i.kernel_x_step, i.kernel_y_step) for i in execs] == [
-        ((1 << 20) - 5, 1, 1, 5), (95, 1, 1, 5)]
+        ((1 << 20) - 1, 1, 5, 1), (99, 1, 5, 1)]
+    assert [(i.output_height, i.output_width, i.input_height, i.input_width) for i in execs] == [(5, 6, 5, 6)] * 2
+    (post, *_) = [i for i in program if isinstance(i, Post)]
+    assert (post.source_y_step, post.source_x_step) == (1, 6)
 
 
 def test_a_streamed_source_is_loaded_with_its_halo_into_buffers_in_turn() -> None:
