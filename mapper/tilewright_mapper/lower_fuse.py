@@ -94,12 +94,12 @@ def lower_phase(
             layers += builder.regions(node)
             continue
         by_output = {layer.output.root: layer for layer in layers}
-        # The younger of two branches first: the other one's result is ready sooner.
+        # The branch with more work first, behind which reading the other one's result hides; the younger of equals.
         candidates = sorted(
-            (layers.index(by_output[roots[name]]), name) for name in node.inputs
+            (by_output[roots[name]].macs, layers.index(by_output[roots[name]]), name) for name in node.inputs
             if roots[name] in by_output and uses[roots[name]] == 1
         )
-        for index, name in reversed(candidates):
+        for _, index, name in reversed(candidates):
             fused = builder.join(layers[index], node, name)
             if fused is not None:
                 del layers[index]

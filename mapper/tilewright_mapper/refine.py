@@ -23,7 +23,7 @@ __all__ = ["refine"]
 
 MOST_INSTRUCTIONS = 150
 """Of three neighbouring layers; what happens between layers with more means little, and takes long to time."""
-RUNNERS_UP = 8
+RUNNERS_UP = 16
 REACH = 1
 
 

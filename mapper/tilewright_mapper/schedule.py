@@ -17,11 +17,11 @@ from dataclasses import replace
 
 from tilewright_hdl.bus_timing import memory_sizes
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ENGINES, Engine, Exec, Instruction, Load, Memory, Post, Store
+from tilewright_hdl.isa import ENGINES, Engine, Exec, Instruction, Load, Memory, Post, Source, Store
 from tilewright_hdl.timing import exec_pass, post_cycles
 from tilewright_sim.accesses import Access, accesses
 
-__all__ = ["dependencies", "instruction_cycles", "place_tokens", "program_order", "transfer_cycles",
+__all__ = ["dependencies", "instruction_cycles", "place_tokens", "posts_early", "program_order", "transfer_cycles",
            "window_cycles"]
 
 Dependencies = list[tuple[int, ...]]
@@ -82,6 +82,23 @@ def dependencies(config: AcceleratorConfig, instructions: Sequence[Instruction])
         for access in touched:
             history[engine, access.memory].entries.append((index, access))
     return result
+
+
+def posts_early(config: AcceleratorConfig, instructions: Sequence[Instruction]) -> list[int]:
+    """An order in which they could run one by one as well, with POSTs that read activations as early as may be.
+
+    They stand behind all tiles of the layer before in the given one, as their engine works in order, though the first
+    of them needs but the first of these tiles.
+    """
+    order: list[int] = []
+    touched = [accesses(config, instruction) for instruction in instructions]
+    for index, instruction in enumerate(instructions):
+        place = len(order)
+        if isinstance(instruction, Post) and instruction.source == Source.ACTIVATION:
+            while place and not any(a.conflicts(b) for a in touched[index] for b in touched[order[place - 1]]):
+                place -= 1
+        order.insert(place, index)
+    return order
 
 
 def instruction_cycles(config: AcceleratorConfig, instruction: Instruction) -> int:

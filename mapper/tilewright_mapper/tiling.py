@@ -319,4 +319,4 @@ def _heights(geometry: Geometry, height: int) -> list[int]:
     """Heights of tiles: the largest, and even divisions into as many tiles and more."""
     total = geometry.layer.output.height
     parts = -(-total // height)
-    return sorted({height, *(-(-total // min(total, parts * k)) for k in (1, 2, 3, 4, 8))}, reverse=True)
+    return sorted({height, *(-(-total // min(total, parts * k)) for k in (1, 2, 3, 4, 8, 16))}, reverse=True)

@@ -15,7 +15,7 @@ from .emit_operands import Place
 from .emit_windows import packing_cycles
 from .layout import Rect
 from .lower_layers import DeviceLayer
-from .schedule import dependencies, place_tokens, program_order, transfer_cycles
+from .schedule import dependencies, place_tokens, posts_early, program_order, transfer_cycles
 from .tiling import BUFFERS, Chunk, Geometry, Tiling, candidates
 
 __all__ = ["ROLES", "Choice", "bank_wishes", "least_cycles", "ordered", "rough_cycles", "search"]
@@ -63,11 +63,13 @@ class Choice:
 
 def ordered(config: AcceleratorConfig, instructions: list[Instruction]) -> tuple[list[Instruction], list[int]]:
     """A program, with semaphore tokens, of instructions that could run one by one; and the place each came from."""
+    early = posts_early(config, instructions)
+    instructions = [instructions[i] for i in early]
     waits = dependencies(config, instructions)
     order = program_order(config, instructions, waits)
     place = {old: new for new, old in enumerate(order)}
     moved = [tuple(sorted(place[j] for j in waits[old])) for old in order]
-    return place_tokens(config, [instructions[old] for old in order], moved), order
+    return place_tokens(config, [instructions[old] for old in order], moved), [early[old] for old in order]
 
 
 def search(

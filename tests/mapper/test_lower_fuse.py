@@ -80,7 +80,18 @@ def test_what_is_an_output_is_not_fused() -> None:
     assert [layer.op for layer in layers(net, x, y)] == ["Conv2d", "Table"]
 
 
-def test_an_addition_rides_on_the_branch_that_comes_last() -> None:
+def test_an_addition_rides_on_the_branch_with_more_work() -> None:
+    """It takes the other one's place behind it, though it began first."""
+    net = Net((4, 8, 8))
+    large = net.conv("input", 4, (3, 3), padding=(1, 1, 1, 1))
+    small = net.conv("input", 4)
+    first, second = layers(net, net.add(large, small))
+    assert (first.name, second.name, second.op) == ("conv2", "conv1", "Conv2d+Add")
+    assert second.residual is not None
+    assert second.residual.root == small
+
+
+def test_of_equal_branches_an_addition_rides_on_the_one_that_comes_last() -> None:
     net = Net((4, 8, 8))
     a, b = net.conv("input", 4), net.conv("input", 4)
     y = net.add(b, a)

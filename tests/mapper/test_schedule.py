@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.mapper.bench import config
-from tilewright_hdl.isa import Engine, Exec, Instruction, Load, Memory, Post, Segment, Store
-from tilewright_mapper.schedule import dependencies, place_tokens, program_order, transfer_cycles
+from tilewright_hdl.isa import Engine, Exec, Instruction, Load, Memory, Post, Segment, Source, Store
+from tilewright_mapper.schedule import dependencies, place_tokens, posts_early, program_order, transfer_cycles
 from tilewright_mapper.tiling_search import ordered
 from tilewright_sim.accesses import accesses
 from tilewright_sim.checker import check_program
@@ -32,6 +32,11 @@ def compute(address: int, weights: int = 0, bank: int = 0) -> Exec:
 def post(output: int, bank: int = 0) -> Post:
     return Post(source=0, bank=bank, source_address=0, source_height=1, source_width=4, output_height=1, output_width=4,
                 source_x_step=1, output_address=output, output_x_step=1, groups=1)
+
+
+def copy(source: int, output: int) -> Post:
+    return Post(source=Source.ACTIVATION, source_address=source, source_height=1, source_width=4, output_height=1,
+                output_width=4, source_x_step=1, output_address=output, output_x_step=1, groups=1)
 
 
 def store(address: int, dram: int = 0) -> Store:
@@ -93,6 +98,7 @@ ANY = st.one_of(
     st.builds(compute, st.integers(0, 20).map(lambda a: 4 * a), st.integers(0, 9).map(lambda a: 4 * a),
               st.integers(0, 1)),
     st.builds(post, st.integers(0, 40).map(lambda a: 2 * a), st.integers(0, 1)),
+    st.builds(copy, st.integers(0, 10).map(lambda a: 8 * a), st.integers(0, 10).map(lambda a: 8 * a + 4)),
     st.builds(store, st.integers(0, 40).map(lambda a: 2 * a), st.integers(0, 4).map(lambda a: 64 * a)),
 )
 
@@ -137,9 +143,21 @@ def test_programs_are_safe_in_their_new_order(program: list[Instruction]) -> Non
     check_program(CONFIG, tokens)
     bare = [replace(t, index=0, wait=0, signal=0) for t in tokens]
     assert bare == [program[i] for i in order]
-    for engine in Engine:
-        mine = [i for i in order if program[i].ENGINE is engine]
-        assert mine == sorted(mine), f"{engine.name} changed its order"
+    # What cannot change its place: conflicts, and all of an engine but for POSTs that read activations.
+    touched, place = [accesses(CONFIG, ins) for ins in program], {old: new for new, old in enumerate(order)}
+    for j, i in combinations(range(len(program)), 2):
+        conflict = any(a.conflicts(b) for a in touched[j] for b in touched[i])
+        free = isinstance(program[i], Post) and program[i] == replace(program[i], source=Source.ACTIVATION)
+        if conflict or (program[i].ENGINE is program[j].ENGINE and not free):
+            assert place[j] < place[i]
+
+
+def test_a_pool_begins_behind_the_tile_that_it_reads() -> None:
+    tiles = [compute(0), post(100), compute(8, bank=1), post(104, bank=1), compute(16), post(108)]
+    assert posts_early(CONFIG, [*tiles, copy(100, 200), copy(108, 208), copy(104, 204)]) == [
+        0, 1, 6, 2, 3, 8, 4, 5, 7]
+    # Where it writes what another still reads, it waits for that as well.
+    assert posts_early(CONFIG, [*tiles, copy(100, 8)]) == [0, 1, 2, 6, 3, 4, 5]
 
 
 def test_later_instructions_cannot_be_waited_for() -> None:
