@@ -76,6 +76,11 @@ def build_parser() -> argparse.ArgumentParser:
     disasm = commands.add_parser("disasm", help="print the instructions of a program file")
     disasm.add_argument("program", type=Path, metavar="P", help="program file")
 
+    report = commands.add_parser("report", help="write a page of HTML that shows where a program's cycles go")
+    report.add_argument("program", type=Path, metavar="P", help="program file")
+    report.add_argument("-o", "--output", type=Path, metavar="FILE.html",
+                        help="page to write (default: beside the program, with .html at the end)")
+
     verilog = commands.add_parser("verilog", help="write an accelerator as standalone Verilog")
     verilog.add_argument("--config", required=True, help=config_help)
     verilog.add_argument("-o", "--output", type=Path, required=True, metavar="TOP.v", help="file to write")

@@ -31,7 +31,7 @@ from tilewright_hdl.timing import IN_FLIGHT, exec_drain, exec_load, exec_pass
 from .machine import ProfileRecord
 from .tokens import walk_tokens
 
-__all__ = ["STALL_CAUSES", "LayerCycles", "layer_cycles"]
+__all__ = ["STALL_CAUSES", "VECTORS", "LayerCycles", "Piece", "array_cycles", "layer_cycles"]
 
 STALL_CAUSES = {
     "weights": "the array took its next weights in, for longer than the vectors before them lasted",
@@ -43,6 +43,12 @@ STALL_CAUSES = {
     "fetch": "the next instruction had not been fetched and decoded",
 }
 """Why no vector entered the array in a cycle, with what that means."""
+
+VECTORS = "vectors"
+"""What a cycle is spent on in which a vector enters the array."""
+
+_STREAMED = ("weights", "operands")
+"""Causes within the stream of an instruction."""
 
 _HELD_BY = {Engine.LOAD: "load", Engine.EXEC: "drain", Engine.POST: "post", Engine.STORE: "store"}
 
@@ -72,6 +78,26 @@ class LayerCycles:
         for cause, cycles in other.stalls.items():
             self.stalls[cause] += cycles
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Cycles from ``begin`` to before ``end``, and what they are spent on.
+
+    Members
+    -------
+    index : int
+        Instruction: the one in the array, or the one that held things up; with cause ``"fetch"``, the one that was
+        not there.
+    cause : str
+        :data:`VECTORS`, or one of :data:`STALL_CAUSES`.
+    begin, end : int
+    """
+
+    index: int
+    cause: str
+    begin: int
+    end: int
 
 
 class _Stream(NamedTuple):
@@ -106,25 +132,37 @@ def layer_cycles(
         Cycles of the run.
     """
     result = {layer: LayerCycles() for layer in sorted({layer_of[record.index] for record in records})}
+    owners = _Owners(records, layer_of)
+    for piece in array_cycles(config, instructions, records, total):
+        if piece.cause == VECTORS:
+            result[layer_of[piece.index]].vectors += piece.end - piece.begin
+        elif piece.cause in _STREAMED:
+            result[layer_of[piece.index]].stalls[piece.cause] += piece.end - piece.begin
+        else:
+            for layer, cycles in owners.share(piece.begin, piece.end):
+                result[layer].stalls[piece.cause] += cycles
+    return result
+
+
+def array_cycles(
+    config: AcceleratorConfig, instructions: Sequence[Instruction], records: Sequence[ProfileRecord], total: int
+) -> Iterator[Piece]:
+    """What all cycles of a run are spent on; parameters as for :func:`layer_cycles`, nothing without records."""
     if not records:
-        return result
-    waits, owners = _Waits(config, instructions, records), _Owners(records, layer_of)
+        return
+    waits = _Waits(config, instructions, records)
     reached = 0
     for stream in _streams(config, instructions, records, total):
-        for begin, end, cause in waits.before(stream.instruction, reached, stream.begin):
-            for layer, cycles in owners.share(begin, end):
-                result[layer].stalls[cause] += cycles
-        mine = result[layer_of[stream.instruction]]
+        yield from waits.before(stream.instruction, reached, stream.begin)
         idle = stream.end - stream.begin - stream.vectors
         weights = min(idle, stream.weights)
-        mine.vectors += stream.vectors
-        mine.stalls["weights"] += weights
-        mine.stalls["operands"] += idle - weights
+        # Vectors and stalls of a stream alternate; here they stand one behind the other.
+        at = stream.begin
+        for cause, cycles in ((VECTORS, stream.vectors), ("weights", weights), ("operands", idle - weights)):
+            yield Piece(stream.instruction, cause, at, at + cycles)
+            at += cycles
         reached = stream.end
-    for begin, end, cause in waits.at_the_end(reached, total):
-        for layer, cycles in owners.share(begin, end):
-            result[layer].stalls[cause] += cycles
-    return result
+    yield from waits.at_the_end(reached, total)
 
 
 def _streams(
@@ -171,10 +209,6 @@ class _Owners:
             begin = until
 
 
-Piece = tuple[int, int, str]
-"""Cycles from the first number to before the second, and what held things up in them."""
-
-
 class _Waits:
     """What instructions waited for."""
 
@@ -195,9 +229,10 @@ class _Waits:
         while low < high:
             held = self._held_by(self._records[index])
             begin = low if held is None else max(low, min(high, held.start))
-            yield begin, high, "fetch" if held is None else _HELD_BY[held.engine]
             if held is None:
+                yield Piece(index, "fetch", begin, high)
                 return
+            yield Piece(held.index, _HELD_BY[held.engine], begin, high)
             index, high = held.index, begin
 
     def at_the_end(self, low: int, high: int) -> Iterator[Piece]:
@@ -205,7 +240,7 @@ class _Waits:
         if low < high:
             last = max(self._records.values(), key=lambda r: r.end)
             begin = max(low, last.start)
-            yield begin, high, _HELD_BY[last.engine]
+            yield Piece(last.index, _HELD_BY[last.engine], begin, high)
             yield from self.before(last.index, low, begin)
 
     def _held_by(self, record: ProfileRecord) -> ProfileRecord | None:

@@ -16,7 +16,7 @@ from tilewright_hdl.config import PRESETS, AcceleratorConfig
 from tilewright_hdl.isa import Engine, Exec, Instruction
 from tilewright_hdl.timing import exec_drain
 from tilewright_sim.cycle_model import MemoryTiming, Timing, simulate
-from tilewright_sim.layer_cycles import STALL_CAUSES, LayerCycles, layer_cycles
+from tilewright_sim.layer_cycles import STALL_CAUSES, VECTORS, LayerCycles, array_cycles, layer_cycles
 from tilewright_sim.machine import ProfileRecord
 
 EDGE = PRESETS["edge16"]
@@ -113,6 +113,11 @@ def test_each_wait_is_followed_to_what_held_it_up() -> None:
     assert found[0] == LayerCycles(40, stalls(fetch=40, load=51, weights=ROWS, drain=180 - first, post=220 - 180))
     assert found[1] == LayerCycles(8, stalls(
         post=1, weights=2 * ROWS + 4 - 8, drain=292 - second, store=325 - 292))
+    pieces = list(array_cycles(EDGE, program, records, 325))
+    assert sum(piece.end - piece.begin for piece in pieces) == 325
+    held = [(p.index, p.cause, p.begin, p.end) for p in pieces if p.cause not in (VECTORS, "weights", "operands")]
+    assert held == [(0, "load", 40, 91), (0, "fetch", 0, 40), (2, "post", 180, 221), (1, "drain", first, 180),
+                    (4, "store", 292, 325), (3, "drain", second, 292)]
 
 
 def test_an_older_layer_that_still_works_owns_the_gap() -> None:
