@@ -37,6 +37,8 @@ class Fetching:
         self._beat = 0
         self.address_at = NEVER
         """Cycle in which the next burst's address goes out, if that is known."""
+        self.decoded: list[int] = []
+        """Engines at whose head an instruction has come to stand; the reader removes them."""
         self._queues = [_Queue(config, cls) for cls in INSTRUCTIONS]
         if self._next_burst:
             self.address_at = ADDRESS_DELAY
@@ -60,18 +62,25 @@ class Fetching:
         passed, arrivals = self._passed, self._arrivals
         last = passed[-1] if passed else -1
         while arrivals:
-            queue = self._queues[self._engines[self._at]]
+            engine = self._engines[self._at]
+            queue = self._queues[engine]
             room = queue.room_at()
             if room is None:
                 break
             last = max(last + 1, arrivals.popleft() + FETCH_DELAY, room)
             passed.append(last)
-            queue.put(last)
+            if queue.put(last):
+                self.decoded.append(engine)
             self._beat += 1
             if self._beat == self._beats[self._at]:
                 self._at += 1
                 self._beat = 0
         self._schedule()
+
+    @property
+    def waits_for(self) -> int | None:
+        """Engine that a beat waits for to make room."""
+        return self._engines[self._at] if self._arrivals else None
 
     def _schedule(self) -> None:
         """Find when the buffer has room for a longest burst, if that can be known."""
@@ -89,7 +98,8 @@ class Fetching:
 
     def taken(self, engine: int, cycle: int) -> None:
         """An engine took the instruction at its head."""
-        self._queues[engine].release(cycle)
+        if self._queues[engine].release(cycle):
+            self.decoded.append(engine)
         if self._arrivals:
             self.advance()
 
@@ -120,26 +130,30 @@ class _Queue:
             moved = max(moved, self._taken[oldest])
         return moved + 1
 
-    def put(self, cycle: int) -> None:
+    def put(self, cycle: int) -> bool:
+        """A beat goes in; gives whether it completes the decoder's instruction."""
         self._written.append(cycle)
-        self._decode()
+        return self._decode()
 
-    def release(self, cycle: int) -> None:
-        """The decoder's instruction was taken."""
+    def release(self, cycle: int) -> bool:
+        """The decoder's instruction was taken; gives whether the next one is complete already."""
         self._inside = 0
         self._free = cycle + 1
-        self._decode()
+        return self._decode()
 
     def decoded_at(self) -> int | None:
         if self._inside < self._instruction:
             return None
         return self._taken[-1] + self._offered
 
-    def _decode(self) -> None:
-        """Take beats while the instruction is not complete."""
+    def _decode(self) -> bool:
+        """Take beats while the instruction is not complete; gives whether that has made it so."""
         taken, written = self._taken, self._written
+        if self._inside == self._instruction:
+            return False
         while self._inside < self._instruction and len(taken) < len(written):
             self._free = max(self._free, written[len(taken)] + QUEUE_DELAY)
             taken.append(self._free)
             self._free += 1
             self._inside += 1
+        return self._inside == self._instruction

@@ -155,15 +155,15 @@ class _Run:
         events, bus, fetching, loading = self._events, self._bus, self._fetching, self._loading
         while True:
             cycle = events[0][0] if events else NEVER - 1
-            due = min(cycle, fetching.address_at, loading.address_at)
-            if bus.settles_at <= due:
+            bus.clear_until = self._clear_until(cycle)
+            if bus.settles_at < bus.clear_until:
                 bus.settle()
                 loading.follow()
                 self._follow(Engine.LOAD)
-                self._consider_all()
+                self._consider_heads()
             elif fetching.address_at <= min(cycle, loading.address_at):
                 fetching.ask()
-                self._consider_all()
+                self._consider_heads()
             elif loading.address_at <= cycle:
                 loading.advance(min(cycle, fetching.address_at - 1))
                 self._follow(Engine.LOAD)
@@ -171,6 +171,19 @@ class _Run:
                 self._happen(*heapq.heappop(events))
             else:
                 return self._result()
+
+    def _clear_until(self, cycle: int) -> int:
+        """No ``POST`` that has not started writes before this cycle, if the next event happens in ``cycle``.
+
+        Where its start is not known, it waits for an event, for beats of ``FETCH``, or for a ``LOAD`` to start, which
+        may happen once its last address is out: that makes room for the beats of others, and for a token.
+        """
+        start = self._states[Engine.POST].scheduled
+        if start is None:
+            start = min(cycle + 1, self._fetching.address_at)
+            if self._fetching.waits_for == Engine.LOAD or any(state.stuck for state in self._states):
+                start = min(start, self._loading.ready_after)
+        return min(start + self._engines.post_writes_after, NEVER)
 
     def _happen(self, cycle: int, order: int, engine: int) -> None:
         state = self._states[engine]
@@ -186,9 +199,11 @@ class _Run:
             if state.finished == 1:
                 self._retire(cycle, engine)
 
-    def _consider_all(self) -> None:
-        for engine in range(len(ENGINES)):
-            self._consider(engine)
+    def _consider_heads(self) -> None:
+        """Take over what has been decoded."""
+        decoded = self._fetching.decoded
+        while decoded:
+            self._consider(decoded.pop())
 
     def _consider(self, engine: int) -> None:
         """Find when an engine's next instruction starts, if that is known."""
@@ -234,7 +249,8 @@ class _Run:
         self._fetching.taken(engine, cycle)
         for changed in self._engines.start(ins, cycle):
             self._follow(changed)
-        self._consider_all()
+        self._consider(engine)
+        self._consider_heads()
 
     def _stalled_before(self, engine: int, cycle: int) -> int:
         """Cycles before ``cycle`` in which an engine was under way and could not go on."""
