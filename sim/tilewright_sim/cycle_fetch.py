@@ -60,21 +60,16 @@ class Fetching:
     def advance(self) -> None:
         """Pass on all beats whose way is clear, and find the time of the next burst."""
         passed, arrivals = self._passed, self._arrivals
-        last = passed[-1] if passed else -1
         while arrivals:
             engine = self._engines[self._at]
-            queue = self._queues[engine]
-            room = queue.room_at()
-            if room is None:
-                break
-            last = max(last + 1, arrivals.popleft() + FETCH_DELAY, room)
-            passed.append(last)
-            if queue.put(last):
+            taken, complete = self._queues[engine].fill(arrivals, self._beats[self._at] - self._beat, passed)
+            if complete:
                 self.decoded.append(engine)
-            self._beat += 1
-            if self._beat == self._beats[self._at]:
-                self._at += 1
-                self._beat = 0
+            self._beat += taken
+            if self._beat < self._beats[self._at]:
+                break
+            self._at += 1
+            self._beat = 0
         self._schedule()
 
     @property
@@ -117,23 +112,40 @@ class _Queue:
         self._free = 0
         self._inside = 0
 
-    def room_at(self) -> int | None:
-        """Cycle from which the next beat fits, if that is known."""
-        oldest = len(self._written) - self._depth
-        if oldest < -1:
-            return 0
-        # The memory has one place less than the buffer, free in the cycle after its beat went to the output register.
-        moved = self._written[oldest + 1] + 1
-        if oldest >= 0:
-            if oldest >= len(self._taken):
-                return None
-            moved = max(moved, self._taken[oldest])
-        return moved + 1
+    def fill(self, arrivals: deque[int], most: int, passed: list[int]) -> tuple[int, bool]:
+        """Take beats of an instruction while there is room.
 
-    def put(self, cycle: int) -> bool:
-        """A beat goes in; gives whether it completes the decoder's instruction."""
-        self._written.append(cycle)
-        return self._decode()
+        Parameters
+        ----------
+        arrivals : deque of int
+            Cycles in which beats come off the bus; those that are taken are removed.
+        most : int
+            Beats of the instruction that have not been taken.
+        passed : list of int
+            Cycles in which all beats before these went into a queue; gets those of these beats.
+
+        Returns
+        -------
+        int, bool
+            Beats taken, and whether one has completed the decoder's instruction.
+        """
+        written, taken = self._written, self._taken
+        last = passed[-1] if passed else -1
+        complete = False
+        for count in range(most):
+            room, oldest = 0, len(written) - self._depth
+            if not arrivals or oldest >= len(taken):
+                return count, complete
+            if oldest >= -1:
+                # The memory has one place less than the buffer, free in the cycle after its beat went to the output
+                # register.
+                room = max(written[oldest + 1] + 1, taken[oldest] if oldest >= 0 else 0) + 1
+            last = max(last + 1, arrivals.popleft() + FETCH_DELAY, room)
+            written.append(last)
+            passed.append(last)
+            if self._inside < self._instruction:
+                complete = self._decode()
+        return most, complete
 
     def release(self, cycle: int) -> bool:
         """The decoder's instruction was taken; gives whether the next one is complete already."""
@@ -149,8 +161,6 @@ class _Queue:
     def _decode(self) -> bool:
         """Take beats while the instruction is not complete; gives whether that has made it so."""
         taken, written = self._taken, self._written
-        if self._inside == self._instruction:
-            return False
         while self._inside < self._instruction and len(taken) < len(written):
             self._free = max(self._free, written[len(taken)] + QUEUE_DELAY)
             taken.append(self._free)

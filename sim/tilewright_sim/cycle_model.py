@@ -147,6 +147,7 @@ class _Run:
         self._given: list[list[deque[int]]] = [[deque() for _ in ENGINES] for _ in ENGINES]
         self._most_tokens = (1 << config.semaphore_bits) - 1
         self._events: list[tuple[int, int, int]] = []
+        self._stuck = 0
         self._last_retired = -1
         self._profile: list[ProfileRecord] = []
 
@@ -155,7 +156,8 @@ class _Run:
         events, bus, fetching, loading = self._events, self._bus, self._fetching, self._loading
         while True:
             cycle = events[0][0] if events else NEVER - 1
-            bus.clear_until = self._clear_until(cycle)
+            if bus.settles_at < NEVER or loading.address_at <= cycle:
+                bus.clear_until = self._clear_until(cycle)
             if bus.settles_at < bus.clear_until:
                 bus.settle()
                 loading.follow()
@@ -181,7 +183,7 @@ class _Run:
         start = self._states[Engine.POST].scheduled
         if start is None:
             start = min(cycle + 1, self._fetching.address_at)
-            if self._fetching.waits_for == Engine.LOAD or any(state.stuck for state in self._states):
+            if self._fetching.waits_for == Engine.LOAD or self._stuck:
                 start = min(start, self._loading.ready_after)
         return min(start + self._engines.post_writes_after, NEVER)
 
@@ -239,6 +241,7 @@ class _Run:
             self._given[source][engine].popleft()
             if self._states[source].stuck:
                 self._states[source].stuck = False
+                self._stuck -= 1
                 self._retire_at(cycle + 1, source)
         state.scheduled = None
         state.wait += cycle - state.issue
@@ -249,7 +252,6 @@ class _Run:
         self._fetching.taken(engine, cycle)
         for changed in self._engines.start(ins, cycle):
             self._follow(changed)
-        self._consider(engine)
         self._consider_heads()
 
     def _stalled_before(self, engine: int, cycle: int) -> int:
@@ -276,11 +278,11 @@ class _Run:
         targets = _BITS[self._instructions[index].signal]
         if any(len(self._given[engine][target]) == self._most_tokens for target in targets):
             state.stuck = True
+            self._stuck += 1
             return
         self._last_retired = cycle
         stall = self._stalled_before(engine, cycle) - stalled
-        if len(state.under_way) == IN_FLIGHT:
-            state.slot = cycle + 1
+        full = len(state.under_way) == IN_FLIGHT
         state.under_way.popleft()
         state.busy.down(cycle)
         state.finished -= 1
@@ -290,7 +292,9 @@ class _Run:
         for target in targets:
             self._given[engine][target].append(cycle)
             self._consider(target)
-        self._consider(engine)
+        if full:
+            state.slot = cycle + 1
+            self._consider(engine)
 
     def _result(self) -> Timing:
         waiting = {}
