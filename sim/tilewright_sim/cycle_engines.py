@@ -63,6 +63,10 @@ class Engines:
         """Cycles of ``done`` of the instructions in an engine, oldest first, as far as is known now."""
         return self._all[engine].done
 
+    def next_done(self, engine: int) -> int | None:
+        """The first of them."""
+        return next(iter(self._all[engine].done), None)
+
     def finish(self, engine: int) -> None:
         """The oldest instruction in an engine is done."""
         self._all[engine].finish()

@@ -131,11 +131,11 @@ class _Queue:
         """
         written, taken = self._written, self._taken
         last = passed[-1] if passed else -1
-        complete = False
-        for count in range(most):
-            room, oldest = 0, len(written) - self._depth
-            if not arrivals or oldest >= len(taken):
-                return count, complete
+        oldest = len(written) - self._depth
+        count = 0
+        # The decoder follows behind: the queue has room for an instruction, so none of these beats waits for another.
+        while count < most and arrivals and oldest < len(taken):
+            room = 0
             if oldest >= -1:
                 # The memory has one place less than the buffer, free in the cycle after its beat went to the output
                 # register.
@@ -143,9 +143,9 @@ class _Queue:
             last = max(last + 1, arrivals.popleft() + FETCH_DELAY, room)
             written.append(last)
             passed.append(last)
-            if self._inside < self._instruction:
-                complete = self._decode()
-        return most, complete
+            oldest += 1
+            count += 1
+        return count, self._inside < self._instruction and self._decode()
 
     def release(self, cycle: int) -> bool:
         """The decoder's instruction was taken; gives whether the next one is complete already."""

@@ -194,7 +194,7 @@ class _Run:
                 self._start(cycle, engine)
         elif order & 1:
             self._retire(cycle, engine)
-        elif self._engines.done(engine)[:1] == [cycle]:
+        elif self._engines.next_done(engine) == cycle:
             self._engines.finish(engine)
             state.finished += 1
             state.working.down(cycle)
@@ -276,10 +276,11 @@ class _Run:
             return
         index, issue, start, stalled = state.under_way[0]
         targets = _BITS[self._instructions[index].signal]
-        if any(len(self._given[engine][target]) == self._most_tokens for target in targets):
-            state.stuck = True
-            self._stuck += 1
-            return
+        for target in targets:
+            if len(self._given[engine][target]) == self._most_tokens:
+                state.stuck = True
+                self._stuck += 1
+                return
         self._last_retired = cycle
         stall = self._stalled_before(engine, cycle) - stalled
         full = len(state.under_way) == IN_FLIGHT
