@@ -168,6 +168,11 @@ def _npy(array: npt.NDArray[Any]) -> bytes:
 def disasm(options: argparse.Namespace) -> int:
     """``tilewright disasm``."""
     program = Program.load(options.program)
+    if program.setup:
+        count, size = len(program.setup_instructions), len(program.setup)
+        print(f"# setup: constants that stay on chip, {count} instructions, {size} bytes")
+        for instruction in program.setup_instructions:
+            print(disassemble(instruction))
     for number, step in enumerate(program.steps):
         if isinstance(step, HostStep):
             print(f"# step {number}: host, {step.target or step.kind} ({program.layers[step.layer].name})")

@@ -165,6 +165,8 @@ def print_profile(profile: Profile, name: str) -> None:
     """Print what a run of the network ``name`` cost, layer by layer."""
     images = f"{profile.images} image{'s' if profile.images > 1 else ''}"
     console.print(layer_table(profile, f"{name} on {profile.device} ({profile.config}), {images}, per image"))
+    if profile.setup_cycles:
+        say(f"before the first image: {profile.setup_cycles:,} cycles to bring constants on chip, where they stay")
     whole = profile.cycles / CLOCK_HZ + profile.host_seconds
     for layer in profile.layers:
         if layer.on == "host":

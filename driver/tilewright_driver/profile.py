@@ -77,6 +77,9 @@ class Profile:
     layers : list of LayerProfile
     steps : list of TracedStep
         Of the last image.
+    setup_cycles : int
+        What it took before the first image to bring the constants on chip that stay there; 0 if they were there. No
+        part of ``cycles``.
     records_lost : int
         Instructions whose times the profile memory had no room for; the layers' cycles lack them.
     """
@@ -91,6 +94,7 @@ class Profile:
     counters: dict[str, int]
     layers: list[LayerProfile]
     steps: list[TracedStep] = field(repr=False)
+    setup_cycles: int = 0
     records_lost: int = 0
 
     @property
@@ -112,7 +116,7 @@ class Profile:
         """Plain data for JSON, without the trace."""
         data = {name: getattr(self, name) for name in (
             "device", "config", "program", "images", "cycles", "predicted_cycles", "macs", "utilization", "counters",
-            "records_lost", "host_seconds",
+            "setup_cycles", "records_lost", "host_seconds",
         )}
         return data | {"layers": [asdict(layer) for layer in self.layers]}
 
@@ -122,7 +126,8 @@ def _utilization(macs: int, pes: int, cycles: int) -> float:
 
 
 def profile_of(
-    program: Program, device: str, runs: Sequence[Sequence[RunResult]], host_seconds: Mapping[int, float]
+    program: Program, device: str, runs: Sequence[Sequence[RunResult]], host_seconds: Mapping[int, float],
+    *, setup_cycles: int = 0,
 ) -> Profile:
     """Profile of the results of each image's accelerator steps, in order, and of the time of layers on the host."""
     steps = [step for step in program.steps if isinstance(step, RunStep)]
@@ -164,6 +169,7 @@ def profile_of(
         counters=counters,
         layers=layers,
         steps=_traced(steps, runs[-1]) if runs else [],
+        setup_cycles=setup_cycles,
         records_lost=sum(result.profile_lost for image in runs for result in image),
     )
 

@@ -4,6 +4,7 @@
 Main memory holds three things: the *constants* (weights, parameters and tables, ``Segment.CONSTANT``), the *arena*
 (inputs, outputs and activations that do not stay on chip, ``Segment.ARENA``) and the code of each step. A program is a
 list of steps: a :class:`RunStep` is code for the accelerator, a :class:`HostStep` an operator that the host runs.
+Before its first inference, ``setup`` brings the constants on chip that stay there from one inference to the next.
 
 File format
 -----------
@@ -25,13 +26,15 @@ from .activation_layout import packed_bytes
 from .config import AcceleratorConfig
 from .errors import IsaError, ProgramError, TilewrightError
 from .files import write_whole
+from .isa import Instruction, Load, Memory, Segment, decode_program
+from .isa_text import disassemble
 from .numerics import INT8_MAX, INT8_MIN, QuantizeRule, Rounding
 from .program_integer import check_integer_step
 from .program_parts import CHANNELS_LAST, DTYPES, HostStep, Layer, RunStep, Step, TensorInfo
 
 __all__ = ["CHANNELS_LAST", "HostStep", "Layer", "Program", "RunStep", "TensorInfo"]
 
-MAGIC = b"TILEWRT\x02"
+MAGIC = b"TILEWRT\x03"
 MAX_MEMORY = 1 << 32
 """Bytes that the constants or the arena may take: what a 32-bit address reaches."""
 
@@ -59,6 +62,9 @@ class Program:
         Tensors of the network's call, in order.
     steps : tuple of RunStep or HostStep
     layers : tuple of Layer
+    setup : bytes
+        Encoded LOADs of the constants that stay on chip: weights, parameters and tables that the code of the steps
+        reads, but does not load. A device runs it before the first inference, and again when they may be gone.
     report : mapping
         Plain data of the mapper for people: memory map, tilings, what runs on the host and why.
 
@@ -78,6 +84,7 @@ class Program:
     outputs: tuple[str, ...]
     steps: tuple[Step, ...]
     layers: tuple[Layer, ...]
+    setup: bytes = b""
     report: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -92,6 +99,11 @@ class Program:
     def predicted_cycles(self) -> int:
         """Cycles of one inference by the cycle model."""
         return sum(layer.predicted_cycles for layer in self.layers)
+
+    @cached_property
+    def setup_instructions(self) -> tuple[Instruction, ...]:
+        """Decoded ``setup``."""
+        return tuple(decode_program(self.setup))
 
     @cached_property
     def digest(self) -> str:
@@ -155,6 +167,7 @@ def _check(program: Program) -> None:
                            f"and {len(program.constants)}")
     for name, info in program.tensors.items():
         _check_tensor(program, name, info)
+    _check_setup(program)
     known: set[str] = set(program.inputs)
     for number, step in enumerate(program.steps):
         _check_step(program, number, step, known)
@@ -188,6 +201,17 @@ def _check_tensor(program: Program, name: str, info: TensorInfo) -> None:
         if info.arena_offset < 0 or info.arena_offset % program.config.bus.data_bytes or end > program.arena_bytes:
             raise ProgramError(f"Tensor {name!r} must lie in whole beats inside of the arena of {program.arena_bytes} "
                                f"bytes, not at {info.arena_offset} to {end}")
+
+
+def _check_setup(program: Program) -> None:
+    try:
+        instructions = program.setup_instructions
+    except IsaError as error:
+        raise ProgramError(f"Setup: {error}") from error
+    for ins in instructions:
+        if not isinstance(ins, Load) or ins.segment != Segment.CONSTANT or ins.memory == Memory.ACTIVATION:
+            raise ProgramError(f"Setup must only load weights, parameters and tables from the constants, not "
+                               f"{disassemble(ins).strip()}")
 
 
 def _check_step(program: Program, number: int, step: Step, known: set[str]) -> None:

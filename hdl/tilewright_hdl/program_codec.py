@@ -78,6 +78,7 @@ def encode(program: "Program") -> bytes:
         "tensors": [dataclasses.asdict(t) for t in program.tensors.values()],
         "inputs": program.inputs,
         "outputs": program.outputs,
+        "setup": parts.put_bytes(program.setup),
         "steps": [_encode_step(step, parts) for step in program.steps],
         "layers": [dataclasses.asdict(layer) for layer in program.layers],
         "report": program.report,
@@ -112,6 +113,7 @@ def decode(body: bytes) -> dict[str, Any]:
         "tensors": {t.name: t for t in tensors},
         "inputs": _tuples(header["inputs"]),
         "outputs": _tuples(header["outputs"]),
+        "setup": parts.get_bytes(header["setup"]),
         "steps": tuple(_decode_step(step, parts) for step in header["steps"]),
         "layers": tuple(typed(Layer, layer) for layer in header["layers"]),
     }

@@ -101,11 +101,18 @@ class Ring:
     ----------
     capacity : int
         Words.
+    first : int
+        Address at which they begin.
     """
 
-    def __init__(self, capacity: int):
+    def __init__(self, capacity: int, first: int = 0):
         self.capacity = capacity
-        self._next = 0
+        self._first = first
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew, with nothing there."""
+        self._next = self._first
         self._items: dict[Hashable, tuple[int, int]] = {}
 
     def find(self, key: Hashable) -> int | None:
@@ -116,7 +123,7 @@ class Ring:
         """Address for a new item of ``words``, at most the capacity; older items in its place are gone."""
         if words > self.capacity:
             raise ValueError(f"An item must have at most {self.capacity} words, not {words}")
-        start = self._next if self._next + words <= self.capacity else 0
+        start = self._next if self._next + words <= self._first + self.capacity else self._first
         self._items = {k: (at, n) for k, (at, n) in self._items.items() if at >= start + words or start >= at + n}
         self._items[key] = (start, words)
         self._next = start + words

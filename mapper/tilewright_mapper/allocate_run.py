@@ -14,12 +14,17 @@ from tilewright_hdl.config import AcceleratorConfig
 
 from .allocate import BlockRequest, pack
 from .emit_operands import Place
+from .layout import Rect
 from .lower_layers import DeviceLayer, Operand, Window
 from .misfit import check_size, refusal
 from .tiling import BUFFERS, Geometry
 from .tiling_search import ROLES, Choice, bank_wishes, search
 
 __all__ = ["Arena", "RunPlan", "plan_run"]
+
+
+MOST_TWICE = 0.1
+"""Share of a layer's cycles that it may compute twice before another allocation is tried."""
 
 
 def _words(config: AcceleratorConfig, operand: Operand) -> int:
@@ -84,7 +89,8 @@ class _Life:
 
 
 def plan_run(
-    config: AcceleratorConfig, layers: Sequence[DeviceLayer], outputs: Collection[str], arena: Arena
+    config: AcceleratorConfig, layers: Sequence[DeviceLayer], outputs: Collection[str], arena: Arena, *,
+    weights_stay: bool = False,
 ) -> RunPlan:
     """Plan the layers of a run.
 
@@ -94,6 +100,8 @@ def plan_run(
         Roots that main memory must hold in the end.
     arena : Arena
         Gets the places of inputs, outputs and streamed tensors.
+    weights_stay : bool
+        Whether all weights are on chip from the inference before.
 
     Raises
     ------
@@ -101,17 +109,19 @@ def plan_run(
         If a layer cannot fit, with the numbers.
     """
     check_size(config, layers)
-    return _Planner(config, layers, frozenset(outputs), arena).plan()
+    return _Planner(config, layers, frozenset(outputs), arena, weights_stay).plan()
 
 
 class _Planner:
     def __init__(
-        self, config: AcceleratorConfig, layers: Sequence[DeviceLayer], outputs: frozenset[str], arena: Arena
+        self, config: AcceleratorConfig, layers: Sequence[DeviceLayer], outputs: frozenset[str], arena: Arena,
+        weights_stay: bool,
     ):
         self._config = config
         self._layers = layers
         self._outputs = outputs
         self._arena = arena
+        self._weights_stay = weights_stay
         self._lives = self._lifetimes()
         self._streamed: frozenset[str] = frozenset()
         self._searched: dict[Hashable, Choice | None] = {}
@@ -136,20 +146,53 @@ class _Planner:
         }
 
     def plan(self) -> RunPlan:
+        choices = self._choose_with_less_twice()
         while True:
-            choices = self._choose()
-            if isinstance(choices, list):
-                for prefetch in (True, False):
-                    plan = self._place(choices, prefetch)
-                    if plan is not None:
-                        return plan
-                crowded = max(range(len(self._layers)), key=lambda k: self._crowd(k, choices[k]))
-            else:
-                crowded = choices
-            victim = self._victim(crowded)
-            if victim is None:
-                raise refusal(self._config, self._layers[crowded])
-            self._streamed |= {victim}
+            for prefetch in (True, False):
+                plan = self._place(choices, prefetch)
+                if plan is not None:
+                    return plan
+            self._stream_one(max(range(len(self._layers)), key=lambda k: self._crowd(k, choices[k])))
+            choices = self._choose_streaming()
+
+    def _choose_with_less_twice(self) -> list[Choice]:
+        """Tilings of all layers, where it pays with the result of a pool streamed.
+
+        What lies on chip as a whole may leave so little room for the operands of tiles that they become small, and
+        compute much of their borders twice.
+        """
+        choices, streamed = self._choose_streaming(), self._streamed
+        twice = [self._computed_twice(layer, choice) for layer, choice in zip(self._layers, choices, strict=True)]
+        worst = max(range(len(twice)), key=twice.__getitem__, default=0)
+        if not twice or twice[worst] <= MOST_TWICE * choices[worst].cycles:
+            return choices
+        self._streamed = frozenset({self._layers[worst].output.root})
+        others = self._choose_streaming()
+        if sum(c.cycles for c in others) < sum(c.cycles for c in choices):
+            return others
+        self._streamed = streamed
+        return choices
+
+    def _computed_twice(self, layer: DeviceLayer, choice: Choice) -> int:
+        """Cycles for which a layer computes what it has computed before, of one whose result could stream as well."""
+        geometry, middle = Geometry(self._config, layer), layer.middle
+        if geometry.form is None or not layer.window.overlaps or layer.output.root in self._streamed:
+            return 0
+        tiles = sum(geometry.form.cycles(geometry.middle(rect)) for rect in geometry.rects(choice.tiling))
+        return tiles - geometry.form.cycles(Rect(0, 0, middle.height, middle.width))
+
+    def _choose_streaming(self) -> list[Choice]:
+        """Tilings of all layers; what there is no room for streams from now on."""
+        while not isinstance(choices := self._choose(), list):
+            self._stream_one(choices)
+        return choices
+
+    def _stream_one(self, crowded: int) -> None:
+        """Let a tensor stream that is on chip during a layer."""
+        victim = self._victim(crowded)
+        if victim is None:
+            raise refusal(self._config, self._layers[crowded])
+        self._streamed |= {victim}
 
     def _choose(self) -> list[Choice] | int:
         """Tilings of all layers, or the number of the first that has too little room."""
@@ -176,7 +219,7 @@ class _Planner:
         roles = tuple(role for role in ROLES if getattr(getattr(layer, role), "root", None) in roots)
         key = (layer.shape_key, roles, room if roots else 0)
         if key not in self._searched:
-            self._searched[key] = search(self._config, layer, roots, room)
+            self._searched[key] = search(self._config, layer, roots, room, weights_stay=self._weights_stay)
         return self._searched[key]
 
     def _cramped(self, number: int, choice: Choice) -> bool:

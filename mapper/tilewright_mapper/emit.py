@@ -5,7 +5,7 @@ For each tile: the loads that it takes, EXEC into one accumulator bank, POST out
 due to buffers that come in twos and rings, and to the scheduler, which lets everything start as early as it may.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,10 +18,11 @@ from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
 from tilewright_hdl.isa import Exec, Instruction, Load, Memory, Post, RoundingCode, Segment, Source
 
 from .allocate import Ring
+from .conv_form import ConvForm, ConvPiece
 from .emit_operands import InputOperand, OutputOperand, Place
-from .graph import Conv2d
-from .layout import Block, Region, blocks, column_pieces, line, pack_parameters, pack_weights, wrap
+from .layout import Region, line, pack_parameters, wrap
 from .lower_layers import DeviceLayer, Window
+from .residency import Residency, Use, constant_capacity
 from .tiling import BUFFERS, Geometry, Tile, Tiling
 
 __all__ = ["Constants", "Emitted", "Emitter"]
@@ -71,7 +72,7 @@ class Emitted:
     instruction : Instruction
     layer : int
     constant : bool
-        A load of weights, parameters or a table, which a later run need not repeat if nothing has overwritten them.
+        A load of weights, parameters or a table, which do not stay on chip.
     """
 
     instruction: Instruction
@@ -86,27 +87,34 @@ class Emitter:
     ----------
     config : AcceleratorConfig
     constants : Constants
+    residency : Residency, or None
+        What stays on chip; None: nothing. Gets the loads of what a layer is the first to use.
     weights_on_chip : bool
-        Emit no loads of weights and parameters: to time a layer whose weights come while the one before computes.
+        Emit no loads of weights and parameters: to time a layer whose weights stay, or come while the one before
+        computes.
     """
 
-    def __init__(self, config: AcceleratorConfig, constants: Constants, *, weights_on_chip: bool = False):
+    def __init__(self, config: AcceleratorConfig, constants: Constants, *, residency: Residency | None = None,
+                 weights_on_chip: bool = False):
         self.config = config
         self.emitted: list[Emitted] = []
+        self.uses: list[Use] = []
+        """Constants in the order in which instructions read them."""
         self.loaded: dict[str, int] = {}
         """For each tensor that comes from main memory and stays on chip, the pixels that are there."""
-        self.parameters = Ring(config.memory.parameter_groups)
-        self._rings = {
-            Memory.WEIGHT: Ring(config.weight_words),
-            Memory.PARAMETER: self.parameters,
-            Memory.TABLE: Ring(config.post.tables),
-        }
+        self._residency = residency or Residency()
+        self._rings = {}
+        for memory, words in constant_capacity(config).items():
+            kept = self._residency.share(memory).words
+            self._rings[memory] = Ring(words - kept, kept)
         self._constants = constants
         self._weights_on_chip = weights_on_chip
         self._bank = 1
+        self._pixels = 0
 
     def layer(self, number: int, layer: DeviceLayer, tiling: Tiling, places: dict[str, Place]) -> None:
         """Emit a layer; ``places`` by role: ``source``, ``residual``, ``output``."""
+        self._pixels = layer.middle.height * layer.middle.width
         _LayerEmitter(self, number, layer, tiling, places).emit()
 
     def next_bank(self) -> int:
@@ -128,18 +136,24 @@ class Emitter:
         make : callable
             Gives the words.
         """
-        ring = self._rings[memory]
+        self.uses.append(Use(memory, key, words, self._pixels))
+        ring, setup = self._rings[memory], self._residency.setup
         scale = TABLE_ENTRIES // self.config.bus.data_bytes if memory is Memory.TABLE else 1
-        address = ring.find(key)
-        if address is None:
+
+        def loads(address: int) -> list[Load]:
+            size = memory_sizes(self.config)[memory][1]
+            dram = self._constants.place(key, words * scale, size, make)
+            return [Load(dram_address=t.dram_address, segment=Segment.CONSTANT, memory=memory, address=t.address,
+                         words=t.words) for t in line(self.config, dram, address * scale, words * scale, size)]
+
+        address = self._residency.share(memory).kept.get(key)
+        if address is not None:
+            if (memory, key) not in setup:
+                setup[memory, key] = loads(address)
+        elif (address := ring.find(key)) is None:
             address = ring.put(key, words)
             if not self._weights_on_chip:
-                size = memory_sizes(self.config)[memory][1]
-                dram = self._constants.place(key, words * scale, size, make)
-                for t in line(self.config, dram, address * scale, words * scale, size):
-                    load = Load(dram_address=t.dram_address, segment=Segment.CONSTANT, memory=memory,
-                                address=t.address, words=t.words)
-                    self.emitted.append(Emitted(load, number, constant=True))
+                self.emitted += [Emitted(load, number, constant=True) for load in loads(address)]
         return address * scale
 
 
@@ -153,10 +167,10 @@ class _LayerEmitter:
         self._source = self._input("source", places)
         self._residual = None if layer.residual is None else self._input("residual", places)
         self._output = OutputOperand(run.config, layer.target, places["output"], self._emit)
-        self._counted: dict[tuple[int, int, int, Block], bool] = {}
+        self._counted: dict[tuple[int, ConvPiece], bool] = {}
         # Parameters of the whole layer at once, if they leave room for those of a neighbour.
         groups = -(-layer.output.channels // run.config.post.lanes)
-        self._whole_parameters = groups if BUFFERS * groups <= run.parameters.capacity else None
+        self._whole_parameters = groups if BUFFERS * groups <= run.config.memory.parameter_groups else None
 
     def _input(self, role: str, places: dict[str, Place]) -> InputOperand:
         operand = self._geometry.operand(role)
@@ -171,10 +185,10 @@ class _LayerEmitter:
             bank = self._run.next_bank() if layer.conv is not None else 0
             source = self._source.need(self._geometry.source_piece(tile))
             piece = self._geometry.output_piece(tile, outer)
-            if layer.conv is None:
+            if self._geometry.form is None:
                 fields = self._activation_source(tile, source)
             else:
-                self._convolve(layer.conv, tile, source, bank)
+                self._convolve(self._geometry.form, tile, source, bank)
                 fields = self._accumulator_source(tile, bank)
             if self._residual is not None:
                 needed = self._geometry.residual_piece(tile, outer)
@@ -186,52 +200,33 @@ class _LayerEmitter:
             if outer or tile.last_of_rect:
                 self._output.done(output, piece)
 
-    def _convolve(self, conv: Conv2d, tile: Tile, source: Region, bank: int) -> None:
+    def _convolve(self, form: ConvForm, tile: Tile, source: Region, bank: int) -> None:
         """EXEC instructions of a tile, each with the weights that it uses."""
         middle, window = self._geometry.middle(tile.rect), self._layer.conv_window
-        rows = self._config.array.rows
         first, count = tile.chunk.columns
-        for n, columns, block, part, accumulate in self._weight_pieces(conv, first, count):
-            words = columns * block.passes * rows
-            weights = self._run.constant(
-                self._number, Memory.WEIGHT, (self._layer.name, n, columns, block, part), words,
-                partial(pack_weights, self._config, self._layer.convs[part], n, columns, block))
-            y = window.start(0, middle.y) + block.ky[0] * window.dilation[0]
-            x = window.start(1, middle.x) + block.kx[0] * window.dilation[1]
-            self._emit(Exec(
-                input_address=source.word(y, x, block.t[0]), pad_value=self._layer.pad_value,
-                accumulate=accumulate, bank=bank, weight_address=weights, column_tiles=columns,
-                kernel_height=block.ky[1], kernel_width=block.kx[1], channel_tiles=block.t[1],
-                output_height=middle.height, output_width=middle.width,
-                input_height=self._layer.source.height, input_width=self._layer.source.width,
-                first_y=y, first_x=x, stride_y=window.stride[0], stride_x=window.stride[1],
-                dilation_y=window.dilation[0], dilation_x=window.dilation[1],
-                output_y_step=wrap(window.stride[0] * source.pitch_y),
-                output_x_step=wrap(window.stride[1] * source.pitch_x),
-                kernel_y_step=wrap(window.dilation[0] * source.pitch_y),
-                kernel_x_step=wrap(window.dilation[1] * source.pitch_x),
-                accumulator_address=(n - first) * middle.pixels,
-            ))
+        for piece in form.pieces(first, count, self._tiling.weight_words):
+            for part in range(len(self._layer.convs)):
+                if part and not self._counts(form, part, piece):
+                    continue
+                weights = self._run.constant(self._number, Memory.WEIGHT, (self._layer.name, piece, part),
+                                             form.words(piece), partial(form.pack, part, piece))
+                self._emit(Exec(
+                    **form.fields(piece, middle, source),
+                    pad_value=self._layer.pad_value, accumulate=int(piece.accumulate or part > 0), bank=bank,
+                    weight_address=weights, column_tiles=piece.tiles,
+                    output_height=middle.height, output_width=middle.width,
+                    input_height=self._layer.source.height, input_width=self._layer.source.width,
+                    stride_y=window.stride[0], stride_x=window.stride[1], dilation_y=window.dilation[0],
+                    output_y_step=wrap(window.stride[0] * source.pitch_y),
+                    kernel_y_step=wrap(window.dilation[0] * source.pitch_y),
+                    accumulator_address=(piece.tile - first) * middle.pixels,
+                ))
 
-    def _weight_pieces(self, conv: Conv2d, first: int, count: int) -> Iterator[tuple[int, int, Block, int, int]]:
-        """(first column tile, how many, block, part of wide weights, accumulate) for each EXEC of a tile."""
-        limit = max(1, self._tiling.weight_words // self._config.array.rows)
-        for run_first, run_count, tiles in column_pieces(self._config, conv):
-            low, high = max(first, run_first), min(first + count, run_first + run_count)
-            passes = conv.kernel[0] * conv.kernel[1] * tiles[1]
-            together = max(1, limit // passes)
-            for n in range(low, high, together):
-                columns = min(together, high - n)
-                for i, block in enumerate(blocks(conv.kernel, tiles, limit)):
-                    for part in range(len(self._layer.convs)):
-                        if part == 0 or self._counts(part, n, columns, block):
-                            yield n, columns, block, part, int(i + part > 0)
-
-    def _counts(self, part: int, first: int, count: int, block: Block) -> bool:
-        """Whether a part of wide weights has any but zeros for some column tiles and a block."""
-        key = part, first, count, block
+    def _counts(self, form: ConvForm, part: int, piece: ConvPiece) -> bool:
+        """Whether a part of wide weights has any but zeros for what an EXEC computes."""
+        key = part, piece
         if key not in self._counted:
-            self._counted[key] = bool(pack_weights(self._config, self._layer.convs[part], first, count, block).any())
+            self._counted[key] = bool(form.pack(part, piece).any())
         return self._counted[key]
 
     def _accumulator_source(self, tile: Tile, bank: int) -> dict[str, int]:

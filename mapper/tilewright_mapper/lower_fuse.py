@@ -6,7 +6,7 @@ both. A fused layer takes the place of its last node, so that a residual from an
 comes first.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -36,6 +36,7 @@ from .graph import (
 from .lower_layers import At, DeviceLayer, LaneParameters, Operand, Window
 from .lower_parts import average_regions, joined, joins
 from .rescale import Rescaled, Sum, add_parameters, hardware_rescale
+from .tiling_search import least_cycles
 
 __all__ = ["ROUNDING_CODES", "alias_roots", "lower_phase"]
 
@@ -61,6 +62,7 @@ def lower_phase(
     *,
     kept: Collection[str],
     roots: Mapping[str, str],
+    form: Callable[[DeviceLayer], DeviceLayer] = lambda layer: layer,
 ) -> list[DeviceLayer]:
     """Layers for the nodes of a phase, in order.
 
@@ -70,6 +72,8 @@ def lower_phase(
         Tensors that are wanted outside of the phase.
     roots : mapping of str to str
         See :func:`alias_roots`.
+    form : callable
+        Gives the form in which a layer will run, where that is another one: what it costs decides what joins it.
     """
     uses = dict.fromkeys(graph.tensors, 0)
     for node in nodes:
@@ -78,7 +82,7 @@ def lower_phase(
                 uses[roots[name]] += 1
     for name in kept:
         uses[roots[name]] += 1
-    builder = _Builder(graph, config, roots)
+    builder = _Builder(graph, config, roots, form)
     layers: list[DeviceLayer] = []
     for node in nodes:
         if isinstance(node, Reshape):
@@ -109,10 +113,12 @@ def lower_phase(
 class _Builder:
     """Makes layers from nodes."""
 
-    def __init__(self, graph: Graph, config: AcceleratorConfig, roots: Mapping[str, str]):
+    def __init__(self, graph: Graph, config: AcceleratorConfig, roots: Mapping[str, str],
+                 form: Callable[[DeviceLayer], DeviceLayer]):
         self._graph = graph
         self._config = config
         self._roots = roots
+        self._form = form
 
     def alone(self, node: Node) -> DeviceLayer:
         """A layer of one node."""
@@ -134,12 +140,13 @@ class _Builder:
             return None
         if isinstance(node, Table) and layer.table is not None:
             return None
-        if isinstance(node, MaxPool2d | AvgPool2d | Pad2d) and not self._may_pool(layer, node):
-            return None
         joined = self._with(layer, node, name)
         if joined is None:
             return None
-        return replace(joined, op=f"{layer.op}+{node.op}", output=self._operand(node.output))
+        joined = replace(joined, op=f"{layer.op}+{node.op}", output=self._operand(node.output))
+        if isinstance(node, MaxPool2d | AvgPool2d | Pad2d) and not self._pays(layer, node, joined):
+            return None
+        return joined
 
     def regions(self, node: AvgPool2d) -> list[DeviceLayer]:
         """Layers for an average whose windows do not all divide by one number."""
@@ -181,19 +188,17 @@ class _Builder:
         fills = (layer.output.height, layer.output.width) == (result.height, result.width)
         return fills and not (isinstance(node, Subtract) and name != node.inputs[0])
 
-    def _may_pool(self, layer: DeviceLayer, node: MaxPool2d | AvgPool2d | Pad2d) -> bool:
-        """Whether a pool on the way out of the accumulators computes nothing twice, and finds its windows there."""
+    def _pays(self, layer: DeviceLayer, node: MaxPool2d | AvgPool2d | Pad2d, joined: DeviceLayer) -> bool:
+        """Whether a pool costs less on the way out of the accumulators than by itself.
+
+        Tiles of windows that overlap share rows and columns, which each of them computes; a pool by itself keeps the
+        post-processor busy while the array waits.
+        """
         if layer.conv is None:
             return True
-        window = _window(node)
-        step = layer.channel_step(self._config) // self._config.array.columns
-        entries = self._config.memory.accumulator_entries // step
-        middle = layer.middle
-        if middle.height * middle.width <= entries:
-            return True
-        if window.overlaps:
-            return False
-        return (window.kernel[0] - 1) * window.dilation[0] * middle.width + middle.width <= entries
+        both, one, other = (least_cycles(self._config, self._form(x)) for x in (joined, layer, self.alone(node)))
+        # Where one of them does not fit, however it is cut, the other way may do.
+        return both is not None and (one is None or other is None or both <= one + other)
 
     def _operand(self, name: str) -> Operand:
         return Operand(self._roots[name], *image_shape(self._graph.tensor(name).shape))

@@ -8,14 +8,12 @@ second tensor, a pool, a border or a rescale.
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import lcm
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
 
 from .graph import Conv2d
@@ -202,8 +200,3 @@ class DeviceLayer:
             tuple(o and (o.channels, o.height, o.width) for o in operands),
             self.residual is not None and self.residual.root == self.source.root,
         )
-
-    def channel_step(self, config: AcceleratorConfig) -> int:
-        """Channels at whose multiples a tile may begin: whole words, and whole column tiles of the array."""
-        rows = config.array.rows
-        return rows if self.conv is None else lcm(rows, config.array.columns)

@@ -58,7 +58,7 @@ def check_size(config: AcceleratorConfig, layers: Sequence[DeviceLayer]) -> None
 def _needs(config: AcceleratorConfig, layer: DeviceLayer) -> dict[tuple[str, str], tuple[int, int]]:
     """What a layer needs of each memory, and what that holds, by what it is and the setting that enlarges it."""
     geometry, middle = Geometry(config, layer), layer.middle
-    sums = middle.height * middle.width * -(-middle.channels // config.array.columns) if layer.conv is not None else 0
+    sums = 0 if geometry.form is None else middle.height * middle.width * geometry.form.tiles(0, middle.channels)[1]
     words = max(operand.height * operand.width * geometry.words(operand) for operand in (*layer.operands, layer.output))
     return {
         ("sums", "memory.accumulator_entries"): (sums, config.memory.accumulator_entries),

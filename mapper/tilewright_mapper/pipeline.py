@@ -3,13 +3,15 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
+from tilewright_hdl.activation_layout import packed_bytes
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Instruction, Post, encode_program
 from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.program import HostStep, Layer, Program, RunStep, TensorInfo
-from tilewright_sim.checker import check_program
+from tilewright_sim.checker import check_program, check_setup
 from tilewright_sim.cycle_model import simulate
 from tilewright_sim.layer_cycles import layer_cycles
 
@@ -20,7 +22,9 @@ from .host_steps import host_step, tensor_info
 from .lower import Phase, check_placeable, host_reason, partition, trim_ends
 from .lower_fuse import ROUNDING_CODES, alias_roots, lower_phase
 from .lower_layers import DeviceLayer, Operand
-from .report import host_report, run_report
+from .refine import refine
+from .report import host_report, program_report, run_report
+from .residency import Residency, Use, decide, weights_fit
 from .tiling_search import ordered
 
 __all__ = ["compile_graph"]
@@ -53,28 +57,39 @@ def compile_graph(
     check_placeable(graph, config, strict=strict)
     phases = partition(graph, config)
     build = _Build(graph, config, phases)
+    runs = {
+        number: lower_phase(graph, phase.nodes, config, kept=build.kept(number), roots=build.roots)
+        for number, phase in enumerate(phases) if phase.on_device
+    }
+    stay = weights_fit(config, chain.from_iterable(runs.values()))
+    plans = {}
+    for number, layers in runs.items():
+        plan = plan_run(config, layers, {build.roots[t] for t in build.kept(number)}, build.arena, weights_stay=stay)
+        plans[number] = refine(config, layers, plan, weights_stay=stay)
+    sizes = Constants(config, sizes_only=True)
+    uses = {number: _emit(config, layers, plans[number], sizes, Residency()).uses for number, layers in runs.items()}
+    residency = decide(config, list(uses.values()))
     for number, phase in enumerate(phases):
         if phase.on_device:
-            layers = lower_phase(graph, phase.nodes, config, kept=build.kept(number), roots=build.roots)
-            plan = plan_run(config, layers, {build.roots[t] for t in build.kept(number)}, build.arena)
-            emitted = _emit(config, layers, plan, build.constants)
+            layers, plan = runs[number], plans[number]
+            emitted = _emit(config, layers, plan, build.constants, residency).emitted
             program, order = ordered(config, [e.instruction for e in emitted])
             check_program(config, program, constant_bytes=build.constants.size, arena_bytes=build.arena.size)
-            build.add_run(number, layers, plan, [emitted[i] for i in order], program)
+            build.add_run(number, layers, plan, [emitted[i] for i in order], program, uses[number])
         else:
             build.add_host(phase)
-    return build.program(name)
+    return build.program(name, residency, list(chain.from_iterable(uses.values())))
 
 
 def _emit(
-    config: AcceleratorConfig, layers: list[DeviceLayer], plan: RunPlan, constants: Constants
-) -> list[Emitted]:
-    """Instructions of a run, in an order in which they could run one by one."""
-    emitter = Emitter(config, constants)
+    config: AcceleratorConfig, layers: list[DeviceLayer], plan: RunPlan, constants: Constants, residency: Residency
+) -> Emitter:
+    """The emitter of a run, with its instructions in an order in which they could run one by one."""
+    emitter = Emitter(config, constants, residency=residency)
     emitter.loaded = dict.fromkeys(plan.from_memory, 0)
     for number, (layer, choice, places) in enumerate(zip(layers, plan.choices, plan.places, strict=True)):
         emitter.layer(number, layer, choice.tiling, places)
-    return emitter.emitted
+    return emitter
 
 
 @dataclass
@@ -116,7 +131,7 @@ class _Build:
 
     def add_run(
         self, number: int, layers: list[DeviceLayer], plan: RunPlan, emitted: list[Emitted],
-        program: list[Instruction],
+        program: list[Instruction], uses: list[Use],
     ) -> None:
         first = len(self.layers)
         timing = simulate(self.config, program)
@@ -126,11 +141,13 @@ class _Build:
             Layer(name=layer.name, op=layer.op, on=layer.on, macs=layer.macs, predicted_cycles=cycles.get(i, 0))
             for i, layer in enumerate(layers)
         ]
+        inputs, outputs = self.read(number), self.kept(number)
         self.steps.append(RunStep(
-            code=encode_program(program), layer_of=tuple(first + i for i in layer_of),
-            inputs=self.read(number), outputs=self.kept(number),
+            code=encode_program(program), layer_of=tuple(first + i for i in layer_of), inputs=inputs, outputs=outputs,
         ))
-        self.reports.append(run_report(self.config, layers, plan, emitted, first_layer=first))
+        size = sum(packed_bytes(self.config, self.graph.tensor(t).shape) for t in (*inputs, *outputs))
+        self.reports.append(
+            run_report(self.config, layers, plan, emitted, first_layer=first, tensor_bytes=size, uses=uses))
 
     def add_host(self, phase: Phase) -> None:
         for node in phase.nodes:
@@ -139,14 +156,18 @@ class _Build:
             self.reports.append(host_report(len(self.layers), reason))
             self.layers.append(Layer(name=node.name, op=_host_op_name(node), on="host", reason=reason))
 
-    def program(self, name: str) -> Program:
+    def program(self, name: str, residency: Residency, uses: list[Use]) -> Program:
         named: Collection[str] = dict.fromkeys(
             (*self.graph.inputs, *self.graph.outputs, *(t for s in self.steps for t in (*s.inputs, *s.outputs))))
+        setup: list[Instruction] = list(chain.from_iterable(residency.setup.values()))
+        runs = [step.instructions for step in self.steps if isinstance(step, RunStep)]
+        check_setup(self.config, setup, runs, constant_bytes=self.constants.size)
         return Program(
             name=name, config=self.config, roundings=self._roundings(), constants=self.constants.image(),
             arena_bytes=self.arena.size, tensors={t: self._info(t) for t in named},
             inputs=self.graph.inputs, outputs=self.graph.outputs, steps=tuple(self.steps),
-            layers=tuple(self.layers), report={"steps": self.reports},
+            layers=tuple(self.layers), setup=encode_program(setup),
+            report=program_report(self.config, self.reports, residency, uses),
         )
 
     def _info(self, name: str) -> TensorInfo:

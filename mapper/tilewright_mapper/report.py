@@ -2,19 +2,19 @@
 """What the mapper tells people: tilings, the memory map, traffic, and what runs on the host and why. Plain data."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from tilewright_hdl.bus_timing import memory_sizes
-from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
 from tilewright_hdl.isa import Load, Memory, Segment, Store
 
 from .allocate_run import RunPlan
 from .emit import Emitted
 from .lower_layers import DeviceLayer
+from .residency import Residency, Use, constant_capacity
 from .tiling_search import Choice
 
-__all__ = ["host_report", "run_report"]
+__all__ = ["host_report", "program_report", "run_report"]
 
 _LOADED = {Segment.CONSTANT: "constants", Segment.ARENA: "loaded"}
 
@@ -26,8 +26,20 @@ def run_report(
     emitted: Sequence[Emitted],
     *,
     first_layer: int,
+    tensor_bytes: int,
+    uses: Sequence[Use],
 ) -> dict[str, Any]:
-    """Report of one run; ``first_layer`` is the number of its first layer in the program."""
+    """Report of one run.
+
+    Parameters
+    ----------
+    first_layer : int
+        Number of its first layer in the program.
+    tensor_bytes : int
+        Of its inputs and outputs in main memory.
+    uses : sequence of Use
+        Constants that it reads.
+    """
     traffic = _traffic(config, emitted)
     return {
         "kind": "run",
@@ -41,8 +53,43 @@ def run_report(
              "first_layer": first_layer + block.first, "last_layer": first_layer + block.last}
             for block, at in sorted(plan.memory_map, key=lambda item: (item[0].first, item[1]))
         ],
-        "weights_stay": _constants_stay(emitted),
+        "weights_stay": not any(item.constant for item in emitted),
+        "traffic": {"modelled": sum(sum(kinds.values()) for kinds in traffic.values()), "tensors": tensor_bytes,
+                    "compulsory": tensor_bytes + _excess_bytes(config, uses)},
     }
+
+
+def program_report(
+    config: AcceleratorConfig, steps: Sequence[dict[str, Any]], residency: Residency, uses: Sequence[Use]
+) -> dict[str, Any]:
+    """Report of a whole program: of its steps, of what the memories for constants hold, and of one inference's bytes.
+
+    ``compulsory`` are the bytes that no program can do without: inputs and outputs of each run once, and constants as
+    far as all of them together are larger than the chip.
+    """
+    runs = [step["traffic"] for step in steps if step["kind"] == "run"]
+    shares = {memory: residency.share(memory) for memory in constant_capacity(config)}
+    return {
+        "steps": list(steps),
+        "constants": {
+            memory.name.lower(): {"words": words, "stay": shares[memory].words, "stream": shares[memory].streamed,
+                                  "loaded": shares[memory].loaded}
+            for memory, words in constant_capacity(config).items()
+        },
+        "traffic": {"modelled": sum(run["modelled"] for run in runs),
+                    "compulsory": sum(run["tensors"] for run in runs) + _excess_bytes(config, uses)},
+    }
+
+
+def _excess_bytes(config: AcceleratorConfig, uses: Sequence[Use]) -> int:
+    """Bytes of constants in main memory that cannot have been on chip before, since not all fit."""
+    sizes = {(use.memory, use.key): use.words for use in uses}
+    excess = 0
+    for memory, room in constant_capacity(config).items():
+        words = sum(n for (where, _), n in sizes.items() if where is memory) - room
+        beats = config.beats(TABLE_ENTRIES if memory is Memory.TABLE else memory_sizes(config)[memory][1])
+        excess += max(0, words) * beats * config.bus.data_bytes
+    return excess
 
 
 def host_report(layer: int, reason: str) -> dict[str, Any]:
@@ -75,17 +122,3 @@ def _traffic(config: AcceleratorConfig, emitted: Sequence[Emitted]) -> dict[int,
             layer = result.setdefault(item.layer, {})
             layer[kind] = layer.get(kind, 0) + beats * config.bus.data_bytes
     return result
-
-
-def _constants_stay(emitted: Sequence[Emitted]) -> bool:
-    """Whether no constant is overwritten on chip by another, so that a second run could do without the loads."""
-    spans: dict[int, list[tuple[int, int]]] = {}
-    for item in emitted:
-        ins = item.instruction
-        if item.constant and isinstance(ins, Load):
-            spans.setdefault(ins.memory, []).append((ins.address, ins.address + ins.words))
-    for ranges in spans.values():
-        ordered = sorted(ranges)
-        if any(a[1] > b[0] for a, b in pairwise(ordered)):
-            return False
-    return True

@@ -8,14 +8,20 @@ piece that a tile needs is brought into one of two buffers while the tile before
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from tilewright_hdl.activation_layout import channel_tiles
 from tilewright_hdl.config import AcceleratorConfig
 
-from .layout import Piece, Rect, column_pieces
+from .conv_form import conv_form
+from .layout import Piece, Rect
 from .lower_layers import DeviceLayer, Operand, Window
 
 __all__ = ["BUFFERS", "Chunk", "Geometry", "Tile", "Tiling", "candidates", "smallest_tiling"]
+
+_PARTS = (1, 2, 3, 4, 8, 16)
+"""Divisions of a row among which are good ones for overlapping windows: the closer tiles are to squares, the smaller
+their borders, which are computed twice."""
 
 BUFFERS = 2
 """Buffers of a streamed operand: one in use, one on its way. Where there is room for one only, nothing overlaps."""
@@ -49,7 +55,7 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A range of output channels: (first, count) in words, in column tiles and in lane groups."""
+    """A range of output channels: (first, count) in words, in column tiles (with a convolution) and in lane groups."""
 
     words: tuple[int, int]
     columns: tuple[int, int]
@@ -70,7 +76,8 @@ class Geometry:
     def __init__(self, config: AcceleratorConfig, layer: DeviceLayer):
         self.config = config
         self.layer = layer
-        self.step = layer.channel_step(config)
+        self.form = conv_form(config, layer)
+        self.step = config.array.rows if self.form is None else self.form.step
 
     def words(self, operand: Operand) -> int:
         """Words of a pixel."""
@@ -78,14 +85,14 @@ class Geometry:
 
     def chunks(self, channels: int) -> list[Chunk]:
         """Ranges of ``channels`` output channels, the last one shorter."""
-        rows, columns, lanes = self.config.array.rows, self.config.array.columns, self.config.post.lanes
+        rows, lanes, form = self.config.array.rows, self.config.post.lanes, self.form
         total = self.layer.output.channels
 
         def span(low: int, high: int, unit: int) -> tuple[int, int]:
             return low // unit, -(-high // unit) - low // unit
 
         bounds = [(low, min(low + channels, total)) for low in range(0, total, channels)]
-        return [Chunk(span(*b, rows), span(*b, columns), span(*b, lanes)) for b in bounds]
+        return [Chunk(span(*b, rows), form.tiles(*b) if form else (0, 0), span(*b, lanes)) for b in bounds]
 
     def rects(self, tiling: Tiling) -> list[Rect]:
         """Output rectangles, in order."""
@@ -122,10 +129,15 @@ class Geometry:
                           for axis, size in enumerate((source.height, source.width)))
         return Rect(y, x, h, w)
 
+    @property
+    def own_words(self) -> bool:
+        """Whether a tile reads those words of a pixel of the source alone that it also writes."""
+        return self.form is None or self.form.own_words
+
     def source_piece(self, tile: Tile) -> Piece:
-        """Piece of the source that a tile reads: all channels for a convolution, else its own."""
+        """Piece of the source that a tile reads."""
         rect = self.input(tile.rect)
-        if self.layer.conv is None:
+        if self.own_words:
             return Piece(rect, *tile.chunk.words)
         return Piece(rect, 0, self.words(self.layer.source))
 
@@ -160,7 +172,7 @@ class Geometry:
         _, source = self._extents(tiling)
         tile = min(tiling.height, layer.output.height) * min(tiling.width, layer.output.width)
         sizes = {
-            "source": source * (widest if layer.conv is None else self.words(layer.source)),
+            "source": source * (widest if self.own_words else self.words(layer.source)),
             "output": tile * (widest if tiling.channels_outer else whole),
         }
         if layer.residual is not None:
@@ -203,16 +215,17 @@ class Geometry:
     @property
     def total_weight_words(self) -> int:
         """Weight words of the layer, at most."""
-        conv = self.layer.conv
-        if conv is None:
-            return 0
-        tiles = sum(count * nt for _, count, (_, nt) in column_pieces(self.config, conv))
-        return len(self.layer.convs) * tiles * conv.kernel[0] * conv.kernel[1] * self.config.array.rows
+        return 0 if self.form is None else self.form.weight_words
+
+    @property
+    def pass_words(self) -> int:
+        """Fewest weight words of an EXEC."""
+        return 0 if self.form is None else self.form.pass_words
 
 
 def smallest_tiling(geometry: Geometry) -> Tiling:
     """One output pixel, the fewest channels, one pass, one buffer."""
-    return Tiling(1, 1, geometry.step, geometry.config.array.rows, channels_outer=True, buffers=1)
+    return Tiling(1, 1, geometry.step, geometry.pass_words, channels_outer=True, buffers=1)
 
 
 def candidates(geometry: Geometry, streamed: frozenset[str], words: int) -> list[Tiling]:
@@ -236,21 +249,18 @@ def _candidates(geometry: Geometry, streamed: frozenset[str], words: int, buffer
     layer, config = geometry.layer, geometry.config
     out = layer.output
     found: dict[Tiling, None] = {}
-    weights = sorted({max(config.array.rows, config.weight_words // part) for part in (4, 2)})
+    weights = sorted({max(geometry.pass_words, config.weight_words // part) for part in (4, 2)})
     if layer.conv is None:
-        weights = [config.array.rows]
+        weights = [0]
     for channels in _channel_sizes(geometry):
         orders = (False, True) if channels < out.channels else (False,)
         for outer in orders:
             tiling = Tiling(1, out.width, channels, 0, channels_outer=outer, buffers=buffers)
-            shape = _largest(geometry, tiling, streamed, words)
-            if shape is None:
-                continue
-            for height in _heights(geometry, shape):
+            for height, width in _shapes(geometry, tiling, streamed, words):
                 for limit in weights:
                     if limit >= geometry.total_weight_words and limit != weights[-1]:
                         continue
-                    tiling = replace(tiling, height=height, width=shape[1], weight_words=limit)
+                    tiling = replace(tiling, height=height, width=width, weight_words=limit)
                     # With one rectangle the orders are one, but this one needs less room.
                     if outer and len(geometry.rects(tiling)) == 1 and replace(tiling, channels_outer=False) in found:
                         continue
@@ -262,6 +272,8 @@ def _channel_sizes(geometry: Geometry) -> list[int]:
     """Channels of a tile: all, and halves of them in whole steps."""
     step = geometry.step
     steps = -(-geometry.layer.output.channels // step)
+    if geometry.form is not None and geometry.form.most_channels is not None:
+        steps = min(steps, geometry.form.most_channels // step)
     sizes = []
     while steps not in sizes:
         sizes.append(steps)
@@ -269,20 +281,26 @@ def _channel_sizes(geometry: Geometry) -> list[int]:
     return [s * step for s in sizes]
 
 
-def _largest(
+def _shapes(
     geometry: Geometry, tiling: Tiling, streamed: frozenset[str], words: int
-) -> tuple[int, int] | None:
-    """Height and width of the largest tile like ``tiling`` that fits: whole rows if one fits, else part of one."""
+) -> Iterator[tuple[int, int]]:
+    """Heights and widths of tiles like ``tiling`` that fit, the largest and smaller ones.
+
+    Whole rows if one fits, else part of one; where tiles compute their borders twice, parts of rows as well.
+    """
     out = geometry.layer.output
 
     def fits(height: int, width: int) -> bool:
         return geometry.fits(replace(tiling, height=height, width=width), streamed, words)
 
-    if fits(1, out.width):
-        return _bisect(out.height, lambda height: fits(height, out.width)), out.width
-    if fits(1, 1):
-        return 1, _bisect(out.width, lambda width: fits(1, width))
-    return None
+    twice = geometry.layer.conv is not None and geometry.layer.window.overlaps
+    widths = dict.fromkeys(-(-out.width // parts) for parts in (_PARTS if twice else (1,)))
+    fitting = [width for width in widths if fits(1, width)]
+    for width in fitting:
+        largest = _bisect(out.height, partial(fits, width=width))
+        yield from ((height, width) for height in _heights(geometry, largest))
+    if not fitting and fits(1, 1):
+        yield 1, _bisect(out.width, partial(fits, 1))
 
 
 def _bisect(high: int, fits: Callable[[int], bool]) -> int:
@@ -297,8 +315,8 @@ def _bisect(high: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _heights(geometry: Geometry, shape: tuple[int, int]) -> list[int]:
+def _heights(geometry: Geometry, height: int) -> list[int]:
     """Heights of tiles: the largest, and even divisions into as many tiles and more."""
-    height, total = shape[0], geometry.layer.output.height
+    total = geometry.layer.output.height
     parts = -(-total // height)
     return sorted({height, *(-(-total // min(total, parts * k)) for k in (1, 2, 3, 4, 8))}, reverse=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Instruction, Load, Memory, Store
-from tilewright_hdl.timing import exec_pass
 from tilewright_sim.cycle_model import simulate
 
 from .allocate import BlockRequest, pack
@@ -17,15 +16,19 @@ from .lower_layers import DeviceLayer
 from .schedule import dependencies, place_tokens, program_order, transfer_cycles
 from .tiling import BUFFERS, Chunk, Geometry, Tiling, candidates
 
-__all__ = ["ROLES", "Choice", "bank_wishes", "ordered", "rough_cycles", "search"]
+__all__ = ["ROLES", "Choice", "bank_wishes", "least_cycles", "ordered", "rough_cycles", "search"]
 
 ROLES = ("source", "residual", "output")
 MODELLED = 12
 """Candidates that the cycle model sees."""
 MODELLED_TILES = 8192
 """Tiles that it sees, of all candidates of a layer: where one has more, the rough count decides."""
+COUNTED_TILES = 1 << 15
+"""Tiles that the rough count sees, of all candidates, where it compares layers."""
 MOST_TILES = 256
 """Candidates with more tiles than this, and than twice those of the largest, are left out."""
+HOPELESS = 1.5
+"""Candidates whose rough count is so many times the best one's are left out; for long layers it errs by a fourth."""
 SLACK, MOST_SLACK = 0.01, 1000
 """Share of a layer's cycles, alone, that means nothing, since its neighbours overlap with its ends; and its limit."""
 
@@ -45,12 +48,15 @@ class Choice:
     first_fit : Tiling
         The largest tiles that fit, which is what one would take without a search.
     first_fit_cycles : int
+    runners_up : tuple of Tiling
+        Others, the fastest first.
     """
 
     tiling: Tiling
     cycles: int
     first_fit: Tiling
     first_fit_cycles: int
+    runners_up: tuple[Tiling, ...] = ()
 
 
 def ordered(config: AcceleratorConfig, instructions: list[Instruction]) -> tuple[list[Instruction], list[int]]:
@@ -62,7 +68,9 @@ def ordered(config: AcceleratorConfig, instructions: list[Instruction]) -> tuple
     return place_tokens(config, [instructions[old] for old in order], moved), order
 
 
-def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[str], words: int) -> Choice | None:
+def search(
+    config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[str], words: int, *, weights_stay: bool = False
+) -> Choice | None:
     """Best tiling of a layer: among those within a hair of the fewest cycles the one with the least traffic.
 
     Parameters
@@ -71,6 +79,8 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
         Roots of operands that are not on chip as a whole.
     words : int
         Activation words that their buffers may take.
+    weights_stay : bool
+        Whether the layer's weights are on chip from the inference before.
 
     Returns
     -------
@@ -81,12 +91,11 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
     tilings = candidates(geometry, streamed, words)
     if not tilings:
         return None
-    counts = {t: len(geometry.rects(t)) * len(geometry.chunks(t.channels)) for t in tilings}
-    most = max(MOST_TILES, 2 * min(counts.values()))
-    tilings = [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)]
-    modelled = max(1, min(MODELLED, MODELLED_TILES // min(counts.values())))
-    best = sorted(tilings, key=lambda t: rough_cycles(geometry, t, streamed))[:modelled]
-    programs = {t: _alone(geometry, t, streamed) for t in dict.fromkeys((*best, tilings[0]))}
+    tilings, fewest_tiles = _sensible(geometry, tilings)
+    modelled = max(1, min(MODELLED, MODELLED_TILES // fewest_tiles))
+    rough = {t: rough_cycles(geometry, t, streamed, weights_stay) for t in tilings}
+    best = [t for t in sorted(rough, key=rough.__getitem__)[:modelled] if rough[t] <= HOPELESS * min(rough.values())]
+    programs = {t: _alone(geometry, t, streamed, weights_stay) for t in dict.fromkeys((*best, tilings[0]))}
     cycles = {t: simulate(config, ordered(config, program)[0]).cycles for t, program in programs.items()}
     fewest = min(cycles.values())
     enough = fewest + min(fewest * SLACK, MOST_SLACK)
@@ -96,12 +105,34 @@ def search(config: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[st
         return sum(i.rows * i.words for i in transfers), len(programs[tiling])
 
     tiling = min((t for t in programs if cycles[t] <= enough), key=cost)
-    return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]])
+    runners_up = tuple(t for t in sorted(programs, key=cycles.__getitem__) if t != tiling)
+    return Choice(tiling, cycles[tiling], tilings[0], cycles[tilings[0]], runners_up)
 
 
-def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> int:
+def _sensible(geometry: Geometry, tilings: list[Tiling]) -> tuple[list[Tiling], int]:
+    """Tilings without those of far more tiles than others, except for the first one; and the fewest tiles."""
+    counts = {t: len(geometry.rects(t)) * len(geometry.chunks(t.channels)) for t in tilings}
+    fewest = min(counts.values())
+    most = max(MOST_TILES, 2 * fewest)
+    return [tilings[0], *(t for t in tilings[1:] if counts[t] <= most)], fewest
+
+
+def least_cycles(config: AcceleratorConfig, layer: DeviceLayer) -> int | None:
+    """Rough cycles of a layer that has the accelerator for itself, in the best tiles; ``None`` if none fits."""
+    geometry = Geometry(config, layer)
+    operands = {o.root: o.height * o.width * geometry.words(o) for o in (*layer.operands, layer.target)}
+    streamed = frozenset(operands if sum(operands.values()) > config.activation_words else ())
+    tilings = candidates(geometry, streamed, config.activation_words)
+    if not tilings:
+        return None
+    tilings, fewest_tiles = _sensible(geometry, tilings)
+    # Of a layer that is too large to be worth the time, the largest tiles alone.
+    return min(rough_cycles(geometry, t, streamed) for t in tilings[:max(1, COUNTED_TILES // fewest_tiles)])
+
+
+def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str], weights_stay: bool = False) -> int:
     """Cycles of the busiest engine for a layer, and of the ends of the layer where nothing overlaps; a rough count."""
-    config, layer = geometry.config, geometry.layer
+    layer = geometry.layer
     rects, chunks = geometry.rects(tiling), geometry.chunks(tiling.channels)
     tiles = len(rects) * len(chunks)
     groups = sum(chunk.groups[1] for chunk in chunks)
@@ -109,30 +140,29 @@ def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -
     # Both operands of an addition of activations come through one port.
     interval = 2 if layer.conv is None and layer.residual is not None else 1
     post = groups * window * interval * layer.output.height * layer.output.width
-    passes = geometry.total_weight_words // config.array.rows
-    array = sum(passes * exec_pass(config, geometry.middle(rect).pixels) for rect in rects) if passes else 0
-    load = _rough_loads(geometry, tiling, streamed, rects, chunks)
+    array = 0 if geometry.form is None else sum(geometry.form.cycles(geometry.middle(rect)) for rect in rects)
+    load = _rough_loads(geometry, tiling, streamed, rects, chunks, weights_stay)
     return max(post + _TILE_CYCLES * tiles, array, load) + (post + load) // tiles
 
 
 def _rough_loads(
-    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: list[Rect], chunks: list[Chunk]
+    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], rects: list[Rect], chunks: list[Chunk],
+    weights_stay: bool,
 ) -> int:
     """Cycles of the loads of a layer, as in :func:`rough_cycles`."""
     config, layer = geometry.config, geometry.layer
     weights = geometry.total_weight_words
     if weights > config.weight_words and not tiling.channels_outer:
         weights *= len(rects)
-    cycles = 0 if BUFFERS * weights <= config.weight_words else transfer_cycles(config, 1, weights, Memory.WEIGHT)
+    hidden = weights_stay or BUFFERS * weights <= config.weight_words
+    cycles = 0 if hidden else transfer_cycles(config, 1, weights, Memory.WEIGHT)
     again = len(chunks) if tiling.channels_outer and len(rects) > BUFFERS else 1
     for role in ("source", "residual"):
         operand = getattr(layer, role)
         if operand is None or operand.root not in streamed:
             continue
         whole = geometry.words(operand)
-        partial = tiling.channels_outer if role == "residual" or layer.conv is None else False
-        if role == "source" and layer.conv is None:
-            partial = len(chunks) > 1
+        partial = tiling.channels_outer if role == "residual" else geometry.own_words and len(chunks) > 1
         for rect in rects:
             piece = geometry.input(rect) if role == "source" else geometry.residual(rect)
             if partial:
@@ -156,12 +186,14 @@ def bank_wishes(layer: DeviceLayer, names: Mapping[str, str]) -> dict[frozenset[
     return wishes
 
 
-def _alone(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) -> list[Instruction]:
+def _alone(
+    geometry: Geometry, tiling: Tiling, streamed: frozenset[str], weights_stay: bool
+) -> list[Instruction]:
     """Instructions of a layer by itself, its whole operands on chip already."""
     config, layer = geometry.config, geometry.layer
     # Weights that leave room for a neighbour's come while that one computes.
     prefetched = BUFFERS * geometry.total_weight_words <= config.weight_words
-    emitter = Emitter(config, Constants(config, sizes_only=True), weights_on_chip=prefetched)
+    emitter = Emitter(config, Constants(config, sizes_only=True), weights_on_chip=weights_stay or prefetched)
     emitter.layer(0, layer, tiling, _places_alone(geometry, tiling, streamed))
     return [e.instruction for e in emitter.emitted]
 

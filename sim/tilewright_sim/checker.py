@@ -17,16 +17,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+import numpy as np
+
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ProgramError
-from tilewright_hdl.isa import BINARY, ENGINES, Instruction, Post, Segment, Store
+from tilewright_hdl.isa import BINARY, ENGINES, Instruction, Load, Post, Segment, Store
 from tilewright_hdl.isa_text import disassemble
 from tilewright_hdl.legality import broken_rules
 
 from .accesses import Access, Space, accesses, space_words
 from .tokens import walk_tokens
 
-__all__ = ["check_program", "find_problems"]
+__all__ = ["check_program", "check_setup", "find_problems"]
 
 _SHOWN = 5
 """Problems that an error names."""
@@ -68,6 +70,48 @@ def check_program(
             f"The program is not safe to run on {config.name!r}; it must be compiled again:",
             *problems[:_SHOWN], *([rest] if more > 0 else []),
         ]))
+
+
+def check_setup(
+    config: AcceleratorConfig,
+    setup: Sequence[Instruction],
+    steps: Sequence[Sequence[Instruction]],
+    *,
+    constant_bytes: int | None = None,
+) -> None:
+    """Refuse a setup that is not safe to run, or whose constants would not stay: an inference leaves them as they are.
+
+    Parameters
+    ----------
+    setup : sequence of Instruction
+        LOADs of constants.
+    steps : sequence of sequences of Instruction
+        Code of the steps that follow.
+    constant_bytes : int, or None
+        As for :func:`check_program`.
+
+    Raises
+    ------
+    ProgramError
+    """
+    check_program(config, setup, constant_bytes=constant_bytes)
+    kept = {memory: np.zeros(space_words(config, memory) or 0, np.bool_) for memory in Space}
+    for access in _written(config, setup):
+        kept[access.memory][access.start : access.end] = True
+    for number, step in enumerate(steps):
+        for access in _written(config, step):
+            if kept[access.memory][access.start : access.end].any():
+                raise ProgramError(f"The program is not safe to run on {config.name!r}; it must be compiled again: run "
+                                   f"{number} of the accelerator loads "
+                                   f"{_words(access.memory, access.start, access.end)}, some of which the setup has "
+                                   "loaded to stay")
+
+
+def _written(config: AcceleratorConfig, instructions: Sequence[Instruction]) -> Iterator[Access]:
+    """What LOADs write on chip."""
+    for ins in instructions:
+        if isinstance(ins, Load):
+            yield from (access for access in accesses(config, ins) if access.write)
 
 
 def find_problems(

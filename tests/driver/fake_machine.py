@@ -20,6 +20,8 @@ class FakeMachine:
         self.jobs: list[Job] = []
         self.writes: list[tuple[int, int]] = []
         self.closed = False
+        self.error: BaseException | None = None
+        """What breaks off the next run."""
 
     def write(self, address: int, data: bytes) -> None:
         self.writes.append((address, len(data)))
@@ -32,6 +34,9 @@ class FakeMachine:
         if self.closed:
             raise DeviceError("The machine is closed")
         self.jobs.append(job)
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
         base = job.arena_base
         self.memory[base : base + self.count] = bytes(b ^ 0xFF for b in self.memory[base : base + self.count])
         records = [

@@ -4,7 +4,7 @@
 from typing import Any
 
 from tilewright_hdl.config import PRESETS, AcceleratorConfig
-from tilewright_hdl.isa import Engine, Load, Segment, Store, encode_program
+from tilewright_hdl.isa import Engine, Load, Memory, Segment, Store, encode_program
 from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.program import HostStep, Layer, Program, RunStep, Step, TensorInfo
 
@@ -13,6 +13,7 @@ CODE = encode_program([
     Load(dram_address=0, segment=Segment.CONSTANT, address=8, words=1),
     Store(dram_address=0, segment=Segment.ARENA, address=0, words=4, wait=1 << Engine.LOAD),
 ])
+SETUP = Load(dram_address=0, segment=Segment.CONSTANT, memory=Memory.WEIGHT, address=4, words=3)
 SHAPE = (3, 2, 2)
 
 

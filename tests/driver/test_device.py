@@ -10,11 +10,11 @@ import torch
 from tilewright_driver.device import Device
 from tilewright_hdl.config import PRESETS
 from tilewright_hdl.errors import DeviceError, ProgramError
-from tilewright_hdl.isa import Load, Segment, encode_program
-from tilewright_hdl.program import HostStep, RunStep, TensorInfo
+from tilewright_hdl.isa import Engine, Load, Segment, encode_program
+from tilewright_hdl.program import HostStep, Program, RunStep, TensorInfo
 
 from .fake_machine import FakeMachine
-from .programs import CODE, SHAPE, program, tensor
+from .programs import CODE, SETUP, SHAPE, program, tensor
 
 X = np.random.default_rng(1).integers(-128, 128, (4, *SHAPE)).astype(np.int8)
 
@@ -77,6 +77,42 @@ def test_segments_do_not_overlap() -> None:
     assert job.arena_base + 4096 <= job.program_address
 
 
+def test_constants_are_brought_on_chip_when_they_may_not_be_there() -> None:
+    """Before the first image, after another program, and after a run that was broken off; else never."""
+    machine, setup = FakeMachine(), encode_program([SETUP])
+    device, kept, other = Device(machine), program(setup=setup), program()
+
+    def ran(code: Program) -> list[bytes]:
+        before = len(machine.jobs)
+        assert np.array_equal(device.run(code, X[:2]), ~X[:2])
+        assert device.profile().cycles == 200
+        codes = [bytes(machine.memory[job.program_address :][: job.program_bytes]) for job in machine.jobs[before:]]
+        assert device.profile().setup_cycles == 100 * codes.count(setup)
+        return codes
+
+    first, again = [setup, CODE, CODE], [CODE, CODE]
+    assert ran(kept) == first
+    assert ran(kept) == again
+    # The same file, loaded once more.
+    assert ran(program(setup=setup)) == again
+    assert ran(other) == again
+    assert ran(kept) == first
+    assert ran(program(setup=setup, name="namesake")) == first
+    ran(kept)
+    for error in (DeviceError("stopped"), KeyboardInterrupt()):
+        machine.error = error
+        with pytest.raises(type(error)):
+            device.run(kept, X)
+        assert ran(kept) == first
+        assert ran(kept) == again
+    device.run(other, X)
+    # Broken off in the setup itself.
+    machine.error = DeviceError("stopped")
+    with pytest.raises(DeviceError, match="stopped"):
+        device.run(kept, X)
+    assert ran(kept) == first
+
+
 def test_host_steps_follow() -> None:
     negate = HostStep(kind="op", layer=2, inputs=("f",), outputs=("z",), target="aten.neg.default",
                       args=({"tensor": "f"},))
@@ -118,6 +154,37 @@ def test_a_program_that_is_not_safe_is_refused_before_anything_is_written() -> N
     with pytest.raises(ProgramError, match="4096"):
         Device(machine).run(program(steps=(step,)), X)
     assert machine.writes == []
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"words": 30}, "bytes 0 to 119 of CONSTANT must lie below 64"),
+    ({"address": PRESETS["nano4"].weight_words - 1}, "of WEIGHT must lie below 4096"),
+    ({"signal": 1 << Engine.EXEC}, "EXEC"),
+    ({"wait": 1 << Engine.EXEC}, "EXEC"),
+])
+def test_a_setup_that_is_not_safe_is_refused_before_anything_is_written(
+    changes: dict[str, int], message: str
+) -> None:
+    machine = FakeMachine()
+    bad = encode_program([dataclasses.replace(SETUP, **changes)])
+    with pytest.raises(ProgramError, match=message):
+        Device(machine).run(program(setup=bad), X)
+    assert machine.writes == []
+
+
+def test_code_that_overwrites_what_should_stay_is_refused() -> None:
+    machine = FakeMachine()
+    for address, touches in ((1, False), (2, True), (6, True), (7, False)):
+        code = encode_program([dataclasses.replace(SETUP, address=address)])
+        there = program(setup=encode_program([SETUP]), steps=(
+            RunStep(code=CODE, layer_of=(0, 0, 1), inputs=("x",), outputs=("y",)),
+            RunStep(code=code, layer_of=(0,), inputs=("x",), outputs=("y",))))
+        if touches:
+            with pytest.raises(ProgramError, match=r"run 1 of the accelerator loads words \d to \d of WEIGHT, some of"):
+                Device(machine).load(there)
+            assert machine.writes == []
+        else:
+            Device(FakeMachine()).load(there)
 
 
 def test_a_small_memory_is_refused() -> None:

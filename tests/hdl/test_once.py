@@ -102,9 +102,9 @@ def test_same_in_amaranths_simulator() -> None:
 
 def test_array_has_one_pe() -> None:
     text = emit_verilog(SystolicArray(ArrayConfig(rows=8, columns=8)))
-    assert modules(text)[0] == "pe_19"
+    assert modules(text)[0] == "pe_19_true"
     assert len([name for name in modules(text) if name.startswith("pe")]) == 1
-    assert len(re.findall(r"^  pe_19 ", text, re.MULTILINE)) == 64
+    assert len(re.findall(r"^  pe_19_true ", text, re.MULTILINE)) == 64
     # No state of a PE has a reset, so it has no such port.
     assert "rst" not in text.split("endmodule")[0]
 

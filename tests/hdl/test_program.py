@@ -15,12 +15,13 @@ import pytest
 
 from tilewright_hdl.config import PRESETS
 from tilewright_hdl.errors import ProgramError
-from tilewright_hdl.isa import Load, Segment, encode_program
+from tilewright_hdl.isa import Load, Memory, Segment, Store, encode_program
 from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.program import MAGIC, HostStep, Layer, Program, RunStep, TensorInfo
 
 CONFIG = PRESETS["nano4"]
 CODE = encode_program([Load(dram_address=0, segment=Segment.ARENA, address=0, words=4)])
+KEPT = Load(dram_address=0, segment=Segment.CONSTANT, memory=Memory.WEIGHT, address=0, words=4)
 
 
 def sample(**changes: Any) -> Program:
@@ -46,6 +47,7 @@ def sample(**changes: Any) -> Program:
         ),
         "layers": (Layer(name="a", op="Conv2d", on="array", macs=40, predicted_cycles=9),
                    Layer(name="b", op="add", on="host", reason="no hardware for it")),
+        "setup": encode_program([KEPT, dataclasses.replace(KEPT, memory=Memory.PARAMETER)]),
         "report": {"map": [1, 2]},
     }
     return Program(**parts | changes)
@@ -67,6 +69,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert np.array_equal(host.constants["k"], np.arange(3))
     assert (read.tensors, read.layers, read.config) == (program.tensors, program.layers, program.config)
     assert (read.macs, read.predicted_cycles) == (40, 9)
+    assert read.setup == program.setup and read.setup_instructions[0] == KEPT
 
 
 def test_every_flipped_bit_and_every_length_is_refused(tmp_path: Path) -> None:
@@ -133,6 +136,10 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (lambda h: h["steps"][1]["host"].update(layer=1.0), "HostStep.layer must be of type"),
     (lambda h: h["steps"][1]["host"].update(magic=1), "unexpected keyword argument 'magic'"),
     (lambda h: h["steps"][0]["run"].update(code=h["constants"]), "Step 0: Instruction 0"),
+    (lambda h: h.update(setup=h["constants"]), "Setup: Instruction 0"),
+    (lambda h: h.update(setup=h["steps"][0]["run"]["code"]), "Setup must only load weights, parameters and tables"),
+    (lambda h: h["setup"].update(shape=[40]), "Setup: Instruction 1 at byte 0x20: load must have 32 bytes, only 8"),
+    (lambda h: h.pop("setup"), "is malformed: KeyError: 'setup'"),
     (lambda h: h.update(constants=h["constants"] | {"shape": [40], "offset": 0}), "must share no bytes"),
 ])
 def test_a_sound_digest_over_wrong_types_is_refused(
@@ -219,6 +226,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
      "a layer for each of its 1 instructions, not 2"),
     ({"steps": (RunStep(code=b"\0" * 32, layer_of=(0,), inputs=(), outputs=()),), "outputs": ()},
      "Instruction 0 at byte 0x0: opcode must be one of"),
+    ({"setup": b"\0" * 32}, "Setup: Instruction 0 at byte 0x0: opcode must be one of"),
+    ({"setup": encode_program([KEPT, Store(dram_address=0, segment=Segment.ARENA, address=0, words=1)])},
+     "Setup must only load weights, parameters and tables from the constants, not .*store"),
+    ({"setup": encode_program([dataclasses.replace(KEPT, segment=Segment.ARENA)])}, "from the constants, not .*load"),
+    ({"setup": encode_program([dataclasses.replace(KEPT, memory=Memory.ACTIVATION)])},
+     "from the constants, not .*load"),
     ({"steps": (HostStep(kind="magic", layer=1, inputs=(), outputs=("y",)),)}, "one of op, integer, quantize"),
     ({"tensors": sample().tensors | {"y": dataclasses.replace(Y, unsigned=True)}}, "be int8 to be seen as unsigned"),
     ({"tensors": sample().tensors | {"x": dataclasses.replace(X, shape=(3,), channels_last=True)}}, "must have rank 3"),

@@ -286,11 +286,19 @@ class _Runner:
         self.program = program
         self.arena = -(-len(program.constants) // page) * page
         self.code = self.arena + -(-program.arena_bytes // page) * page
-        longest = max((len(step.code) for step in program.steps if isinstance(step, RunStep)), default=0)
+        codes = [program.setup, *(step.code for step in program.steps if isinstance(step, RunStep))]
+        longest = max(map(len, codes))
         self.machine = IssMachine(program.config, memory_bytes=self.code + -(-longest // page) * page + page)
         self.machine.write(0, program.constants)
         self.host: dict[str, Any] = {}
         self.result: RunResult | None = None
+        if program.setup:
+            self._start(program.setup)
+
+    def _start(self, code: bytes) -> RunResult:
+        self.machine.write(self.code, code)
+        return self.machine.run(Job(program_address=self.code, program_bytes=len(code), constant_base=0,
+                                    arena_base=self.arena))
 
     def run(self, inputs: Mapping[str, Any], times: int) -> tuple[dict[str, Any], RunResult | None]:
         for _ in range(times):
@@ -298,9 +306,7 @@ class _Runner:
                 self._set(name, value)
             for step in self.program.steps:
                 if isinstance(step, RunStep):
-                    self.machine.write(self.code, step.code)
-                    self.result = self.machine.run(Job(program_address=self.code, program_bytes=len(step.code),
-                                                       constant_base=0, arena_base=self.arena))
+                    self.result = self._start(step.code)
                 else:
                     self._host_step(step)
         return {name: self._get(name) for name in self.program.outputs}, self.result

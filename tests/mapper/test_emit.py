@@ -77,12 +77,36 @@ def test_a_split_reduction_accumulates() -> None:
     assert [e.input_address for e in execs[:4]] == [100, 102, 103, 105]
 
 
-def test_a_depthwise_convolution_reads_its_own_channels_only() -> None:
+def test_a_convolution_with_groups_reads_its_own_channels_only() -> None:
     net = Net((8, 4, 4))
-    (layer,) = layers(net, net.conv("input", 8, (3, 3), groups=8))
+    (layer,) = layers(net, net.conv("input", 8, (3, 3), groups=4))
     execs = [i for i in emit(layer, Tiling(2, 2, 8, 512), {"source": at(0), "output": at(100)}) if isinstance(i, Exec)]
     assert [(e.input_address, e.channel_tiles, e.column_tiles, e.accumulator_address) for e in execs] == [
         (0, 1, 1, 0), (1, 1, 1, 4)]
+
+
+def test_a_depthwise_convolution_filters_all_channels_in_one_instruction() -> None:
+    net = Net((8, 6, 5))
+    (layer,) = layers(net, net.conv("input", 8, (2, 3), padding=(1, 1, 0, 1), dilation=(2, 1), groups=8))
+    weights, execute, *_ = emit(layer, Tiling(3, 5, 8, 512), {"source": at(100), "output": at(200)})
+    assert weights == Load(dram_address=0, segment=Segment.CONSTANT, memory=Memory.WEIGHT, address=0, words=12)
+    # The column of padding before a row is the one behind the row above; the address is that of the pixel beside it.
+    assert execute == Exec(
+        depthwise=1, overlap=1, input_address=100 - 10, pad_value=layer.pad_value, bank=0, weight_address=0,
+        column_tiles=2, kernel_height=2, kernel_width=3, output_height=3, output_width=5, input_height=6, input_width=5,
+        first_y=-1, first_x=-1, dilation_y=2, output_y_step=10, kernel_y_step=20, kernel_x_step=2)
+
+
+def test_a_streamed_depthwise_tile_finds_its_words_in_its_buffer() -> None:
+    net = Net((8, 6, 5))
+    (layer,) = layers(net, net.conv("input", 8, (3, 3), padding=(1, 1, 1, 1), groups=8))
+    source, output = buffers(0, 100, dram=1000), buffers(200, 300, dram=2000)
+    program = emit(layer, Tiling(6, 5, 4, 512), {"source": source, "output": output})
+    loads = [i for i in program if isinstance(i, Load) and i.memory == Memory.ACTIVATION]
+    assert [(i.dram_address, i.address, i.rows, i.words) for i in loads] == [(1000, 0, 30, 1), (1008, 100, 30, 1)]
+    execs = [i for i in program if isinstance(i, Exec)]
+    assert [(i.input_address, i.column_tiles, i.kernel_x_step, i.kernel_y_step) for i in execs] == [
+        ((1 << 20) - 5, 1, 1, 5), (95, 1, 1, 5)]
 
 
 def test_a_streamed_source_is_loaded_with_its_halo_into_buffers_in_turn() -> None:

@@ -2,6 +2,7 @@
 """Fusing: which nodes one pass through the hardware does together, and with which numbers."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +22,9 @@ from tilewright_mapper.rounding import with_rounding
 CONFIG = config(8, 8, 4)
 
 
-def layers(net: Net, *outputs: str, cfg: AcceleratorConfig = CONFIG) -> list[DeviceLayer]:
+def layers(net: Net, *outputs: str, cfg: AcceleratorConfig = CONFIG, **options: Any) -> list[DeviceLayer]:
     graph = trim_ends(net.graph(*outputs))
-    return lower_phase(graph, graph.nodes, cfg, kept=outputs, roots=alias_roots(graph, graph.nodes))
+    return lower_phase(graph, graph.nodes, cfg, kept=outputs, roots=alias_roots(graph, graph.nodes), **options)
 
 
 def test_a_bias_that_leaves_int32_with_the_zero_point_is_refused() -> None:
@@ -198,19 +199,42 @@ def test_wide_weights_are_sums_of_int8() -> None:
     assert other.shape_key != layer.shape_key
 
 
-def test_a_pool_whose_windows_overlap_rides_only_if_the_image_fits_the_accumulators() -> None:
-    """Else rows would be computed twice."""
-    for size, expected in ((8, ["Conv2d+MaxPool2d"]), (9, ["Conv2d", "MaxPool2d"])):
-        net = Net((4, size, size))
-        y = net.max_pool(net.conv("input", 8), (3, 3), (2, 2), (1, 1, 1, 1))
-        assert [layer.op for layer in layers(net, y)] == expected
+@pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
+def test_a_pool_whose_windows_overlap_rides_where_that_pays(kind: str) -> None:
+    """Tiles compute their borders twice: nothing to a convolution of one pass, too much to one of 72."""
+    for channels, size, kernel, expected in ((4, 8, 3, 1), (64, 8, 3, 1), (4, 20, 1, 1), (64, 20, 3, 2)):
+        net = Net((channels, size, size))
+        x = net.conv("input", 8, (kernel, kernel), padding=4 * (kernel // 2,))
+        y = getattr(net, kind)(x, (3, 3), (2, 2), (1, 1, 1, 1))
+        assert len(layers(net, y)) == expected, (channels, size, kernel)
 
 
-def test_pools_that_do_not_overlap_ride_in_bands() -> None:
+def test_what_joins_depends_on_the_form_in_which_layers_run() -> None:
+    """As packed, a convolution may have one pass where it has 72."""
+    net = Net((64, 20, 20))
+    y = net.max_pool(net.conv("input", 8, (3, 3), padding=(1, 1, 1, 1)), (3, 3), (2, 2), (1, 1, 1, 1))
+
+    def packed(layer: DeviceLayer) -> DeviceLayer:
+        if layer.conv is None:
+            return layer
+        conv = replace(layer.conv, weight=layer.conv.weight[:, :8, :1, :1], padding=(0, 0, 0, 0))
+        return replace(layer, conv=conv, source=replace(layer.source, channels=8))
+
+    assert len(layers(net, y)) == 2
+    (layer,) = layers(net, y, form=packed)
+    assert layer.source.channels == 64, "the form is for estimates"
+
+
+def test_a_window_larger_than_the_accumulators_is_a_pool_by_itself() -> None:
     net = Net((4, 20, 20))
+    assert [x.op for x in layers(net, net.max_pool(net.conv("input", 8), (9, 8), (1, 1)))] == ["Conv2d", "MaxPool2d"]
+
+
+@pytest.mark.parametrize("width", [20, 40])
+def test_pools_that_do_not_overlap_ride(width: int) -> None:
+    """In bands, and where the rows of a window do not fit the accumulators, in parts of them."""
+    net = Net((4, 20, width))
     assert [x.op for x in layers(net, net.max_pool(net.conv("input", 8), (2, 2), (2, 2)))] == ["Conv2d+MaxPool2d"]
-    net = Net((4, 20, 40))
-    assert [x.op for x in layers(net, net.max_pool(net.conv("input", 8), (2, 2), (2, 2)))] == ["Conv2d", "MaxPool2d"]
 
 
 def test_reshapes_are_other_names_for_the_same_bytes() -> None:

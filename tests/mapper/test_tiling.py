@@ -102,6 +102,31 @@ def test_an_image_row_longer_than_the_accumulators_is_cut() -> None:
     assert all(t.width < 50 for t in candidates(geometry, frozenset(), 0))
 
 
+def overlapping(size: tuple[int, int], cfg: AcceleratorConfig) -> DeviceLayer:
+    """A convolution with the pool behind the first convolution of ResNet."""
+    net = Net((12, *size))
+    y = net.conv("input", 64, (3, 3), padding=(1, 1, 1, 1))
+    return layer(net, net.max_pool(y, (3, 3), (2, 2), (1, 1, 1, 1)), cfg)
+
+
+def test_tiles_of_windows_that_overlap_are_nearly_square() -> None:
+    """Whole rows of 112 pixels compute 11 % twice, thirds and quarters of them half of that."""
+    geometry = Geometry(PRESETS["edge16"], overlapping((112, 112), PRESETS["edge16"]))
+    tilings = candidates(geometry, frozenset(), 0)
+
+    def computed(tiling: Tiling) -> float:
+        return sum(geometry.middle(rect).pixels for rect in geometry.rects(tiling)) / 112**2
+
+    assert 1.11 < min(computed(t) for t in tilings if t.width == 56) < 1.12
+    assert {t.width for t in tilings} == {56, 28, 19, 14, 7, 4}
+    best = min(tilings, key=lambda t: rough_cycles(geometry, t, frozenset()))
+    assert computed(best) < 1.06
+
+
+def test_without_overlap_tiles_are_whole_rows() -> None:
+    assert {t.width for t in candidates(Geometry(CONFIG, conv_layer(8, (8, 8), pool=2)), frozenset(), 0)} == {4}
+
+
 def test_no_candidate_where_not_even_the_smallest_tile_fits() -> None:
     found = conv_layer()
     geometry = Geometry(CONFIG, found)
@@ -113,11 +138,29 @@ def test_no_candidate_where_not_even_the_smallest_tile_fits() -> None:
     assert search(CONFIG, found, streamed, words - 1) is None
 
 
-def test_weight_words_of_a_depthwise_convolution() -> None:
+def test_weight_words_of_convolutions_with_groups() -> None:
     net = Net((16, 5, 5))
-    geometry = Geometry(CONFIG, layer(net, net.conv("input", 16, (3, 3), groups=16)))
+    geometry = Geometry(CONFIG, layer(net, net.conv("input", 16, (3, 3), groups=8)))
     # Each of four column tiles reads the one word of channels that it belongs to.
     assert geometry.total_weight_words == 4 * 9 * 8
+    net = Net((16, 5, 5))
+    geometry = Geometry(CONFIG, layer(net, net.conv("input", 16, (3, 3), groups=16)))
+    # Columns filter channels: each has nine taps.
+    assert geometry.total_weight_words == 4 * 9
+
+
+@pytest.mark.parametrize(("rows", "columns", "most"), [(8, 4, 48), (8, 8, 48), (10, 4, 10), (4, 8, 4)])
+def test_a_depthwise_tile_is_one_word_where_its_column_tiles_reach_beyond_it(rows: int, columns: int, most: int
+                                                                             ) -> None:
+    cfg = config(rows, columns, 2, entries=1024)
+    net = Net((41, 8, 8))
+    geometry = Geometry(cfg, layer(net, net.conv("input", 41, (3, 3), padding=(1, 1, 1, 1), groups=41), cfg))
+    assert geometry.own_words
+    found = candidates(geometry, frozenset({"input"}), 1000)
+    assert max(tiling.channels for tiling in found) == most
+    for tiling in found:
+        room = geometry.buffer_words(tiling, frozenset({"input"}))["source"]
+        assert room == max(geometry.source_piece(tile).words for tile in geometry.tiles(tiling))
 
 
 @pytest.mark.parametrize("streamed", [frozenset(), frozenset({"input"})])
@@ -136,6 +179,22 @@ def test_a_large_convolution_comes_close_to_the_bound() -> None:
     choice = search(cfg, layer(net, net.conv("input", 64, (3, 3), padding=(1, 1, 1, 1)), cfg), frozenset(), 0)
     assert choice is not None
     assert 56 * 56 * 9 * 4 * 4 / choice.cycles > 0.985
+
+
+@pytest.mark.parametrize(("size", "channels", "stride", "most"), [
+    ((25, 5), 64, 1, 1.40), ((48, 48), 16, 1, 1.10), ((48, 48), 16, 2, 2.21), ((6, 6), 128, 1, 1.45),
+])
+def test_a_depthwise_convolution_has_a_filter_in_each_column(
+    size: tuple[int, int], channels: int, stride: int, most: float
+) -> None:
+    """3x3 on edge16, everything but transfers included: 48 products a cycle, but for the ends of rows and for pixels
+    that a stride passes over."""
+    cfg, net = PRESETS["edge16"], Net((channels, *size))
+    y = net.conv("input", channels, (3, 3), stride=(stride, stride), padding=(1, 1, 1, 1), groups=channels)
+    found = layer(net, y, cfg)
+    choice = search(cfg, found, frozenset(), 0)
+    assert choice is not None
+    assert 1 < choice.cycles / (found.macs / 48) < most
 
 
 def test_short_bursts_make_a_tiling_look_worse() -> None:

@@ -59,6 +59,8 @@ def test_compile_run_disasm(small: Files, tmp_path: Path, capsys: pytest.Capture
     assert main(["disasm", str(program)]) == 0
     out = capsys.readouterr().out
     assert out.count(" exec ") >= 3 and "# conv1 (Conv2d)" in out
+    setup = out[: out.index("# step 0")]
+    assert "# setup: constants that stay on chip" in setup and setup.count(" load ") >= 6
 
 
 def test_run_json(small: Files, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,6 +69,7 @@ def test_run_json(small: Files, capsys: pytest.CaptureFixture[str]) -> None:
     assert (data["device"], data["config"], data["images"]) == ("iss", "nano4", 5)
     assert data["utilization"] == pytest.approx(data["macs"] / 16 / data["cycles"])
     assert [layer["on"] for layer in data["layers"]].count("array") == 3
+    assert data["setup_cycles"] > 0
     for layer in data["layers"]:
         assert {"name", "op", "on", "macs", "cycles", "predicted_cycles", "utilization", "stalls"} <= set(layer)
     assert sum(layer["cycles"] for layer in data["layers"]) == data["cycles"]

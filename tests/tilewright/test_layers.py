@@ -228,6 +228,14 @@ def _pool_in_the_convolution(net: Net) -> list[str]:
     return [net.max_pool(x, (3, 3), (2, 2), (1, 1, 1, 1)), x]
 
 
+def _pools_of_convolutions_in_tiles(net: Net) -> list[str]:
+    """Tiles that share rows and columns, which each of them computes; the last ones end in padding, or before it."""
+    x = net.table(net.conv("input", 9, (3, 3), padding=(1, 1, 1, 1)))
+    return [net.max_pool(x, (3, 3), (2, 2), (1, 1, 1, 1)),
+            net.avg_pool(net.conv("input", 5), (3, 4), (1, 2), (1, 0, 2, 3)),
+            net.max_pool(net.conv("input", 5), (2, 2), (1, 1), (0, 1, 0, 1), (2, 3))]
+
+
 def _table_then_pool(net: Net) -> list[str]:
     return [net.avg_pool(net.table(net.conv("input", 6)), (2, 2), (2, 2))]
 
@@ -324,6 +332,7 @@ CASES = (
     (_residual_in_the_convolution, (3, 9, 8)),
     (_residual_of_itself, (7, 3, 3)),
     (_pool_in_the_convolution, (3, 9, 8)),
+    (_pools_of_convolutions_in_tiles, (3, 11, 17)),
     (_table_then_pool, (3, 8, 8)),
     (_whole_image_pools, (5, 7, 9)),
     (_difference_behind_a_convolution, (3, 6, 7)),
