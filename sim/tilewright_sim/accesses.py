@@ -172,7 +172,7 @@ def space_words(config: AcceleratorConfig, memory: Space) -> int | None:
 
 
 def accesses(config: AcceleratorConfig, instruction: Instruction) -> list[Access]:
-    """Accesses of an instruction, between its start and its end."""
+    """Accesses of an instruction, between its start and its end; of a ``POST`` the result comes last."""
     if isinstance(instruction, Exec):
         return list(_exec(config, instruction))
     if isinstance(instruction, Post):
@@ -189,7 +189,8 @@ def activation_accesses(config: AcceleratorConfig, instruction: Instruction) -> 
     if isinstance(instruction, Exec):
         return list(_exec_activations(config, instruction))
     if isinstance(instruction, Post):
-        return list(_post_activations(config, instruction))
+        source = _post_source(config, instruction) if instruction.source == Source.ACTIVATION else ()
+        return [*source, *_post_tensors(config, instruction)]
     return [access for access in accesses(config, instruction) if access.memory is Space.ACTIVATION]
 
 
@@ -220,32 +221,33 @@ def _exec_activations(config: AcceleratorConfig, ins: Exec) -> Iterator[Access]:
 
 
 def _post(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
-    yield from _post_activations(config, ins)
+    yield from _post_source(config, ins)
     if ins.source == Source.ACCUMULATOR:
-        yield from _post_source(ins, _accumulator(ins.bank), config.column_groups)
         yield _access(Space.PARAMETER, False, ins.parameter_address, ins.groups, ())
     if ins.use_table:
         words = TABLE_ENTRIES // config.bus.data_bytes
         yield _access(Space.TABLE, False, ins.table_index * words, words, ())
+    yield from _post_tensors(config, ins)
 
 
-def _post_activations(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
+def _post_tensors(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
     tiles = -(-ins.groups // config.row_groups)
-    if ins.source == Source.ACTIVATION:
-        yield from _post_source(ins, Space.ACTIVATION, config.row_groups)
     if ins.combine in BINARY:
         yield _tensor(ins, False, ins.residual_address, tiles, ins.residual_y_step, ins.residual_x_step)
     yield _tensor(ins, True, ins.output_address, tiles, ins.output_y_step, ins.output_x_step)
 
 
-def _post_source(ins: Post, memory: Space, groups: int) -> Iterator[Access]:
+def _post_source(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
     rows = _inside_span(ins.output_height, ins.window_height, ins.first_y, ins.stride_y, ins.dilation_y,
                         ins.source_height, ins.source_y_step, ins.window_y_step)
     columns = _inside_span(ins.output_width, ins.window_width, ins.first_x, ins.stride_x, ins.dilation_x,
                            ins.source_width, ins.source_x_step, ins.window_x_step)
+    from_accumulator = ins.source == Source.ACCUMULATOR
     if rows and columns:
+        groups = config.column_groups if from_accumulator else config.row_groups
         spans = (rows, columns, _span(-(-ins.groups // groups), ins.source_tile_step))
-        yield _access(memory, False, _wrapped(ins.source_address, spans), 1, spans)
+        base = _wrapped(ins.source_address, spans)
+        yield _access(_accumulator(ins.bank) if from_accumulator else Space.ACTIVATION, False, base, 1, spans)
 
 
 def _tensor(ins: Post, write: bool, address: int, tiles: int, y_step: int, x_step: int) -> Access:

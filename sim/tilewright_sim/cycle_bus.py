@@ -96,7 +96,8 @@ class _Writer:
     windows: WindowWalk | None = None
 
     def copy(self) -> "_Writer":
-        return _Writer(self.word, self.part, self.bank, self.written, self.since, self.final, copy(self.windows))
+        windows = copy(self.windows) if self.windows else None
+        return _Writer(self.word, self.part, self.bank, self.written, self.since, self.final, windows)
 
 
 @dataclass(slots=True)
