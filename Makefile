@@ -11,12 +11,12 @@ BIN := .venv/bin
 SETUP := pyproject.toml constraints.txt scripts/set-up
 
 .NOTPARALLEL:
-.PHONY: demo test lint system clean
+.PHONY: demo test lint system browser clean
 
 demo: .venv/ready-demo
 	@$(BIN)/tilewright demo
 
-test: lint
+test: lint browser
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/ready-dev
@@ -31,6 +31,9 @@ lint: .venv/ready-dev
 
 system:
 	@sh tilewright/check_system.sh
+
+browser:
+	@sh scripts/set-up-browser
 
 clean:
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache tilewright-demo

@@ -57,6 +57,16 @@ def example(options: argparse.Namespace) -> int:
     )
 
 
+def bench(options: argparse.Namespace) -> int:
+    """``tilewright bench``."""
+    from .bench import run_bench
+
+    return run_bench(
+        device=options.device, only=options.only, config=options.config, layers=options.layers, output=options.output,
+        save=options.update, as_json=options.json,
+    )
+
+
 def compile_(options: argparse.Namespace) -> int:
     """``tilewright compile``."""
     check_target(options.output)
@@ -187,6 +197,23 @@ def disasm(options: argparse.Namespace) -> int:
     return 0
 
 
+def report(options: argparse.Namespace) -> int:
+    """``tilewright report``."""
+    from .report import report_page
+
+    target = options.output or options.program.with_suffix(".html")
+    if target.resolve() == options.program.resolve():
+        raise ValueError(f"The page must not take the place of the program {options.program}: name another file "
+                         f"with -o")
+    check_target(target)
+    program = Program.load(options.program)
+    with status(f"Simulating {options.program.name}"):
+        page = report_page(program)
+    write_text(target, page)
+    say(f"{target}: open it in a browser")
+    return 0
+
+
 def verilog(options: argparse.Namespace) -> int:
     """``tilewright verilog``."""
     check_target(options.output)
@@ -198,11 +225,13 @@ def verilog(options: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "bench": bench,
     "check": check,
     "demo": demo,
     "example": example,
     "compile": compile_,
     "run": run,
     "disasm": disasm,
+    "report": report,
     "verilog": verilog,
 }

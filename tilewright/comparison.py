@@ -16,7 +16,7 @@ from tilewright_mapper.reference_run import reference_run
 from . import api
 from .output import progress_bar, say, status
 
-__all__ = ["per_image", "reference_outputs", "run_on", "say_agreement", "say_cycles"]
+__all__ = ["Int8", "per_image", "reference_outputs", "run_on", "say_agreement", "say_cycles"]
 
 BATCH = 32
 """Images that the reference takes at once: it keeps every layer's values."""

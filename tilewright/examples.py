@@ -32,7 +32,7 @@ from .output import (
 )
 from .training import accuracy, predictions, train_network
 
-__all__ = ["list_examples", "run_example"]
+__all__ = ["Example", "list_examples", "random_example", "run_example"]
 
 EPOCHS = 5
 CALIBRATION_IMAGES = 128
@@ -131,7 +131,9 @@ def run_example(
         if save.suffix != ".pt2":
             raise ValueError(f"--save must name a .pt2 file, by which tilewright compile knows it, not {save}")
         check_target(save)
-    example = _untrained(network, images, epochs) if data is None else _trained(network, data, images, epochs, as_json)
+    if data is None and epochs is not None:
+        raise ValueError(f"--epochs {epochs} needs data to train on: pass --data FILE.npz")
+    example = random_example(network, images) if data is None else _trained(network, data, images, epochs, as_json)
     with status("Quantizing to int8", quiet=as_json):
         quantized = api.quantize(example.model, example.calibration.split(16))
     with status(f"Compiling for {accelerator.name}", quiet=as_json) as step:
@@ -160,9 +162,8 @@ def run_example(
     return 0 if mismatches == 0 else 1
 
 
-def _untrained(network: Network, images: int, epochs: int | None) -> Example:
-    if epochs is not None:
-        raise ValueError(f"--epochs {epochs} needs data to train on: pass --data FILE.npz")
+def random_example(network: Network, images: int) -> Example:
+    """A network with random weights, calibration and inputs, the same in each call."""
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(RANDOM_CALIBRATION_IMAGES + images, *network.input_shape, generator=generator)
     calibration, inputs = drawn.tensor_split([RANDOM_CALIBRATION_IMAGES])

@@ -53,7 +53,7 @@ PIPE_WIDTH = 120
 
 # Names of layers and files are shown as they are, whatever brackets and colons they have.
 FIGURE_WIDTH = 9
-WORD_WIDTHS = {"layer": 20, "operator": 10, "on": len("array")}
+WORD_WIDTHS = {"network": len("autoencoder"), "layer": 20, "operator": 10, "on": len("array")}
 """Columns of a table that are never cut further; most others are as wide as their titles at least."""
 
 CLOCK_HZ = 100_000_000

@@ -40,6 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_example(commands.add_parser("example", help="quantize, compile and run a well-known network"), config_help)
 
+    _add_bench(commands.add_parser("bench", help="measure well-known networks: cycles, and where they go"), config_help)
+
     compile_ = commands.add_parser("compile", help="compile a quantized model to a program file")
     compile_.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
     compile_.add_argument("-o", "--output", type=Path, required=True, metavar="P", help="program file to write")
@@ -74,6 +76,11 @@ def build_parser() -> argparse.ArgumentParser:
     disasm = commands.add_parser("disasm", help="print the instructions of a program file")
     disasm.add_argument("program", type=Path, metavar="P", help="program file")
 
+    report = commands.add_parser("report", help="write a page of HTML that shows where a program's cycles go")
+    report.add_argument("program", type=Path, metavar="P", help="program file")
+    report.add_argument("-o", "--output", type=Path, metavar="FILE.html",
+                        help="page to write (default: beside the program, with .html at the end)")
+
     verilog = commands.add_parser("verilog", help="write an accelerator as standalone Verilog")
     verilog.add_argument("--config", required=True, help=config_help)
     verilog.add_argument("-o", "--output", type=Path, required=True, metavar="TOP.v", help="file to write")
@@ -104,6 +111,18 @@ def _add_example(example: argparse.ArgumentParser, config_help: str) -> None:
     example.add_argument("--save", type=Path, metavar="FILE.pt2",
                          help="write the quantized model, for `tilewright compile`")
     _add_json(example)
+
+
+def _add_bench(bench: argparse.ArgumentParser, config_help: str) -> None:
+    bench.add_argument("--only", action="append", default=[], choices=tuple(NETWORKS), metavar="NAME",
+                       help=f"a network to measure, of {', '.join(NETWORKS)}; repeat it for several (default: all)")
+    bench.add_argument("--device", choices=("iss", "rtl"), default="iss", help="where to run (default: iss)")
+    bench.add_argument("--config", default="edge16", help=config_help + " (default: edge16)")
+    bench.add_argument("--layers", action="store_true", help="show each layer as well")
+    bench.add_argument("-o", "--output", type=Path, metavar="FILE.md", help="write the tables, with all layers")
+    bench.add_argument("--update", action="store_true",
+                       help="make the results the record that the tests compare with (in a checkout)")
+    _add_json(bench)
 
 
 def _add_rounding(parser: argparse.ArgumentParser) -> None:

@@ -196,7 +196,8 @@ class Device:
                 continue
             job = next(jobs)
             for name in step.inputs:
-                self._machine.write(job.arena_base + _offset(program, name), pack(program.config, values[name]))
+                memory = pack(program.config, values[name], rows=program.tensors[name].rows)
+                self._machine.write(job.arena_base + _offset(program, name), memory)
             results.append(self._start(job))
             for name in step.outputs:
                 shape = program.tensors[name].shape

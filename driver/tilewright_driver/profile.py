@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tilewright_hdl.program import Program, RunStep
-from tilewright_sim.layer_cycles import layer_cycles, layer_stalls
+from tilewright_sim.layer_cycles import LayerCycles, layer_cycles
 from tilewright_sim.machine import ProfileRecord, RunResult
 
 __all__ = ["LayerProfile", "Profile", "TracedStep", "profile_of"]
@@ -22,9 +22,11 @@ class LayerProfile:
     macs, cycles, predicted_cycles : int
         Of all images together.
     utilization : float
-        MACs / PEs / cycles.
+        MACs / PEs / cycles; at most 1.
+    vectors : int
+        Cycles in which a vector entered the array; MACs / PEs of them would do if it filled all rows and columns.
     stalls : dict of str to int
-        Cycles by cause.
+        The other cycles, by cause (:data:`~tilewright_sim.layer_cycles.STALL_CAUSES`).
     reason : str
         Why it runs on the host, if it does.
     host_seconds : float
@@ -38,6 +40,7 @@ class LayerProfile:
     cycles: int
     predicted_cycles: int
     utilization: float
+    vectors: int
     stalls: dict[str, int]
     reason: str = ""
     host_seconds: float = 0.0
@@ -131,15 +134,13 @@ def profile_of(
 ) -> Profile:
     """Profile of the results of each image's accelerator steps, in order, and of the time of layers on the host."""
     steps = [step for step in program.steps if isinstance(step, RunStep)]
-    cycles = dict.fromkeys(range(len(program.layers)), 0)
-    stalls: dict[int, dict[str, int]] = {i: {} for i in cycles}
+    spent = [LayerCycles() for _ in program.layers]
     counters: dict[str, int] = {}
     for image in runs:
         for step, result in zip(steps, image, strict=True):
-            for layer, count in layer_cycles(result.profile, step.layer_of, result.cycles).items():
-                cycles[layer] += count
-            for layer, causes in layer_stalls(result.profile, step.layer_of).items():
-                stalls[layer] = {c: stalls[layer].get(c, 0) + n for c, n in causes.items()}
+            found = layer_cycles(program.config, step.instructions, result.profile, step.layer_of, result.cycles)
+            for layer, cycles in found.items():
+                spent[layer] += cycles
             for name, count in result.counters.items():
                 counters[name] = counters.get(name, 0) + count
     pes, images = program.config.array.pes, len(runs)
@@ -149,10 +150,11 @@ def profile_of(
             op=layer.op,
             on=layer.on,
             macs=layer.macs * images,
-            cycles=cycles[i],
+            cycles=spent[i].cycles,
             predicted_cycles=layer.predicted_cycles * images,
-            utilization=_utilization(layer.macs * images, pes, cycles[i]),
-            stalls=stalls[i],
+            utilization=_utilization(layer.macs * images, pes, spent[i].cycles),
+            vectors=spent[i].vectors,
+            stalls=dict(spent[i].stalls) if layer.on != "host" else {},
             reason=layer.reason,
             host_seconds=host_seconds.get(i, 0.0),
         )

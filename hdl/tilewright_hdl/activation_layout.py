@@ -3,7 +3,9 @@
 
 A tensor is read as an image of channels, height and width. In the scratchpad the word of pixel (y, x) and channel
 tile t, ``rows`` channels of one byte each, stands at ``(y * width + x) * channel_tiles + t`` from the first; channels
-past the last are zero. Main memory holds the same words in the same order, each in ``config.beats(rows)`` whole beats.
+past the last are zero. Main memory holds the same words in the same order, each in ``config.beats(rows)`` whole beats;
+or, of a tensor that ``LOAD`` packs into words by its windows, *dense rows*: row by row the channels of its pixels, one
+byte each, without gaps, each row in whole beats.
 """
 
 from typing import Any
@@ -61,15 +63,22 @@ def packed_words(config: AcceleratorConfig, shape: Shape) -> int:
     return height * width * channel_tiles(config, channels)
 
 
-def packed_bytes(config: AcceleratorConfig, shape: Shape) -> int:
-    """Bytes of a tensor in main memory."""
+def packed_bytes(config: AcceleratorConfig, shape: Shape, *, rows: bool = False) -> int:
+    """Bytes of a tensor in main memory, as words or as dense rows."""
+    if rows:
+        channels, height, width = image_shape(shape)
+        return height * config.beats(width * channels) * config.bus.data_bytes
     return packed_words(config, shape) * config.beats(config.array.rows) * config.bus.data_bytes
 
 
-def pack(config: AcceleratorConfig, values: npt.NDArray[np.int8]) -> bytes:
-    """Main memory image of an int8 tensor without batch."""
+def pack(config: AcceleratorConfig, values: npt.NDArray[np.int8], *, rows: bool = False) -> bytes:
+    """Main memory image of an int8 tensor without batch, as words or as dense rows."""
     channels, height, width = image_shape(values.shape)
     pixels = values if values.ndim == 2 else values.reshape(channels, height * width).T
+    if rows:
+        image = np.zeros((height, packed_bytes(config, values.shape, rows=True) // height), np.int8)
+        image[:, : width * channels] = pixels.reshape(height, -1)
+        return image.tobytes()
     tiles = channel_tiles(config, channels)
     word_bytes = config.beats(config.array.rows) * config.bus.data_bytes
     words = np.zeros((height * width, tiles * config.array.rows), np.int8)
@@ -80,7 +89,7 @@ def pack(config: AcceleratorConfig, values: npt.NDArray[np.int8]) -> bytes:
 
 
 def unpack(config: AcceleratorConfig, memory: bytes, shape: Shape) -> npt.NDArray[np.int8]:
-    """Int8 tensor of a given shape from its main memory image; the inverse of :func:`pack`."""
+    """Int8 tensor of a given shape from its words in main memory; the inverse of :func:`pack`."""
     channels, height, width = image_shape(shape)
     if len(memory) != packed_bytes(config, shape):
         raise ValueError(f"A tensor of shape {shape} must have {packed_bytes(config, shape)} bytes, not {len(memory)}")

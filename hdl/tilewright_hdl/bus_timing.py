@@ -36,6 +36,7 @@ __all__ = [
     "memory_sizes",
     "store_cycles",
     "transfer_bursts",
+    "transfer_row_beats",
     "transfer_runs",
 ]
 
@@ -100,12 +101,16 @@ def bursts(config: AcceleratorConfig, address: int, beats: int) -> Iterator[int]
         yield from repeat(length, count)
 
 
+def transfer_row_beats(config: AcceleratorConfig, instruction: Load | Store) -> int:
+    """Beats of each row of an instruction."""
+    if isinstance(instruction, Load) and instruction.window:
+        return row_beats(config, instruction)
+    return instruction.words * config.beats(memory_sizes(config)[Memory(instruction.memory)][1])
+
+
 def transfer_runs(config: AcceleratorConfig, instruction: Load | Store, base: int = 0) -> Iterator[tuple[int, int]]:
     """Bursts of an instruction, in order, as :func:`burst_runs`; ``base`` is the byte address of its segment."""
-    if isinstance(instruction, Load) and instruction.window:
-        beats = row_beats(config, instruction)
-    else:
-        beats = instruction.words * config.beats(memory_sizes(config)[Memory(instruction.memory)][1])
+    beats = transfer_row_beats(config, instruction)
     for row in range(instruction.rows):
         yield from burst_runs(config, base + instruction.dram_address + row * instruction.dram_stride, beats)
 

@@ -196,8 +196,11 @@ def _check_tensor(program: Program, name: str, info: TensorInfo) -> None:
                            f"unsigned, not {info}")
     if info.rule not in list(QuantizeRule):
         raise ProgramError(f"Tensor {name!r} must be quantized by one of {', '.join(QuantizeRule)}, not {info.rule!r}")
+    if info.rows and (info.arena_offset is None or info.dtype != "int8"):
+        raise ProgramError(f"Tensor {name!r} must be int8 and have a place in the arena to lie there as rows, "
+                           f"not {info}")
     if info.arena_offset is not None:
-        end = info.arena_offset + packed_bytes(program.config, info.shape)
+        end = info.arena_offset + packed_bytes(program.config, info.shape, rows=info.rows)
         if info.arena_offset < 0 or info.arena_offset % program.config.bus.data_bytes or end > program.arena_bytes:
             raise ProgramError(f"Tensor {name!r} must lie in whole beats inside of the arena of {program.arena_bytes} "
                                f"bytes, not at {info.arena_offset} to {end}")
@@ -244,6 +247,10 @@ def _check_step(program: Program, number: int, step: Step, known: set[str]) -> N
         if program.tensors[name].arena_offset is None:
             raise ProgramError(f"Step {number} runs on the accelerator, but its tensor {name!r} has no place in the "
                                f"arena")
+    for name in step.outputs:
+        if program.tensors[name].rows:
+            raise ProgramError(f"Step {number} runs on the accelerator, which writes words, but its output {name!r} "
+                               f"lies in the arena as rows")
 
 
 def _check_host_step(step: HostStep, tensors: Mapping[str, TensorInfo]) -> None:

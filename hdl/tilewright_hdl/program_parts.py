@@ -36,6 +36,8 @@ class TensorInfo:
     arena_offset : int or None
         Byte offset in the arena, where the tensor lies packed (``activation_layout``); ``None`` if only host steps
         see it.
+    rows : bool
+        It lies there as dense rows, not as words; only steps of the host write it.
     batched : bool
         Whether PyTorch sees a leading batch axis of one that ``shape`` leaves out.
     channels_last : bool
@@ -52,6 +54,7 @@ class TensorInfo:
     scale: float | None = None
     zero_point: int | None = None
     arena_offset: int | None = None
+    rows: bool = False
     batched: bool = True
     channels_last: bool = False
     unsigned: bool = False

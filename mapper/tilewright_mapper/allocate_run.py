@@ -46,7 +46,8 @@ class Arena:
         if root not in self._offsets:
             self._offsets[root] = self.size
             word_bytes = self._config.beats(self._config.array.rows) * self._config.bus.data_bytes
-            self.size += _words(self._config, operand) * word_bytes
+            self.size += (operand.packing.image_bytes(self._config) if operand.packing
+                          else _words(self._config, operand) * word_bytes)
         return self._offsets[root]
 
     def find(self, root: str) -> int | None:

@@ -8,7 +8,8 @@ from tilewright_hdl.activation_layout import channel_tiles
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Instruction, Load, Segment, Store
 
-from .layout import Piece, Region, Transfer, line, transfers
+from .emit_windows import window_loads
+from .layout import Piece, Rect, Region, Transfer, line, transfers
 from .lower_layers import Operand
 
 __all__ = ["InputOperand", "OutputOperand", "Place"]
@@ -90,17 +91,24 @@ class InputOperand(_Operand):
         region, operand = self.whole, self._operand
         if operand.root in self._loaded and self._place.dram is not None:
             first, end = self._loaded[operand.root], (piece.rect.y + piece.rect.height) * operand.width
-            if first < end:
+            if first < end and operand.packing:
+                rows = Rect(first // operand.width, 0, (end - first) // operand.width, operand.width)
+                self._load(region, Piece(rows, 0, region.pitch_x))
+            elif first < end:
                 word_bytes = self._config.array.rows
                 offset = first * region.pitch_x * self._config.beats(word_bytes) * self._config.bus.data_bytes
                 for t in line(self._config, self._place.dram + offset, region.address + first * region.pitch_x,
                               (end - first) * region.pitch_x, word_bytes):
                     self._emit_load(t)
-                self._loaded[operand.root] = end
+            self._loaded[operand.root] = max(first, end)
         return region
 
     def _load(self, region: Region, piece: Piece) -> None:
         assert self._place.dram is not None
+        if self._operand.packing:
+            for load in window_loads(self._config, self._operand.packing, self._place.dram, region, piece.rect):
+                self._emit(load)
+            return
         for t in transfers(self._config, self._operand, self._place.dram, region, piece):
             self._emit_load(t)
 

@@ -36,12 +36,12 @@ from .rescale import add_parameters, requantizer
 __all__ = ["host_step", "tensor_info"]
 
 
-def tensor_info(tensor: Tensor, arena_offset: int | None = None) -> TensorInfo:
+def tensor_info(tensor: Tensor, arena_offset: int | None = None, *, rows: bool = False) -> TensorInfo:
     """A tensor as programs describe it."""
     return TensorInfo(
         name=tensor.name, shape=tensor.shape, dtype=tensor.dtype, scale=tensor.scale, zero_point=tensor.zero_point,
         batched=tensor.batched, channels_last=tensor.channels_last, unsigned=tensor.unsigned, rule=tensor.rule.value,
-        arena_offset=arena_offset,
+        arena_offset=arena_offset, rows=rows,
     )
 
 

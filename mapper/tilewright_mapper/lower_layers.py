@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tilewright_hdl.numerics import INT8_MAX, INT8_MIN
 
 from .graph import Conv2d
+from .packing import Packing
 
 __all__ = ["At", "DeviceLayer", "LaneParameters", "Operand", "Window"]
 
@@ -30,12 +31,15 @@ class Operand:
     root : str
         Tensor whose bytes these are; a reshape on the accelerator moves nothing.
     channels, height, width : int
+    packing : Packing or None
+        Of a packed image: what the other sizes count are packed pixels, and words full of channels.
     """
 
     root: str
     channels: int
     height: int
     width: int
+    packing: Packing | None = None
 
 
 class At(NamedTuple):
@@ -151,7 +155,8 @@ class DeviceLayer:
         """Products of the convolution, padding included."""
         if self.conv is None:
             return 0
-        return int(self.conv.weight.size) * self.middle.height * self.middle.width
+        taps = self.source.packing.taps if self.source.packing else self.conv.weight[0].size
+        return len(self.conv.weight) * int(taps) * self.middle.height * self.middle.width
 
     @property
     def conv_window(self) -> Window:
@@ -197,6 +202,6 @@ class DeviceLayer:
         operands = (self.source, self.output, self.middle, self.residual, self.into)
         return (
             shape, self.at, self.window, self.post.get("combine"), self.table is not None,
-            tuple(o and (o.channels, o.height, o.width) for o in operands),
+            tuple(o and (o.channels, o.height, o.width, o.packing) for o in operands),
             self.residual is not None and self.residual.root == self.source.root,
         )

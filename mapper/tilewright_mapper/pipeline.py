@@ -17,9 +17,10 @@ from tilewright_sim.layer_cycles import layer_cycles
 
 from .allocate_run import Arena, RunPlan, plan_run
 from .emit import Constants, Emitted, Emitter
-from .graph import Graph, HostOp, IntegerOp, Node, image_shape
+from .graph import Conv2d, Graph, HostOp, IntegerOp, Node, image_shape
 from .host_steps import host_step, tensor_info
 from .lower import Phase, check_placeable, host_reason, partition, trim_ends
+from .lower_first import pack_first_layer
 from .lower_fuse import ROUNDING_CODES, alias_roots, lower_phase
 from .lower_layers import DeviceLayer, Operand
 from .refine import refine
@@ -57,10 +58,7 @@ def compile_graph(
     check_placeable(graph, config, strict=strict)
     phases = partition(graph, config)
     build = _Build(graph, config, phases)
-    runs = {
-        number: lower_phase(graph, phase.nodes, config, kept=build.kept(number), roots=build.roots)
-        for number, phase in enumerate(phases) if phase.on_device
-    }
+    runs = build.lowered
     stay = weights_fit(config, chain.from_iterable(runs.values()))
     plans = {}
     for number, layers in runs.items():
@@ -107,10 +105,27 @@ class _Build:
         self.constants = Constants(self.config)
         self.arena = Arena(self.config)
         self.roots = alias_roots(self.graph, [n for phase in self.phases if phase.on_device for n in phase.nodes])
-        for number, phase in enumerate(self.phases):
-            if phase.on_device:
-                for tensor in (*self.read(number), *self.kept(number)):
-                    self.arena.place(self._operand(self.roots[tensor]))
+        self.lowered = {number: self._lower(number) for number, phase in enumerate(self.phases) if phase.on_device}
+        self.packed = {layer.source.root: layer.source
+                       for layers in self.lowered.values() for layer in layers if layer.source.packing}
+        for number in self.lowered:
+            for tensor in (*self.read(number), *self.kept(number)):
+                root = self.roots[tensor]
+                self.arena.place(self.packed.get(root) or self._operand(root))
+
+    def _lower(self, number: int) -> list[DeviceLayer]:
+        """Layers of a phase on the accelerator."""
+        consumers = self.graph.consumers()
+        # A convolution runs in the phase that makes its input; so what it reads from outside comes from the host.
+        images = {t for t in self.read(number) if t not in self.graph.outputs
+                  and [type(node) for node in consumers[t]] == [Conv2d]}
+
+        def packed(layer: DeviceLayer) -> DeviceLayer:
+            return pack_first_layer(self.config, layer, images)
+
+        nodes = self.phases[number].nodes
+        layers = lower_phase(self.graph, nodes, self.config, kept=self.kept(number), roots=self.roots, form=packed)
+        return [packed(layer) for layer in layers]
 
     def _operand(self, tensor: str) -> Operand:
         return Operand(tensor, *image_shape(self.graph.tensor(tensor).shape))
@@ -136,16 +151,18 @@ class _Build:
         first = len(self.layers)
         timing = simulate(self.config, program)
         layer_of = tuple(e.layer for e in emitted)
-        cycles = layer_cycles(timing.profile, layer_of, timing.cycles)
+        cycles = layer_cycles(self.config, program, timing.profile, layer_of, timing.cycles)
         self.layers += [
-            Layer(name=layer.name, op=layer.op, on=layer.on, macs=layer.macs, predicted_cycles=cycles.get(i, 0))
+            Layer(name=layer.name, op=layer.op, on=layer.on, macs=layer.macs,
+                  predicted_cycles=cycles[i].cycles if i in cycles else 0)
             for i, layer in enumerate(layers)
         ]
         inputs, outputs = self.read(number), self.kept(number)
         self.steps.append(RunStep(
             code=encode_program(program), layer_of=tuple(first + i for i in layer_of), inputs=inputs, outputs=outputs,
         ))
-        size = sum(packed_bytes(self.config, self.graph.tensor(t).shape) for t in (*inputs, *outputs))
+        size = sum(packed_bytes(self.config, self.graph.tensor(t).shape, rows=t in self.packed)
+                   for t in (*inputs, *outputs))
         self.reports.append(
             run_report(self.config, layers, plan, emitted, first_layer=first, tensor_bytes=size, uses=uses))
 
@@ -171,7 +188,7 @@ class _Build:
         )
 
     def _info(self, name: str) -> TensorInfo:
-        return tensor_info(self.graph.tensor(name), self.arena.find(self.roots[name]))
+        return tensor_info(self.graph.tensor(name), self.arena.find(self.roots[name]), rows=name in self.packed)
 
     def _roundings(self) -> tuple[Rounding, ...]:
         """Rules that the code uses."""

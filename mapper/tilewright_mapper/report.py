@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tilewright_hdl.bus_timing import memory_sizes
+from tilewright_hdl.bus_timing import memory_sizes, transfer_row_beats
 from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
 from tilewright_hdl.isa import Load, Memory, Segment, Store
 
@@ -118,7 +118,7 @@ def _traffic(config: AcceleratorConfig, emitted: Sequence[Emitted]) -> dict[int,
         ins = item.instruction
         if isinstance(ins, Load | Store):
             kind = "stored" if isinstance(ins, Store) else _LOADED[Segment(ins.segment)]
-            beats = ins.rows * ins.words * config.beats(memory_sizes(config)[Memory(ins.memory)][1])
+            beats = ins.rows * transfer_row_beats(config, ins)
             layer = result.setdefault(item.layer, {})
             layer[kind] = layer.get(kind, 0) + beats * config.bus.data_bytes
     return result

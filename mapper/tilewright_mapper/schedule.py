@@ -21,12 +21,16 @@ from tilewright_hdl.isa import ENGINES, Engine, Exec, Instruction, Load, Memory,
 from tilewright_hdl.timing import exec_pass, post_cycles
 from tilewright_sim.accesses import Access, accesses
 
-__all__ = ["dependencies", "instruction_cycles", "place_tokens", "program_order", "transfer_cycles"]
+__all__ = ["dependencies", "instruction_cycles", "place_tokens", "program_order", "transfer_cycles",
+           "window_cycles"]
 
 Dependencies = list[tuple[int, ...]]
 
 _LATENCY = 40
 """Cycles that main memory and pipelines take to answer, roughly: only to compare and to sort by."""
+
+_ROW_CYCLES = 2
+"""Cycles that a row of windows takes beside them, roughly: those in which the buffer fills."""
 
 
 class _History:
@@ -87,14 +91,26 @@ def instruction_cycles(config: AcceleratorConfig, instruction: Instruction) -> i
     if isinstance(instruction, Post):
         return post_cycles(config, instruction)
     assert isinstance(instruction, Load | Store)
+    if isinstance(instruction, Load) and instruction.window:
+        return window_cycles(config, instruction.rows, instruction.words, instruction.row_bytes)
     return transfer_cycles(config, instruction.rows, instruction.words, Memory(instruction.memory))
 
 
 def transfer_cycles(config: AcceleratorConfig, rows: int, words: int, memory: Memory = Memory.ACTIVATION) -> int:
     """Cycles of a transfer, roughly: its beats, or the latency of its bursts, of which only so many are under way."""
     beats = words * config.beats(memory_sizes(config)[memory][1])
-    bursts = -(-beats // config.bus.burst_beats)
-    return rows * max(beats, bursts * _LATENCY // config.bus.outstanding)
+    return rows * max(beats, _waiting(config, beats))
+
+
+def window_cycles(config: AcceleratorConfig, rows: int, words: int, row_bytes: int) -> int:
+    """As :func:`transfer_cycles`, for rows of windows: one takes a cycle, but they are no faster than the beats."""
+    beats = -(-row_bytes // config.bus.data_bytes)
+    return rows * max(max(words, beats) + _ROW_CYCLES, _waiting(config, beats))
+
+
+def _waiting(config: AcceleratorConfig, beats: int) -> int:
+    """Cycles for the latency of as many bursts as take so many beats."""
+    return -(-beats // config.bus.burst_beats) * _LATENCY // config.bus.outstanding
 
 
 def program_order(config: AcceleratorConfig, instructions: Sequence[Instruction], waits: Dependencies) -> list[int]:

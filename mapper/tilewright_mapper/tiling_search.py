@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tilewright_hdl.bus_timing import transfer_row_beats
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Instruction, Load, Memory, Store
 from tilewright_sim.cycle_model import simulate
@@ -11,6 +12,7 @@ from tilewright_sim.cycle_model import simulate
 from .allocate import BlockRequest, pack
 from .emit import Constants, Emitter
 from .emit_operands import Place
+from .emit_windows import packing_cycles
 from .layout import Rect
 from .lower_layers import DeviceLayer
 from .schedule import dependencies, place_tokens, program_order, transfer_cycles
@@ -102,7 +104,7 @@ def search(
 
     def cost(tiling: Tiling) -> tuple[int, int]:
         transfers = [i for i in programs[tiling] if isinstance(i, Load | Store)]
-        return sum(i.rows * i.words for i in transfers), len(programs[tiling])
+        return sum(i.rows * transfer_row_beats(config, i) for i in transfers), len(programs[tiling])
 
     tiling = min((t for t in programs if cycles[t] <= enough), key=cost)
     runners_up = tuple(t for t in sorted(programs, key=cycles.__getitem__) if t != tiling)
@@ -159,6 +161,11 @@ def _rough_loads(
     again = len(chunks) if tiling.channels_outer and len(rects) > BUFFERS else 1
     for role in ("source", "residual"):
         operand = getattr(layer, role)
+        if operand is not None and operand.packing:
+            # Comes from main memory even where it stays on chip.
+            pieces = again * [geometry.input(rect) for rect in rects] if operand.root in streamed else [operand]
+            cycles += sum(packing_cycles(config, operand.packing, piece.height, piece.width) for piece in pieces)
+            continue
         if operand is None or operand.root not in streamed:
             continue
         whole = geometry.words(operand)
@@ -194,6 +201,8 @@ def _alone(
     # Weights that leave room for a neighbour's come while that one computes.
     prefetched = BUFFERS * geometry.total_weight_words <= config.weight_words
     emitter = Emitter(config, Constants(config, sizes_only=True), weights_on_chip=weights_stay or prefetched)
+    # Packing takes too long to be left out.
+    emitter.loaded = {layer.source.root: 0} if layer.source.packing else {}
     emitter.layer(0, layer, tiling, _places_alone(geometry, tiling, streamed))
     return [e.instruction for e in emitter.emitted]
 
@@ -224,8 +233,9 @@ def _places_alone(geometry: Geometry, tiling: Tiling, streamed: frozenset[str]) 
         operand, address = geometry.operand(role), placed[names[role]]
         if role in buffers:
             places[role] = Place(tuple(address + i * buffers[role] for i in range(tiling.buffers)), dram, streams=True)
+        else:
+            places[role] = Place((address,), dram if operand.packing else None)
+        if places[role].dram is not None:
             word = config.beats(config.array.rows) * config.bus.data_bytes
             dram += geometry.words(operand) * operand.height * operand.width * word
-        else:
-            places[role] = Place((address,))
     return places

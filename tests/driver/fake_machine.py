@@ -41,8 +41,8 @@ class FakeMachine:
         self.memory[base : base + self.count] = bytes(b ^ 0xFF for b in self.memory[base : base + self.count])
         records = [
             ProfileRecord(0, Engine.LOAD, 1, 4, 20, 5),
-            ProfileRecord(1, Engine.EXEC, 2, 20, 70, 0),
-            ProfileRecord(2, Engine.POST, 3, 70, 90, 0),
+            ProfileRecord(1, Engine.LOAD, 2, 20, 70, 0),
+            ProfileRecord(2, Engine.STORE, 3, 70, 90, 0),
         ]
         return RunResult(cycles=100, counters=dict.fromkeys(COUNTERS, 1), profile=records)
 

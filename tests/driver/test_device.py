@@ -55,6 +55,17 @@ def test_arrays_in_the_layout_of_another_framework() -> None:
         device.run(there, X.view(np.uint8))
 
 
+def test_an_image_as_dense_rows() -> None:
+    """In the order of a caller whose channels are last, each row in whole beats of 4 bytes."""
+    image = np.arange(8 * 3 * 2 * 3, dtype=np.uint8).reshape(8, 3, 2, 3)
+    tensors = {"x": tensor("x", shape=(3, 3, 2), channels_last=True, unsigned=True, rows=True), "y": tensor("y")}
+    machine = FakeMachine(count=0)
+    Device(machine).run(program(tensors=tensors), image)
+    rows = bytes(machine.memory[machine.jobs[-1].arena_base :][: 3 * 8])
+    expected = np.pad((image[-1] ^ 0x80).reshape(3, 6), ((0, 0), (0, 2)))
+    assert rows == expected.tobytes()
+
+
 def test_constants_and_code_are_written_once() -> None:
     machine, code = FakeMachine(), program()
     device = Device(machine)

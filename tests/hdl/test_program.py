@@ -56,6 +56,13 @@ def sample(**changes: Any) -> Program:
 X, Y = sample().tensors["x"], sample().tensors["y"]
 
 
+def test_dense_rows_take_less_room_than_words() -> None:
+    image = dataclasses.replace(X, shape=(1, 10, 5))
+    with pytest.raises(ProgramError, match="inside of the arena of 80 bytes, not at 0 to 200"):
+        sample(tensors={"x": image, "y": Y}, arena_bytes=80)
+    sample(tensors={"x": dataclasses.replace(image, rows=True), "y": Y}, arena_bytes=80)
+
+
 def test_round_trip(tmp_path: Path) -> None:
     program = sample()
     program.save(tmp_path / "p")
@@ -132,6 +139,8 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (lambda h: h["tensors"][0].update(scale=1e-300), "must be int8 with a positive scale"),
     (lambda h: h["tensors"][0].update(zero_point=1.5), "TensorInfo.zero_point must be of type"),
     (lambda h: h["tensors"][0].update(arena_offset=False), "TensorInfo.arena_offset must be of type"),
+    (lambda h: h["tensors"][0].update(rows=1), "TensorInfo.rows must be of type"),
+    (lambda h: h["tensors"][1].update(rows=True), "must be int8 and have a place in the arena to lie there as rows"),
     (lambda h: h["steps"][0]["run"].update(layer_of=[True]), "RunStep.layer_of must be of type"),
     (lambda h: h["steps"][1]["host"].update(layer=1.0), "HostStep.layer must be of type"),
     (lambda h: h["steps"][1]["host"].update(magic=1), "unexpected keyword argument 'magic'"),
@@ -236,6 +245,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     ({"tensors": sample().tensors | {"y": dataclasses.replace(Y, unsigned=True)}}, "be int8 to be seen as unsigned"),
     ({"tensors": sample().tensors | {"x": dataclasses.replace(X, shape=(3,), channels_last=True)}}, "must have rank 3"),
     ({"tensors": sample().tensors | {"x": dataclasses.replace(X, rule="up")}}, "must be quantized by one of"),
+    ({"tensors": sample().tensors | {"y": dataclasses.replace(Y, rows=True)}}, "a place in the arena to lie there as"),
+    ({"tensors": sample().tensors | {"x": dataclasses.replace(X, shape=(1, 10, 5), rows=True)}, "arena_bytes": 79},
+     "must lie in whole beats inside of the arena of 79 bytes, not at 0 to 80"),
+    ({"tensors": sample().tensors | {"x": dataclasses.replace(X, rows=True)},
+      "steps": (RunStep(code=CODE, layer_of=(0,), inputs=("x",), outputs=("x",)), sample().steps[1])},
+     "which writes words, but its output 'x' lies in the arena as rows"),
     ({"steps": (HostStep(kind="constant", layer=1, inputs=(), outputs=("y",)),)}, r"\(0, 1, \['values'\]\), not"),
     ({"steps": (HostStep(kind="constant", layer=1, inputs=(), outputs=("y",), constants={"values": np.zeros(3)}),)},
      r"a constant must have the shape and the dtype of its tensor, \(3, 2, 2\) and float32, not \(3,\) and float64"),

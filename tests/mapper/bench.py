@@ -312,11 +312,11 @@ class _Runner:
         return {name: self._get(name) for name in self.program.outputs}, self.result
 
     def _set(self, name: str, value: Any) -> None:
-        offset = self.program.tensors[name].arena_offset
-        if offset is None:
+        info = self.program.tensors[name]
+        if info.arena_offset is None:
             self.host[name] = value
         else:
-            self.machine.write(self.arena + offset, pack(self.program.config, value))
+            self.machine.write(self.arena + info.arena_offset, pack(self.program.config, value, rows=info.rows))
 
     def _get(self, name: str) -> Any:
         info = self.program.tensors[name]
