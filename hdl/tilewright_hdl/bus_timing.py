@@ -12,6 +12,7 @@ earliest in the cycle in which the last address of the instruction before it goe
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import repeat
 
 from .config import AcceleratorConfig
@@ -78,20 +79,20 @@ def memory_sizes(config: AcceleratorConfig) -> dict[Memory, tuple[int, int]]:
     }
 
 
-def burst_runs(config: AcceleratorConfig, address: int, beats: int) -> Iterator[tuple[int, int]]:
+def burst_runs(config: AcceleratorConfig, address: int, beats: int) -> tuple[tuple[int, int], ...]:
     """Bursts for ``beats`` beats from byte ``address`` on: lengths in beats, and how many follow each other of each.
 
     Bursts end at multiples of the longest burst, so that none crosses 4 KiB.
     """
-    longest = config.bus.burst_beats
-    first = min(beats, -(address // config.bus.data_bytes) % longest)
-    if first:
-        yield first, 1
+    return _burst_runs(address // config.bus.data_bytes % config.bus.burst_beats, beats, config.bus.burst_beats)
+
+
+@lru_cache
+def _burst_runs(begin: int, beats: int, longest: int) -> tuple[tuple[int, int], ...]:
+    """The same from a beat of a longest burst on."""
+    first = min(beats, -begin % longest)
     whole, last = divmod(beats - first, longest)
-    if whole:
-        yield longest, whole
-    if last:
-        yield last, 1
+    return tuple(run for run in ((first, min(first, 1)), (longest, whole), (last, min(last, 1))) if run[1])
 
 
 def bursts(config: AcceleratorConfig, address: int, beats: int) -> Iterator[int]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """When the compute engine does what: a recurrence over instructions, passes and vectors. No Amaranth here."""
 
+from typing import Self
+
 from .config import AcceleratorConfig
 from .isa import Exec
 from .timing import exec_drain, exec_load, exec_pass
@@ -42,6 +44,12 @@ class ExecTimeline:
         self._taken = -1
         self._moved = -1
         self._begun = True
+
+    def __copy__(self) -> Self:
+        # Faster than what the module copy does by itself.
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
 
     def transfer(self, offered: int, instruction: Exec) -> int:
         """Take an instruction that is offered from the cycle ``offered`` on; return the cycle of the transfer."""

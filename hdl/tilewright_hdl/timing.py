@@ -6,6 +6,7 @@ they cannot drift. Nothing here imports Amaranth.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from .config import AcceleratorConfig, ArrayConfig, PostConfig
@@ -96,6 +97,7 @@ class PostStages:
     result: int
 
     @classmethod
+    @lru_cache
     def of(cls, post: PostConfig) -> Self:
         """Stages of a post-processor."""
         read = 1

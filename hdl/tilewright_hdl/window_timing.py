@@ -9,7 +9,7 @@ beat. The last window of a row waits for the row's last beat, which may be behin
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from .config import AcceleratorConfig
 from .isa import Load
@@ -88,6 +88,12 @@ class WindowWalk:
         self._beats = 0
         self._moved = -1
         self._known: dict[tuple[int, ...], _Burst] = {}
+
+    def __copy__(self) -> Self:
+        # Faster than what the module copy does by itself.
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
 
     @property
     def bank(self) -> int:

@@ -7,7 +7,6 @@ lies interleaved: two tiles of a tensor side by side, or two channel tiles of th
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -27,7 +26,7 @@ from tilewright_hdl.isa import (
 )
 from tilewright_hdl.window_timing import row_beats
 
-__all__ = ["Access", "Space", "accesses", "space_words"]
+__all__ = ["Access", "Space", "accesses", "activation_accesses", "space_words"]
 
 
 class Space(IntEnum):
@@ -46,8 +45,7 @@ class Space(IntEnum):
 _SEGMENTS = {Segment.CONSTANT: Space.CONSTANT, Segment.ARENA: Space.ARENA}
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """Words that an instruction reads or writes.
 
     Members
@@ -174,7 +172,7 @@ def space_words(config: AcceleratorConfig, memory: Space) -> int | None:
 
 
 def accesses(config: AcceleratorConfig, instruction: Instruction) -> list[Access]:
-    """Accesses of an instruction, between its start and its end."""
+    """Accesses of an instruction, between its start and its end; of a ``POST`` the result comes last."""
     if isinstance(instruction, Exec):
         return list(_exec(config, instruction))
     if isinstance(instruction, Post):
@@ -186,11 +184,27 @@ def accesses(config: AcceleratorConfig, instruction: Instruction) -> list[Access
     raise TypeError(f"instruction must be a Load, Exec, Post or Store, not {instruction!r}")
 
 
+def activation_accesses(config: AcceleratorConfig, instruction: Instruction) -> list[Access]:
+    """Those of :func:`accesses` to the activation scratchpad."""
+    if isinstance(instruction, Exec):
+        return list(_exec_activations(config, instruction))
+    if isinstance(instruction, Post):
+        source = _post_source(config, instruction) if instruction.source == Source.ACTIVATION else ()
+        return [*source, *_post_tensors(config, instruction)]
+    return [access for access in accesses(config, instruction) if access.memory is Space.ACTIVATION]
+
+
 def _accumulator(bank: int) -> Space:
     return Space.ACCUMULATOR_1 if bank else Space.ACCUMULATOR_0
 
 
 def _exec(config: AcceleratorConfig, ins: Exec) -> Iterator[Access]:
+    yield from _exec_activations(config, ins)
+    yield _access(Space.WEIGHT, False, ins.weight_address, ins.passes * ins.tile_words(config.array.rows), ())
+    yield _access(_accumulator(ins.bank), True, ins.accumulator_address, ins.entries, ())
+
+
+def _exec_activations(config: AcceleratorConfig, ins: Exec) -> Iterator[Access]:
     rows = _inside_span(ins.output_height, ins.kernel_height, ins.first_y, ins.stride_y, ins.dilation_y,
                         ins.input_height, ins.output_y_step, ins.kernel_y_step)
     if ins.depthwise:
@@ -204,11 +218,26 @@ def _exec(config: AcceleratorConfig, ins: Exec) -> Iterator[Access]:
     if rows and columns:
         base = _wrapped(ins.input_address, (rows, columns))
         yield _access(Space.ACTIVATION, False, base, words, (rows, columns))
-    yield _access(Space.WEIGHT, False, ins.weight_address, ins.passes * ins.tile_words(config.array.rows), ())
-    yield _access(_accumulator(ins.bank), True, ins.accumulator_address, ins.entries, ())
 
 
 def _post(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
+    yield from _post_source(config, ins)
+    if ins.source == Source.ACCUMULATOR:
+        yield _access(Space.PARAMETER, False, ins.parameter_address, ins.groups, ())
+    if ins.use_table:
+        words = TABLE_ENTRIES // config.bus.data_bytes
+        yield _access(Space.TABLE, False, ins.table_index * words, words, ())
+    yield from _post_tensors(config, ins)
+
+
+def _post_tensors(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
+    tiles = -(-ins.groups // config.row_groups)
+    if ins.combine in BINARY:
+        yield _tensor(ins, False, ins.residual_address, tiles, ins.residual_y_step, ins.residual_x_step)
+    yield _tensor(ins, True, ins.output_address, tiles, ins.output_y_step, ins.output_x_step)
+
+
+def _post_source(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
     rows = _inside_span(ins.output_height, ins.window_height, ins.first_y, ins.stride_y, ins.dilation_y,
                         ins.source_height, ins.source_y_step, ins.window_y_step)
     columns = _inside_span(ins.output_width, ins.window_width, ins.first_x, ins.stride_x, ins.dilation_x,
@@ -219,15 +248,6 @@ def _post(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
         spans = (rows, columns, _span(-(-ins.groups // groups), ins.source_tile_step))
         base = _wrapped(ins.source_address, spans)
         yield _access(_accumulator(ins.bank) if from_accumulator else Space.ACTIVATION, False, base, 1, spans)
-    if from_accumulator:
-        yield _access(Space.PARAMETER, False, ins.parameter_address, ins.groups, ())
-    if ins.use_table:
-        words = TABLE_ENTRIES // config.bus.data_bytes
-        yield _access(Space.TABLE, False, ins.table_index * words, words, ())
-    tiles = -(-ins.groups // config.row_groups)
-    if ins.combine in BINARY:
-        yield _tensor(ins, False, ins.residual_address, tiles, ins.residual_y_step, ins.residual_x_step)
-    yield _tensor(ins, True, ins.output_address, tiles, ins.output_y_step, ins.output_x_step)
 
 
 def _tensor(ins: Post, write: bool, address: int, tiles: int, y_step: int, x_step: int) -> Access:

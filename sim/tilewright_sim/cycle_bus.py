@@ -11,7 +11,7 @@ they need them (:mod:`tilewright_hdl.window_timing`), and go on behind a burst's
 from collections import deque
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from tilewright_hdl.bus_timing import DONE_DELAY
@@ -69,7 +69,7 @@ class LoadPlan:
     done: int = NEVER
 
 
-@dataclass
+@dataclass(slots=True)
 class _Writer:
     """How far the writer is.
 
@@ -96,10 +96,11 @@ class _Writer:
     windows: WindowWalk | None = None
 
     def copy(self) -> "_Writer":
-        return replace(self, windows=copy(self.windows))
+        windows = copy(self.windows) if self.windows else None
+        return _Writer(self.word, self.part, self.bank, self.written, self.since, self.final, windows)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Burst:
     """A burst that has not passed for certain.
 
@@ -117,7 +118,7 @@ class _Burst:
     arrive: Callable[[int, int, int], None] | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class _Passing:
     """How the beats at the head of the channel pass if nobody else comes in their way."""
 
@@ -158,14 +159,17 @@ class ReadBus:
     def __init__(self, config: AcceleratorConfig, memory: MemoryTiming, uses: PortUses):
         self._config = config
         self._size = config.activation_bank_words
-        self._memory = memory
+        self.latency, self.period = memory.latency, memory.beat_period
         self._uses = uses
         self._queue: deque[_Burst] = deque()
-        self._free = 0
+        self.free = 0
+        """Cycle from which the next beat may be offered, as far as bursts have passed."""
         self._writer = _Writer()
         self._passing: _Passing | None = None
         self._moved = CycleRuns()
         self._drift: _Drift | None = None
+        self.clear_until = 0
+        """Before this cycle no ``POST`` writes that is not in ``uses`` yet."""
         self.last_address = -1
         """Cycle of the last address; there is one a cycle at most."""
         self.settles_at = NEVER
@@ -176,45 +180,52 @@ class ReadBus:
     def request(self, cycle: int, beats: int, to: "LoadPlan | Callable[[int, int, int], None]") -> None:
         """Ask for a burst; ``to`` is who gets the beats: a ``LOAD``, or what takes first cycle, beats and period."""
         self.last_address = cycle
-        earliest = cycle + self._memory.latency
-        if isinstance(to, LoadPlan) and not (to.mask or self._queue) and self._writer.written <= cycle:
-            self._certain(to, max(earliest, self._free), beats)
-            return
-        burst = _Burst(earliest, beats, to) if isinstance(to, LoadPlan) else _Burst(earliest, beats, None, to)
-        self._queue.append(burst)
+        earliest = cycle + self.latency
+        if isinstance(to, LoadPlan):
+            first = max(earliest, self.free)
+            last = first + (beats - 1) * self.period
+            if last < self.clear_for(to, cycle):
+                self.take_clear(to, first, beats, 1)
+                self._ended(to, last)
+                return
+            self._queue.append(_Burst(earliest, beats, to))
+        else:
+            self._queue.append(_Burst(earliest, beats, None, to))
         if self._passing is None:
             self._pass(cycle)
 
-    def _certain(self, plan: LoadPlan, first: int, beats: int) -> None:
-        """Let a burst pass that nobody can come in the way of."""
-        self._end_drift()
-        period = self._memory.beat_period
-        last = first + (beats - 1) * period
-        self._free = last + period
-        self._moved.add(first, 1, period=period, count=beats)
-        plan.left -= 1
+    def clear_for(self, plan: LoadPlan, cycle: int) -> int:
+        """Cycle before which nobody is, or can come, in the way of beats that are asked for from ``cycle`` on.
+
+        It is 0 if somebody may be already.
+        """
+        written = self._writer.written
+        if self._queue or written >= self.clear_until or written > max(cycle + self.latency, self.free):
+            return 0
+        if not plan.mask:
+            return NEVER
+        return 0 if plan.ins.window or self._uses.overlapping(plan.mask, cycle) else self.clear_until
+
+    def take_clear(self, plan: LoadPlan, first: int, beats: int, bursts: int) -> None:
+        """Let beats of some bursts pass, one after the other from a cycle on, that nobody can come in the way of."""
+        last = first + (beats - 1) * self.period
+        if plan.mask:
+            self._take(self._writer, plan, beats, last)
+        self.free = last + self.period
+        if self._drift:
+            self._end_drift()
+        self._moved.add(first, 1, period=self.period, count=beats)
+        plan.left -= bursts
+
+    def _ended(self, plan: LoadPlan, last: int) -> None:
+        """A burst has passed, with its last beat and what the writer does about it."""
         if not plan.left:
+            self._writer.word = self._writer.part = 0
             plan.done = last + DONE_DELAY
+            if plan.mask:
+                plan.done = self._writer.written
+                self._writer.final = plan
         self.ended.append(last)
-
-    def busy_for(self, beats: int) -> int:
-        """Cycles that a burst keeps the channel busy, at least."""
-        return beats * self._memory.beat_period
-
-    def is_ahead(self, cycle: int, last: int) -> bool:
-        """Whether the beats of a burst asked for in a cycle would follow the beat in cycle ``last`` without a gap."""
-        free = last + self._memory.beat_period
-        return (not self._queue and self._writer.written <= cycle and self._free == free
-                and cycle + self._memory.latency <= free)
-
-    def request_run(self, cycle: int, beats: int, count: int, plan: LoadPlan) -> None:
-        """Ask for ``count`` bursts, the last one in a cycle, all of which come without a gap, and none the last."""
-        self._end_drift()
-        self.last_address = cycle
-        period = self._memory.beat_period
-        self._moved.add(self._free, 1, period=period, count=count * beats)
-        self._free += count * beats * period
-        plan.left -= count
 
     def settle(self) -> None:
         """The burst at the head has passed, in cycle ``settles_at``."""
@@ -274,11 +285,11 @@ class ReadBus:
         while self._queue:
             burst = self._queue[0]
             if burst.plan is None:
-                first = max(burst.earliest, self._free)
+                first = max(burst.earliest, self.free)
                 self._queue.popleft()
-                self._free = first + burst.beats * self._memory.beat_period
+                self.free = first + burst.beats * self.period
                 assert burst.arrive is not None
-                burst.arrive(first, burst.beats, self._memory.beat_period)
+                burst.arrive(first, burst.beats, self.period)
                 continue
             self._predict()
             if burst.plan.mask or self._writer.written > now:
@@ -291,22 +302,16 @@ class ReadBus:
         assert passing is not None and burst.plan is not None
         self._passing = None
         self.settles_at = NEVER
-        self._free, self._writer = passing.free, passing.writer
+        self.free, self._writer = passing.free, passing.writer
         self._end_drift()
         self._moved.extend(passing.moved)
         plan = burst.plan
         plan.left -= 1
-        if plan.ins.window:
-            self._writer.final = None if plan.left else plan
-            self._go_on(self._writer, plan.mask)
-            self.ended.append(passing.last)
+        if not plan.ins.window:
+            self._ended(plan, passing.last)
             return
-        if not plan.left:
-            self._writer.word = self._writer.part = 0
-            plan.done = passing.last + DONE_DELAY
-            if plan.mask:
-                plan.done = self._writer.written
-                self._writer.final = plan
+        self._writer.final = None if plan.left else plan
+        self._go_on(self._writer, plan.mask)
         self.ended.append(passing.last)
 
     def _predict(self) -> None:
@@ -314,15 +319,15 @@ class ReadBus:
         burst = self._queue[0]
         plan = burst.plan
         assert plan is not None
-        period = self._memory.beat_period
-        first = max(burst.earliest, self._free)
+        period = self.period
+        first = max(burst.earliest, self.free)
         passing = _Passing(0, 0, self._writer.copy())
         writer = passing.writer
         if plan.ins.window:
             self._pack(burst, passing)
             return
         uses = self._uses.overlapping(plan.mask, first) if plan.mask else []
-        if uses or writer.written > max(burst.earliest, self._free):
+        if uses or writer.written > max(burst.earliest, self.free):
             self._beat_by_beat(burst, passing)
         else:
             passing.last = first + (burst.beats - 1) * period
@@ -339,17 +344,17 @@ class ReadBus:
         assert plan is not None
         if writer.windows is None:
             writer.windows = WindowWalk(self._config, plan.ins, written=writer.written)
-        first = max(burst.earliest, self._free)
+        first = max(burst.earliest, self.free)
         passing.last, passing.free = writer.windows.take_burst(
-            first, burst.beats, self._memory.beat_period, passing.moved.add,
+            first, burst.beats, self.period, passing.moved.add,
             self._write_by(plan.mask, writer.windows.since or first))
         self._passing = passing
         self.settles_at = passing.last
 
     def _beat_by_beat(self, burst: _Burst, passing: _Passing) -> None:
-        plan, period, writer = burst.plan, self._memory.beat_period, passing.writer
+        plan, period, writer = burst.plan, self.period, passing.writer
         assert plan is not None
-        free = self._free
+        free = self.free
         for _ in range(burst.beats):
             offered = max(burst.earliest, free)
             taken = max(offered, writer.written)
@@ -368,6 +373,6 @@ class ReadBus:
         if words:
             row, column = divmod(writer.word - 1, plan.ins.words)
             writer.bank = (plan.ins.address + row * plan.ins.stride + column) // self._size
-            writer.since = writer.written = last - part * self._memory.beat_period + DONE_DELAY
+            writer.since = writer.written = last - part * self.period + DONE_DELAY
             writer.final = None
         return words > 0

@@ -3,8 +3,8 @@
 
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import Engine, Exec, Instruction, Load, Post, Segment, Store
-from tilewright_hdl.timing import post_cycles
+from tilewright_hdl.isa import Combine, Engine, Exec, Instruction, Load, Post, Segment, Source, Store
+from tilewright_hdl.timing import PostStages, post_cycles
 
 from .cycle_array import Computing
 from .cycle_bus import MemoryTiming, ReadBus
@@ -51,6 +51,9 @@ class Engines:
         self.store = Storing(config, memory.latency, bases, self._before_store, self._before_exec)
         self._all = (self.load, self.exec, self.post, self.store)
         assert len(self._all) == len(Engine)
+        stages = PostStages.of(config.post)
+        self.post_writes_after = 1 + min(stages.latency(source, combine) for source in Source for combine in Combine)
+        """Cycles from the start of a ``POST`` to its first write, at least."""
 
     def ready_at(self, engine: int) -> int | None:
         """Cycle from which an engine takes its next instruction, if that is known."""
@@ -59,6 +62,10 @@ class Engines:
     def done(self, engine: int) -> list[int]:
         """Cycles of ``done`` of the instructions in an engine, oldest first, as far as is known now."""
         return self._all[engine].done
+
+    def next_done(self, engine: int) -> int | None:
+        """The first of them."""
+        return next(iter(self._all[engine].done), None)
 
     def finish(self, engine: int) -> None:
         """The oldest instruction in an engine is done."""

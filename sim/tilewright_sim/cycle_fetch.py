@@ -37,6 +37,8 @@ class Fetching:
         self._beat = 0
         self.address_at = NEVER
         """Cycle in which the next burst's address goes out, if that is known."""
+        self.decoded: list[int] = []
+        """Engines at whose head an instruction has come to stand; the reader removes them."""
         self._queues = [_Queue(config, cls) for cls in INSTRUCTIONS]
         if self._next_burst:
             self.address_at = ADDRESS_DELAY
@@ -58,20 +60,22 @@ class Fetching:
     def advance(self) -> None:
         """Pass on all beats whose way is clear, and find the time of the next burst."""
         passed, arrivals = self._passed, self._arrivals
-        last = passed[-1] if passed else -1
         while arrivals:
-            queue = self._queues[self._engines[self._at]]
-            room = queue.room_at()
-            if room is None:
+            engine = self._engines[self._at]
+            taken, complete = self._queues[engine].fill(arrivals, self._beats[self._at] - self._beat, passed)
+            if complete:
+                self.decoded.append(engine)
+            self._beat += taken
+            if self._beat < self._beats[self._at]:
                 break
-            last = max(last + 1, arrivals.popleft() + FETCH_DELAY, room)
-            passed.append(last)
-            queue.put(last)
-            self._beat += 1
-            if self._beat == self._beats[self._at]:
-                self._at += 1
-                self._beat = 0
+            self._at += 1
+            self._beat = 0
         self._schedule()
+
+    @property
+    def waits_for(self) -> int | None:
+        """Engine that a beat waits for to make room."""
+        return self._engines[self._at] if self._arrivals else None
 
     def _schedule(self) -> None:
         """Find when the buffer has room for a longest burst, if that can be known."""
@@ -89,7 +93,8 @@ class Fetching:
 
     def taken(self, engine: int, cycle: int) -> None:
         """An engine took the instruction at its head."""
-        self._queues[engine].release(cycle)
+        if self._queues[engine].release(cycle):
+            self.decoded.append(engine)
         if self._arrivals:
             self.advance()
 
@@ -107,39 +112,58 @@ class _Queue:
         self._free = 0
         self._inside = 0
 
-    def room_at(self) -> int | None:
-        """Cycle from which the next beat fits, if that is known."""
-        oldest = len(self._written) - self._depth
-        if oldest < -1:
-            return 0
-        # The memory has one place less than the buffer, free in the cycle after its beat went to the output register.
-        moved = self._written[oldest + 1] + 1
-        if oldest >= 0:
-            if oldest >= len(self._taken):
-                return None
-            moved = max(moved, self._taken[oldest])
-        return moved + 1
+    def fill(self, arrivals: deque[int], most: int, passed: list[int]) -> tuple[int, bool]:
+        """Take beats of an instruction while there is room.
 
-    def put(self, cycle: int) -> None:
-        self._written.append(cycle)
-        self._decode()
+        Parameters
+        ----------
+        arrivals : deque of int
+            Cycles in which beats come off the bus; those that are taken are removed.
+        most : int
+            Beats of the instruction that have not been taken.
+        passed : list of int
+            Cycles in which all beats before these went into a queue; gets those of these beats.
 
-    def release(self, cycle: int) -> None:
-        """The decoder's instruction was taken."""
+        Returns
+        -------
+        int, bool
+            Beats taken, and whether one has completed the decoder's instruction.
+        """
+        written, taken = self._written, self._taken
+        last = passed[-1] if passed else -1
+        oldest = len(written) - self._depth
+        count = 0
+        # The decoder follows behind: the queue has room for an instruction, so none of these beats waits for another.
+        while count < most and arrivals and oldest < len(taken):
+            room = 0
+            if oldest >= -1:
+                # The memory has one place less than the buffer, free in the cycle after its beat went to the output
+                # register.
+                room = max(written[oldest + 1] + 1, taken[oldest] if oldest >= 0 else 0) + 1
+            last = max(last + 1, arrivals.popleft() + FETCH_DELAY, room)
+            written.append(last)
+            passed.append(last)
+            oldest += 1
+            count += 1
+        return count, self._inside < self._instruction and self._decode()
+
+    def release(self, cycle: int) -> bool:
+        """The decoder's instruction was taken; gives whether the next one is complete already."""
         self._inside = 0
         self._free = cycle + 1
-        self._decode()
+        return self._decode()
 
     def decoded_at(self) -> int | None:
         if self._inside < self._instruction:
             return None
         return self._taken[-1] + self._offered
 
-    def _decode(self) -> None:
-        """Take beats while the instruction is not complete."""
+    def _decode(self) -> bool:
+        """Take beats while the instruction is not complete; gives whether that has made it so."""
         taken, written = self._taken, self._written
         while self._inside < self._instruction and len(taken) < len(written):
             self._free = max(self._free, written[len(taken)] + QUEUE_DELAY)
             taken.append(self._free)
             self._free += 1
             self._inside += 1
+        return self._inside == self._instruction

@@ -2,7 +2,6 @@
 """Times of the ``LOAD`` engine: which bursts it asks for, and when."""
 
 from collections import deque
-from itertools import pairwise
 
 from tilewright_hdl.bus_timing import ADDRESS_DELAY, REUSE_DELAY, memory_sizes, transfer_runs
 from tilewright_hdl.config import AcceleratorConfig
@@ -31,6 +30,7 @@ class Loading:
         self._bases = bases
         self._word_beats = {memory: config.beats(size) for memory, (_, size) in memory_sizes(config).items()}
         self._outstanding = config.bus.outstanding
+        self._longest = config.bus.burst_beats
         self._ends: deque[int] = deque([-NEVER] * self._outstanding, self._outstanding)
         self._under_way = 0
         self._accepted = -1
@@ -38,6 +38,7 @@ class Loading:
         self._plan: LoadPlan | None = None
         self._runs: deque[tuple[int, int]] = deque()
         self._length = 0
+        self._beats = 0
         self._count = 0
         self._earliest = 0
         self._next: tuple[LoadPlan, deque[tuple[int, int]], int] | None = None
@@ -70,12 +71,21 @@ class Loading:
             # The last address of the instruction before is still on its way.
             self._next = (plan, runs, cycle + ADDRESS_DELAY)
 
+    @property
+    def ready_after(self) -> int:
+        """No instruction is taken before this cycle, unless ``ready_at`` is known.
+
+        The last address waits for the end of a burst, and that for all beats before it.
+        """
+        return self.address_at + max(0, (self._beats - self._outstanding * self._longest) * self._bus.period)
+
     def finish(self) -> None:
         """The oldest instruction is done."""
         self._plans.popleft()
 
     def _begin(self, plan: LoadPlan, runs: deque[tuple[int, int]], earliest: int) -> None:
         self._plan, self._runs = plan, runs
+        self._beats = sum(length * count for length, count in runs)
         self._next_run()
         self._offer(earliest)
 
@@ -111,10 +121,11 @@ class Loading:
                 self.address_at = bus.last_address + 1
                 continue
             assert self._plan is not None
-            if self._count > 1 and not self._plan.mask and self._stride(until):
+            if self._rush(self._plan, until):
                 continue
             self._under_way += 1
             self._count -= 1
+            self._beats -= self._length
             self._accepted = self.address_at
             bus.request(self._accepted, self._length, self._plan)
             self._take_ends()
@@ -129,28 +140,38 @@ class Loading:
                 self._begin(*self._next)
                 self._next = None
 
-    def _stride(self, until: int) -> bool:
-        """Ask for bursts of a run at once, if their beats come without a gap, up to a cycle and never for the last one.
+    def _rush(self, plan: LoadPlan, until: int) -> bool:
+        """Ask for bursts up to a cycle, but never for the last one, while nobody can come in the way of their beats.
 
-        Then each burst takes the place of one that ended ``outstanding`` bursts before, and its beats are ready when
-        those of the burst before it have passed. One burst later, everything is the same.
+        Gives whether there was one. If a run's bursts have come without a gap for long enough, each takes the place of
+        one that ended ``outstanding`` bursts before, and its beats are ready when those before it have passed. One
+        burst later everything is the same, so the others of the run follow at once.
         """
-        ends, address = self._ends, self.address_at
-        time = self._bus.busy_for(self._length)
-        if (
-            self._under_way
-            or ends[0] + REUSE_DELAY != address
-            or any(b - a != time for a, b in pairwise(ends))
-            or not self._bus.is_ahead(address, ends[-1])
-        ):
-            return False
-        count = min(self._count - 1, (until - address) // time)
-        if count <= 0:
-            return False
-        assert self._plan is not None
-        self._bus.request_run(address + (count - 1) * time, self._length, count, self._plan)
-        self._count -= count
-        self._accepted = address + (count - 1) * time
-        self._ends = deque((end + count * time for end in ends), self._outstanding)
-        self._offer(self._accepted + 1)
-        return True
+        bus, ends, address, asked = self._bus, self._ends, self.address_at, 0
+        clear_until = 0 if self._under_way else bus.clear_for(plan, address)
+        even = 0
+        while self._runs or self._count > 1:
+            length, time = self._length, self._length * bus.period
+            first = max(address + bus.latency, bus.free)
+            last = first + time - bus.period
+            if address > until or last >= clear_until:
+                break
+            even = even + 1 if last - ends[-1] == time else 0
+            count = 1
+            if even > self._outstanding and address == ends[0] + REUSE_DELAY and first == bus.free:
+                count = min(self._count - (not self._runs), (until - address) // time + 1,
+                            (clear_until - 1 - last) // time + 1)
+            bus.take_clear(plan, first, count * length, count)
+            asked += count
+            self._beats -= count * length
+            self._count -= count
+            self._accepted = address + (count - 1) * time
+            for i in range(max(0, count - self._outstanding), count):
+                ends.append(last + i * time)
+            if not self._count:
+                self._next_run()
+            address = max(self._accepted + 1, ends[0] + REUSE_DELAY)
+        if asked:
+            bus.last_address = self._accepted
+            self._offer(self._accepted + 1)
+        return asked > 0

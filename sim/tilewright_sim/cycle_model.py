@@ -147,6 +147,7 @@ class _Run:
         self._given: list[list[deque[int]]] = [[deque() for _ in ENGINES] for _ in ENGINES]
         self._most_tokens = (1 << config.semaphore_bits) - 1
         self._events: list[tuple[int, int, int]] = []
+        self._stuck = 0
         self._last_retired = -1
         self._profile: list[ProfileRecord] = []
 
@@ -155,15 +156,16 @@ class _Run:
         events, bus, fetching, loading = self._events, self._bus, self._fetching, self._loading
         while True:
             cycle = events[0][0] if events else NEVER - 1
-            due = min(cycle, fetching.address_at, loading.address_at)
-            if bus.settles_at <= due:
+            if bus.settles_at < NEVER or loading.address_at <= cycle:
+                bus.clear_until = self._clear_until(cycle)
+            if bus.settles_at < bus.clear_until:
                 bus.settle()
                 loading.follow()
                 self._follow(Engine.LOAD)
-                self._consider_all()
+                self._consider_heads()
             elif fetching.address_at <= min(cycle, loading.address_at):
                 fetching.ask()
-                self._consider_all()
+                self._consider_heads()
             elif loading.address_at <= cycle:
                 loading.advance(min(cycle, fetching.address_at - 1))
                 self._follow(Engine.LOAD)
@@ -172,6 +174,19 @@ class _Run:
             else:
                 return self._result()
 
+    def _clear_until(self, cycle: int) -> int:
+        """No ``POST`` that has not started writes before this cycle, if the next event happens in ``cycle``.
+
+        Where its start is not known, it waits for an event, for beats of ``FETCH``, or for a ``LOAD`` to start, which
+        may happen once its last address is out: that makes room for the beats of others, and for a token.
+        """
+        start = self._states[Engine.POST].scheduled
+        if start is None:
+            start = min(cycle + 1, self._fetching.address_at)
+            if self._fetching.waits_for == Engine.LOAD or self._stuck:
+                start = min(start, self._loading.ready_after)
+        return min(start + self._engines.post_writes_after, NEVER)
+
     def _happen(self, cycle: int, order: int, engine: int) -> None:
         state = self._states[engine]
         if order >= _START:
@@ -179,16 +194,18 @@ class _Run:
                 self._start(cycle, engine)
         elif order & 1:
             self._retire(cycle, engine)
-        elif self._engines.done(engine)[:1] == [cycle]:
+        elif self._engines.next_done(engine) == cycle:
             self._engines.finish(engine)
             state.finished += 1
             state.working.down(cycle)
             if state.finished == 1:
                 self._retire(cycle, engine)
 
-    def _consider_all(self) -> None:
-        for engine in range(len(ENGINES)):
-            self._consider(engine)
+    def _consider_heads(self) -> None:
+        """Take over what has been decoded."""
+        decoded = self._fetching.decoded
+        while decoded:
+            self._consider(decoded.pop())
 
     def _consider(self, engine: int) -> None:
         """Find when an engine's next instruction starts, if that is known."""
@@ -224,6 +241,7 @@ class _Run:
             self._given[source][engine].popleft()
             if self._states[source].stuck:
                 self._states[source].stuck = False
+                self._stuck -= 1
                 self._retire_at(cycle + 1, source)
         state.scheduled = None
         state.wait += cycle - state.issue
@@ -234,7 +252,7 @@ class _Run:
         self._fetching.taken(engine, cycle)
         for changed in self._engines.start(ins, cycle):
             self._follow(changed)
-        self._consider_all()
+        self._consider_heads()
 
     def _stalled_before(self, engine: int, cycle: int) -> int:
         """Cycles before ``cycle`` in which an engine was under way and could not go on."""
@@ -258,13 +276,14 @@ class _Run:
             return
         index, issue, start, stalled = state.under_way[0]
         targets = _BITS[self._instructions[index].signal]
-        if any(len(self._given[engine][target]) == self._most_tokens for target in targets):
-            state.stuck = True
-            return
+        for target in targets:
+            if len(self._given[engine][target]) == self._most_tokens:
+                state.stuck = True
+                self._stuck += 1
+                return
         self._last_retired = cycle
         stall = self._stalled_before(engine, cycle) - stalled
-        if len(state.under_way) == IN_FLIGHT:
-            state.slot = cycle + 1
+        full = len(state.under_way) == IN_FLIGHT
         state.under_way.popleft()
         state.busy.down(cycle)
         state.finished -= 1
@@ -274,7 +293,9 @@ class _Run:
         for target in targets:
             self._given[engine][target].append(cycle)
             self._consider(target)
-        self._consider(engine)
+        if full:
+            state.slot = cycle + 1
+            self._consider(engine)
 
     def _result(self) -> Timing:
         waiting = {}

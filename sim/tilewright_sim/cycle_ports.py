@@ -15,7 +15,7 @@ from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import ADDRESS_BITS, BINARY, Combine, Instruction, Post, Source
 from tilewright_hdl.timing import PostStages, post_interval
 
-from .accesses import Space, accesses
+from .accesses import activation_accesses
 from .iss_window import axis_inside, axis_offsets
 
 __all__ = ["Cycles", "PortUse", "PortUses", "bank_masks", "first_free", "post_reads", "post_writes"]
@@ -27,9 +27,8 @@ def bank_masks(config: AcceleratorConfig, instruction: Instruction) -> tuple[int
     """Banks of the activation scratchpad that an instruction may read, and those that it may write; a bit for each."""
     size = config.activation_bank_words
     masks = [0, 0]
-    for access in accesses(config, instruction):
-        if access.memory is Space.ACTIVATION:
-            masks[access.write] |= (2 << (access.end - 1) // size) - (1 << access.start // size)
+    for access in activation_accesses(config, instruction):
+        masks[access.write] |= (2 << (access.end - 1) // size) - (1 << access.start // size)
     everything = (1 << config.memory.activation_banks) - 1
     return masks[0] & everything, masks[1] & everything
 
@@ -54,11 +53,18 @@ class PortUse:
         self._work_out = cycles
         self._cycles: dict[int, Cycles] | None = None
 
-    def holds(self, bank: int, cycle: int) -> bool:
-        """Whether the port of a bank is held in a cycle."""
+    def free_from(self, bank: int, cycle: int) -> int:
+        """First cycle, from ``cycle`` on, in which the port of a bank is not held."""
+        if not self.begin <= cycle < self.end:
+            return cycle
         if self._cycles is None:
             self._cycles = self._work_out()
-        return cycle in self._cycles.get(bank, ())
+        held = self._cycles.get(bank, ())
+        if isinstance(held, range) and held.step == 1:
+            return held.stop if cycle in held else cycle
+        while cycle in held:
+            cycle += 1
+        return cycle
 
 
 class PortUses:
@@ -83,9 +89,12 @@ class PortUses:
 
 def first_free(uses: Collection[PortUse], bank: int, cycle: int) -> int:
     """First cycle, from ``cycle`` on, in which none of ``uses`` holds the port of a bank."""
-    while any(use.begin <= cycle < use.end and use.holds(bank, cycle) for use in uses):
-        cycle += 1
-    return cycle
+    while True:
+        before = cycle
+        for use in uses:
+            cycle = use.free_from(bank, cycle)
+        if cycle == before:
+            return cycle
 
 
 def post_reads(config: AcceleratorConfig, ins: Post, start: int, mask: int) -> PortUse:

@@ -199,22 +199,29 @@ class Storing:
         announced = plan.start + ADDRESS_DELAY - 1
         words = (ins.address + row * ins.stride + word for row in range(ins.rows) for word in range(ins.words))
         part = self._word_beats
-        arrived = 0
+        arrived = begun = beat = 0
         for beats in transfer_bursts(self._config, ins, self._bases[Segment(ins.segment)]):
             announced = max(announced + 1, state.answers[0] + REUSE_DELAY)
+            free = announced + WRITE_DATA_DELAY - _SEND_DELAY
             for _ in range(beats):
                 if part == self._word_beats:
                     part = 0
                     bank = next(words) // size
-                    read = first_free(uses, bank, max(read + 1, state.left[0] + 1))
+                    read = max(read, state.left[0]) + 1
+                    if uses:
+                        read = first_free(uses, bank, read)
                     reads.setdefault(bank, set()).add(read)
                     arrived = read + _ARRIVE_DELAY
-                leave = max(leave + 1, arrived, announced + WRITE_DATA_DELAY - _SEND_DELAY)
-                sent.add(leave + _SEND_DELAY, 1)
+                leave = max(leave + 1, arrived, free)
+                if leave + _SEND_DELAY > beat:
+                    sent.add(begun, beat - begun)
+                    begun = leave + _SEND_DELAY
+                beat = leave + _SEND_DELAY + 1
                 part += 1
                 if part == self._word_beats:
                     state.left.append(leave)
             state.answers.append(leave + _SEND_DELAY + self._latency)
+        sent.add(begun, beat - begun)
         state.read = read
         state.sent = leave + _SEND_DELAY
         if sent is plan.beats:
