@@ -29,6 +29,7 @@ __all__ = [
     "exec_pass",
     "exec_start",
     "post_cycles",
+    "post_first_write",
     "post_interval",
     "requantize_delay",
     "rescale_delay",
@@ -134,6 +135,12 @@ def post_cycles(config: AcceleratorConfig, instruction: Post) -> int:
     stages = PostStages.of(config.post)
     latency = stages.latency(Source(instruction.source), Combine(instruction.combine))
     return instruction.steps * post_interval(instruction) + latency
+
+
+def post_first_write(config: AcceleratorConfig, instruction: Post) -> int:
+    """Cycles from the transfer of a ``POST`` into its engine to its first write: a window's steps, and the pipeline."""
+    window = instruction.window_height * instruction.window_width * post_interval(instruction)
+    return window + PostStages.of(config.post).latency(Source(instruction.source), Combine(instruction.combine))
 
 
 EXEC_READ = 2

@@ -9,6 +9,8 @@ beat. The last window of a row waits for the row's last beat, which may be behin
 """
 
 from collections.abc import Callable
+from copy import copy
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 from .config import AcceleratorConfig
@@ -32,19 +34,41 @@ Moved = Callable[[int, int], object]
 Write = Callable[[int, int], int]
 
 
-class _Burst(NamedTuple):
-    """What a burst does where nothing is in the way of the writes; cycles count from the first that matters."""
+class ClearBurst(NamedTuple):
+    """What a burst does, and what is packed behind it, where nothing is in the way of the writes.
 
+    Cycles count from the first that matters. The members from ``rows`` on are the state afterwards, as in
+    :class:`WindowWalk`.
+
+    Members
+    -------
+    last, free : int
+        Cycle of the last beat, and that from which the next burst's first beat may be offered.
+    written : int
+        Cycle in which the last word is written that was packed until then.
+    runs : list of (int, int)
+        First cycle and number of those in which there is a beat or a window.
+    """
+
+    last: int
+    free: int
+    written: int
+    runs: list[tuple[int, int]]
+    rows: int
+    packed: int | None
+    begun: bool
     offset: int
     word: int
     beats: int
     cycle: int
     since: int
-    written: int
     moved: int
-    runs: list[tuple[int, int]]
-    last: int
-    free: int
+
+
+@lru_cache(maxsize=1024)
+def _clear_bursts(*shape: int) -> dict[tuple[int, ...], ClearBurst]:
+    """What is known about the bursts of instructions with rows of one shape."""
+    return {}
 
 
 def _extend(runs: list[tuple[int, int]], first: int, count: int) -> None:
@@ -87,7 +111,7 @@ class WindowWalk:
         self._offset = 0
         self._beats = 0
         self._moved = -1
-        self._known: dict[tuple[int, ...], _Burst] = {}
+        self._known = _clear_bursts(self._beat, self._row_beats, self._first_offset, self._ins.words, self._ins.row_step)
 
     def __copy__(self) -> Self:
         # Faster than what the module copy does by itself.
@@ -119,43 +143,52 @@ class WindowWalk:
         int, int
             Cycle of the last beat, and that from which the next burst's first beat may be offered.
         """
-        self.drift(moved, write)
-        self._cycle = max(self._cycle, first)
-        if write:
-            return self._walk(first, beats, period, moved, write)
-        now = self._cycle
-        word = self._word
-        key = (self._begun, self._offset, word, self._beats, max(0, self.written - now), self._moved >= now,
-               now - first, beats, period)
-        if key not in self._known:
-            runs: list[tuple[int, int]] = []
-            last, free = self._walk(first, beats, period, lambda begin, count: _extend(runs, begin - now, count), None)
-            self._known[key] = _Burst(
-                self._offset, self._word, self._beats, self._cycle - now, self.since - now, self.written - now,
-                self._moved - now, runs, last - now, free - now)
-        known = self._known[key]
-        self._begun, self._offset, self._word, self._beats = True, known.offset, known.word, known.beats
-        self._cycle = now + known.cycle
-        if known.word != word:
-            self._last = self._row, known.word - 1
-            self.since, self.written = now + known.since, now + known.written
-        if known.runs:
-            self._moved = now + known.moved
-        if moved:
-            for begin, count in known.runs:
-                moved(now + begin, count)
-        return now + known.last, now + known.free
-
-    def _walk(
-        self, first: int, beats: int, period: int, moved: Moved | None, write: Write | None
-    ) -> tuple[int, int]:
-        """:meth:`take_burst`, beat by beat."""
         taken = free = first
         for _ in range(beats):
             offered = free
             taken = self._take(offered, moved, write)
             free = max(taken + 1, offered + period)
         return taken, free
+
+    @property
+    def row_banks(self) -> tuple[int, int]:
+        """First and last bank of the words of the row that beats come for."""
+        begin = self._ins.address + self._row * self._ins.stride
+        return begin // self._bank_words, (begin + (self._ins.words - 1) * self._ins.step) // self._bank_words
+
+    def foresee(self, first: int, beats: int, period: int) -> tuple[int, ClearBurst]:
+        """What happens until beats have come and what needs no further beat is packed, with nothing in the way.
+
+        Parameters as for :meth:`take_burst`; all that needs no beat has been packed. Gives the cycle from which the
+        burst's cycles count, too.
+        """
+        now = max(self._cycle, first)
+        # A beat a cycle is offered when the one before it has been taken, however early that was.
+        early = now - first if period > 1 else 0
+        key = (self._begun, self._offset, self._word, self._beats, max(0, self.written - now), self._moved >= now,
+               early, beats, period)
+        known = self._known.get(key)
+        if known is None:
+            runs: list[tuple[int, int]] = []
+            walk = copy(self)
+            last, free = walk.take_burst(first, beats, period, lambda begin, count: _extend(runs, begin - now, count))
+            walk.drift(lambda begin, count: _extend(runs, begin - now, count))
+            self._known[key] = known = ClearBurst(
+                last - now, free - now, walk.written - now, runs, walk._row - self._row,
+                walk._last[1] if walk.since != self.since else None, walk._begun, walk._offset, walk._word,
+                walk._beats, walk._cycle - now, walk.since - now, walk._moved - now)
+        return now, known
+
+    def take_clear(self, now: int, burst: ClearBurst) -> None:
+        """Let happen what :meth:`foresee` gave."""
+        if burst.packed is not None:
+            self._last = self._row, burst.packed
+            self.since, self.written = now + burst.since, now + burst.written
+        if burst.runs:
+            self._moved = now + burst.moved
+        self._row += burst.rows
+        self._begun, self._offset, self._word, self._beats = burst.begun, burst.offset, burst.word, burst.beats
+        self._cycle = now + burst.cycle
 
     def drift(self, moved: Moved | None = None, write: Write | None = None) -> None:
         """Pack the windows that need no further beat; ``moved`` and ``write`` as for :meth:`take_burst`.

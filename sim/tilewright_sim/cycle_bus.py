@@ -154,13 +154,17 @@ class ReadBus:
     memory : MemoryTiming
     uses : PortUses
         Writes of ``POST``.
+    first_write : callable
+        Gives how long after the start of the next ``POST`` some banks may be written, by it or by one behind it.
     """
 
-    def __init__(self, config: AcceleratorConfig, memory: MemoryTiming, uses: PortUses):
+    def __init__(self, config: AcceleratorConfig, memory: MemoryTiming, uses: PortUses,
+                 first_write: Callable[[int], int]):
         self._config = config
         self._size = config.activation_bank_words
         self.latency, self.period = memory.latency, memory.beat_period
         self._uses = uses
+        self._first_write = first_write
         self._queue: deque[_Burst] = deque()
         self.free = 0
         """Cycle from which the next beat may be offered, as far as bursts have passed."""
@@ -168,8 +172,10 @@ class ReadBus:
         self._passing: _Passing | None = None
         self._moved = CycleRuns()
         self._drift: _Drift | None = None
-        self.clear_until = 0
-        """Before this cycle no ``POST`` writes that is not in ``uses`` yet."""
+        self.post_from = 0
+        """Before this cycle no ``POST`` starts whose writes are not in ``uses`` yet."""
+        self.post_waits = 0
+        """The same, whatever happens on the bus."""
         self.last_address = -1
         """Cycle of the last address; there is one a cycle at most."""
         self.settles_at = NEVER
@@ -182,29 +188,42 @@ class ReadBus:
         self.last_address = cycle
         earliest = cycle + self.latency
         if isinstance(to, LoadPlan):
-            first = max(earliest, self.free)
-            last = first + (beats - 1) * self.period
-            if last < self.clear_for(to, cycle):
-                self.take_clear(to, first, beats, 1)
-                self._ended(to, last)
-                return
             self._queue.append(_Burst(earliest, beats, to))
         else:
             self._queue.append(_Burst(earliest, beats, None, to))
         if self._passing is None:
             self._pass(cycle)
 
-    def clear_for(self, plan: LoadPlan, cycle: int) -> int:
-        """Cycle before which nobody is, or can come, in the way of beats that are asked for from ``cycle`` on.
+    def clear_for(self, plan: LoadPlan, first: int) -> int:
+        """Cycle before which nobody is, or can come, in the way of beats that are offered from ``first`` on.
 
-        It is 0 if somebody may be already.
+        It is 0 if somebody may be already. For windows, that goes for the writes before them: :meth:`pack_clear` looks
+        after theirs.
         """
-        written = self._writer.written
-        if self._queue or written >= self.clear_until or written > max(cycle + self.latency, self.free):
+        if self._queue or not self._writer_is_clear():
             return 0
-        if not plan.mask:
+        if plan.ins.window:
             return NEVER
-        return 0 if plan.ins.window or self._uses.overlapping(plan.mask, cycle) else self.clear_until
+        if self._writer.written > first:
+            return 0
+        return self._clear(plan.mask, first) if plan.mask else NEVER
+
+    def _writer_is_clear(self) -> bool:
+        """Whether the writes that are wanted are done before anybody can come in their way."""
+        mask = self._drift.mask if self._drift else 1 << self._writer.bank
+        return self._writer.written < self.post_from + self._first_write(mask)
+
+    def _clear(self, mask: int, cycle: int) -> int:
+        """Cycle before which ``POST`` writes to none of some banks, from a cycle on; 0 if it may at once."""
+        return 0 if self._uses.overlapping(mask, cycle) else self.post_from + self._first_write(mask)
+
+    def may_settle(self) -> bool:
+        """Whether the burst at the head passes before anybody can come in its way."""
+        if self.settles_at == NEVER:
+            return False
+        plan = self._queue[0].plan
+        assert plan is not None
+        return self._writer_is_clear() and self.settles_at < self.post_from + self._first_write(plan.mask)
 
     def take_clear(self, plan: LoadPlan, first: int, beats: int, bursts: int) -> None:
         """Let beats of some bursts pass, one after the other from a cycle on, that nobody can come in the way of."""
@@ -216,6 +235,28 @@ class ReadBus:
             self._end_drift()
         self._moved.add(first, 1, period=self.period, count=beats)
         plan.left -= bursts
+
+    def pack_clear(self, plan: LoadPlan, first: int, beats: int) -> int | None:
+        """Let a burst of windows pass, and what it leads to, if nobody can come in the way; gives the last beat."""
+        writer = self._writer
+        windows = writer.windows
+        if windows is None:
+            windows = WindowWalk(self._config, plan.ins, written=writer.written)
+        now, burst = windows.foresee(first, beats, self.period)
+        low, high = windows.row_banks
+        if now + burst.written >= self._clear((2 << high) - (1 << low), first):
+            return None
+        windows.take_clear(now, burst)
+        self._end_drift()
+        for begin, count in burst.runs:
+            self._moved.add(now + begin, count)
+        plan.left -= 1
+        writer.bank, writer.since, writer.written = windows.bank, windows.since, windows.written
+        writer.final, writer.windows = (None, windows) if plan.left else (plan, None)
+        if not plan.left:
+            plan.done = windows.written
+        self.free = now + burst.free
+        return now + burst.last
 
     def _ended(self, plan: LoadPlan, last: int) -> None:
         """A burst has passed, with its last beat and what the writer does about it."""
@@ -230,6 +271,8 @@ class ReadBus:
     def settle(self) -> None:
         """The burst at the head has passed, in cycle ``settles_at``."""
         cycle = self.settles_at
+        # What POST waits for may come with the beats behind this burst, or with the address that waits for its end.
+        self.post_from = max(self.post_waits, min(self.post_from, cycle))
         self._end()
         self._pass(cycle)
 
@@ -291,10 +334,31 @@ class ReadBus:
                 assert burst.arrive is not None
                 burst.arrive(first, burst.beats, self.period)
                 continue
+            if self._pass_clear(burst, burst.plan):
+                self._queue.popleft()
+                continue
             self._predict()
             if burst.plan.mask or self._writer.written > now:
                 return
             self._end()
+
+    def _pass_clear(self, burst: _Burst, plan: LoadPlan) -> bool:
+        """Let a burst pass if nobody can come in its way; gives whether that is so."""
+        first = max(burst.earliest, self.free)
+        if not self._writer_is_clear():
+            return False
+        if plan.ins.window:
+            end = self.pack_clear(plan, first, burst.beats)
+            if end is None:
+                return False
+            self.ended.append(end)
+            return True
+        last = first + (burst.beats - 1) * self.period
+        if self._writer.written > first or plan.mask and last >= self._clear(plan.mask, first):
+            return False
+        self.take_clear(plan, first, burst.beats, 1)
+        self._ended(plan, last)
+        return True
 
     def _end(self) -> None:
         """Make what was foreseen the past."""

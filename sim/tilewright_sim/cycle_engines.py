@@ -2,29 +2,53 @@
 """The four engines together: who disturbs whom."""
 
 
+from collections.abc import Sequence
+
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import Combine, Engine, Exec, Instruction, Load, Post, Segment, Source, Store
-from tilewright_hdl.timing import PostStages, post_cycles
+from tilewright_hdl.isa import Engine, Exec, Instruction, Load, Post, Segment, Store
+from tilewright_hdl.timing import post_cycles, post_first_write
 
 from .cycle_array import Computing
 from .cycle_bus import MemoryTiming, ReadBus
 from .cycle_load import Loading
 from .cycle_ports import PortUses, bank_masks, post_reads, post_writes
+from .cycle_runs import NEVER
 from .cycle_store import Storing
 
 __all__ = ["Engines"]
 
 
 class _Posting:
-    """The ``POST`` engine; it never waits, and finishes an instruction before it takes the next."""
+    """The ``POST`` engine; it never waits, and finishes an instruction before it takes the next.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    posts : list of Post
+        All of the program.
+    """
+
+    def __init__(self, config: AcceleratorConfig, posts: list[Post]):
         self.ready_at = 0
         self.done: list[int] = []
+        # Of each POST, and of none at the end, when banks are written first after its start, if none waits behind it.
+        banks = range(config.memory.activation_banks)
+        following = [NEVER for _ in banks]
+        self._first_writes = [following]
+        for post in reversed(posts):
+            cycles, first, mask = post_cycles(config, post), post_first_write(config, post), bank_masks(config, post)[1]
+            following = [first if mask >> bank & 1 else min(cycles + following[bank], NEVER) for bank in banks]
+            self._first_writes.append(following)
+
+    def first_write(self, mask: int) -> int:
+        """Cycles from the start of the next ``POST`` to the first write to some banks, at least."""
+        writes = self._first_writes[-1]
+        return min((after for bank, after in enumerate(writes) if mask >> bank & 1), default=NEVER)
 
     def start(self, done: int) -> None:
         self.ready_at = done
         self.done.append(done)
+        self._first_writes.pop()
 
     def finish(self) -> None:
         self.done.clear()
@@ -38,22 +62,22 @@ class Engines:
     config : AcceleratorConfig
     memory : MemoryTiming
     bases : dict of Segment to int
+    instructions : sequence of Instruction
+        All of the program.
     """
 
-    def __init__(self, config: AcceleratorConfig, memory: MemoryTiming, bases: dict[Segment, int]):
+    def __init__(self, config: AcceleratorConfig, memory: MemoryTiming, bases: dict[Segment, int],
+                 instructions: Sequence[Instruction]):
         self._config = config
         # What is in the way of STORE, of EXEC, and of the writes of LOAD.
         self._before_store, self._before_exec, self._before_load = PortUses(), PortUses(), PortUses()
-        self.bus = ReadBus(config, memory, self._before_load)
+        self.post = _Posting(config, [ins for ins in instructions if isinstance(ins, Post)])
+        self.bus = ReadBus(config, memory, self._before_load, self.post.first_write)
         self.load = Loading(config, self.bus, bases)
         self.exec = Computing(config, self._before_exec)
-        self.post = _Posting()
         self.store = Storing(config, memory.latency, bases, self._before_store, self._before_exec)
         self._all = (self.load, self.exec, self.post, self.store)
         assert len(self._all) == len(Engine)
-        stages = PostStages.of(config.post)
-        self.post_writes_after = 1 + min(stages.latency(source, combine) for source in Source for combine in Combine)
-        """Cycles from the start of a ``POST`` to its first write, at least."""
 
     def ready_at(self, engine: int) -> int | None:
         """Cycle from which an engine takes its next instruction, if that is known."""

@@ -148,7 +148,9 @@ class Loading:
         burst later everything is the same, so the others of the run follow at once.
         """
         bus, ends, address, asked = self._bus, self._ends, self.address_at, 0
-        clear_until = 0 if self._under_way else bus.clear_for(plan, address)
+        clear_until = 0 if self._under_way else bus.clear_for(plan, max(address + bus.latency, bus.free))
+        if plan.ins.window:
+            return clear_until > 0 and self._rush_windows(plan, until)
         even = 0
         while self._runs or self._count > 1:
             length, time = self._length, self._length * bus.period
@@ -175,3 +177,23 @@ class Loading:
             bus.last_address = self._accepted
             self._offer(self._accepted + 1)
         return asked > 0
+
+    def _rush_windows(self, plan: LoadPlan, until: int) -> bool:
+        """:meth:`_rush` for windows, burst by burst."""
+        bus, ends, address, asked = self._bus, self._ends, self.address_at, False
+        while (self._runs or self._count > 1) and address <= until:
+            last = bus.pack_clear(plan, max(address + bus.latency, bus.free), self._length)
+            if last is None:
+                break
+            asked = True
+            ends.append(last)
+            self._beats -= self._length
+            self._count -= 1
+            self._accepted = address
+            if not self._count:
+                self._next_run()
+            address = max(address + 1, ends[0] + REUSE_DELAY)
+        if asked:
+            bus.last_address = self._accepted
+            self._offer(self._accepted + 1)
+        return asked

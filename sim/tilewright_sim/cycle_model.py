@@ -141,7 +141,7 @@ class _Run:
         self._states = [_EngineState() for _ in ENGINES]
         for index, ins in enumerate(instructions):
             self._states[ins.ENGINE].waiting.append(index)
-        self._engines = Engines(config, memory, bases)
+        self._engines = Engines(config, memory, bases, instructions)
         self._bus, self._loading = self._engines.bus, self._engines.load
         self._fetching = Fetching(config, instructions, program_address, self._bus)
         self._given: list[list[deque[int]]] = [[deque() for _ in ENGINES] for _ in ENGINES]
@@ -157,8 +157,9 @@ class _Run:
         while True:
             cycle = events[0][0] if events else NEVER - 1
             if bus.settles_at < NEVER or loading.address_at <= cycle:
-                bus.clear_until = self._clear_until(cycle)
-            if bus.settles_at < bus.clear_until:
+                bus.post_waits = self._post_waits()
+                bus.post_from = max(bus.post_waits, self._post_from(cycle))
+            if bus.may_settle():
                 bus.settle()
                 loading.follow()
                 self._follow(Engine.LOAD)
@@ -174,8 +175,8 @@ class _Run:
             else:
                 return self._result()
 
-    def _clear_until(self, cycle: int) -> int:
-        """No ``POST`` that has not started writes before this cycle, if the next event happens in ``cycle``.
+    def _post_from(self, cycle: int) -> int:
+        """No ``POST`` that has not started starts before this cycle, if the next event happens in ``cycle``.
 
         Where its start is not known, it waits for an event, for beats of ``FETCH``, or for a ``LOAD`` to start, which
         may happen once its last address is out: that makes room for the beats of others, and for a token.
@@ -185,7 +186,21 @@ class _Run:
             start = min(cycle + 1, self._fetching.address_at)
             if self._fetching.waits_for == Engine.LOAD or self._stuck:
                 start = min(start, self._loading.ready_after)
-        return min(start + self._engines.post_writes_after, NEVER)
+        return start
+
+    def _post_waits(self) -> int:
+        """No ``POST`` that has not started starts before this cycle: it waits for what is under way elsewhere.
+
+        Nobody but ``POST`` itself can make that end earlier.
+        """
+        state = self._states[Engine.POST]
+        if not state.waiting:
+            return NEVER
+        latest = 0
+        for source in _BITS[self._instructions[state.waiting[0]].wait]:
+            if source != Engine.LOAD and not self._given[source][Engine.POST] and not self._states[source].finished:
+                latest = max(latest, self._engines.next_done(source) or 0)
+        return latest
 
     def _happen(self, cycle: int, order: int, engine: int) -> None:
         state = self._states[engine]

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ADDRESS_BITS, BINARY, Combine, Instruction, Post, Source
-from tilewright_hdl.timing import PostStages, post_interval
+from tilewright_hdl.isa import ADDRESS_BITS, BINARY, Instruction, Post, Source
+from tilewright_hdl.timing import post_first_write, post_interval
 
 from .accesses import activation_accesses
 from .iss_window import axis_inside, axis_offsets
@@ -111,8 +111,7 @@ def post_reads(config: AcceleratorConfig, ins: Post, start: int, mask: int) -> P
 def post_writes(config: AcceleratorConfig, ins: Post, start: int, mask: int) -> PortUse:
     """Writes to the banks ``mask`` by a ``POST`` that starts in cycle ``start``."""
     window = ins.window_height * ins.window_width * post_interval(ins)
-    latency = PostStages.of(config.post).latency(Source(ins.source), Combine(ins.combine))
-    begin = start + window + latency
+    begin = start + post_first_write(config, ins)
     count = ins.groups * ins.output_height * ins.output_width
     end = begin + (count - 1) * window + 1
     if not mask & (mask - 1):
