@@ -108,11 +108,20 @@ def transfer_row_beats(config: AcceleratorConfig, instruction: Load | Store) -> 
     return instruction.words * config.beats(memory_sizes(config)[Memory(instruction.memory)][1])
 
 
-def transfer_runs(config: AcceleratorConfig, instruction: Load | Store, base: int = 0) -> Iterator[tuple[int, int]]:
+def transfer_runs(
+    config: AcceleratorConfig, instruction: Load | Store, base: int = 0
+) -> tuple[tuple[int, int], ...]:
     """Bursts of an instruction, in order, as :func:`burst_runs`; ``base`` is the byte address of its segment."""
-    beats = transfer_row_beats(config, instruction)
-    for row in range(instruction.rows):
-        yield from burst_runs(config, base + instruction.dram_address + row * instruction.dram_stride, beats)
+    width, longest = config.bus.data_bytes, config.bus.burst_beats
+    begin, step = (base + instruction.dram_address) // width, instruction.dram_stride // width
+    return _transfer_runs(begin % longest, step % longest, instruction.rows, transfer_row_beats(config, instruction),
+                          longest)
+
+
+@lru_cache(maxsize=1024)
+def _transfer_runs(begin: int, step: int, rows: int, beats: int, longest: int) -> tuple[tuple[int, int], ...]:
+    """The same from a beat of a longest burst on."""
+    return tuple(run for row in range(rows) for run in _burst_runs((begin + row * step) % longest, beats, longest))
 
 
 def transfer_bursts(config: AcceleratorConfig, instruction: Load | Store, base: int = 0) -> Iterator[int]:

@@ -8,6 +8,7 @@ lies interleaved: two tiles of a tensor side by side, or two channel tiles of th
 
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from tilewright_hdl.bus_timing import memory_sizes
@@ -107,6 +108,7 @@ def _span(count: int, step: int) -> _Span:
     return _Span(min(0, (count - 1) * step), count, abs(step))
 
 
+@lru_cache(maxsize=4096)
 def _inside_span(
     outputs: int, kernel: int, first: int, stride: int, dilation: int, size: int, output_step: int, kernel_step: int
 ) -> _Span | None:
@@ -138,9 +140,16 @@ def _inside_span(
 
 def _access(memory: Space, write: bool, base: int, length: int, spans: Iterable[_Span]) -> Access:
     """Union of ``length`` words at all sums of offsets, as rows."""
+    low, reach, length, pitch = _union(length, tuple(spans))
+    return Access(memory, base + low, base + low + reach, write, length, pitch)
+
+
+@lru_cache(maxsize=4096)
+def _union(length: int, spans: tuple[_Span, ...]) -> tuple[int, int, int, int]:
+    """First offset of the union, offsets from it to its end, and its rows' length and pitch."""
     rows, pitch = 1, 0
     reach = length
-    start = base
+    start = 0
     for low, number, step in sorted(spans, key=lambda s: s.step):
         start += low
         if number == 1 or step == 0:
@@ -153,7 +162,7 @@ def _access(memory: Space, write: bool, base: int, length: int, spans: Iterable[
             length, rows, pitch = (rows - 1) * pitch + length + extent, 1, 0
         else:
             length, rows, pitch = (rows - 1) * pitch + length, number, step
-    return Access(memory, start, start + reach, write, length, pitch)
+    return start, reach, length, pitch
 
 
 def _wrapped(base: int, spans: Iterable[_Span]) -> int:

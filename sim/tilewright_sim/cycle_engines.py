@@ -12,7 +12,7 @@ from .cycle_array import Computing
 from .cycle_bus import MemoryTiming, ReadBus
 from .cycle_load import Loading
 from .cycle_ports import PortUses, bank_masks, post_reads, post_writes
-from .cycle_runs import NEVER
+from .cycle_runs import NEVER, set_bits
 from .cycle_store import Storing
 
 __all__ = ["Engines"]
@@ -32,23 +32,26 @@ class _Posting:
         self.ready_at = 0
         self.done: list[int] = []
         # Of each POST, and of none at the end, when banks are written first after its start, if none waits behind it.
+        self._masks: list[tuple[int, int]] = []
         banks = range(config.memory.activation_banks)
         following = [NEVER for _ in banks]
         self._first_writes = [following]
         for post in reversed(posts):
-            cycles, first, mask = post_cycles(config, post), post_first_write(config, post), bank_masks(config, post)[1]
-            following = [first if mask >> bank & 1 else min(cycles + following[bank], NEVER) for bank in banks]
+            cycles, first, masks = post_cycles(config, post), post_first_write(config, post), bank_masks(config, post)
+            following = [first if masks[1] >> bank & 1 else cycles + following[bank] for bank in banks]
             self._first_writes.append(following)
+            self._masks.append(masks)
 
     def first_write(self, mask: int) -> int:
         """Cycles from the start of the next ``POST`` to the first write to some banks, at least."""
-        writes = self._first_writes[-1]
-        return min((after for bank, after in enumerate(writes) if mask >> bank & 1), default=NEVER)
+        return min((self._first_writes[-1][bank] for bank in set_bits(mask)), default=NEVER)
 
-    def start(self, done: int) -> None:
+    def start(self, done: int) -> tuple[int, int]:
+        """Take the next ``POST``; gives the banks that it reads and those that it writes."""
         self.ready_at = done
         self.done.append(done)
         self._first_writes.pop()
+        return self._masks.pop()
 
     def finish(self) -> None:
         self.done.clear()
@@ -111,8 +114,7 @@ class Engines:
         return self._start_post(ins, cycle)
 
     def _start_post(self, ins: Post, cycle: int) -> tuple[Engine, ...]:
-        self.post.start(cycle + post_cycles(self._config, ins))
-        reads, writes = bank_masks(self._config, ins)
+        reads, writes = self.post.start(cycle + post_cycles(self._config, ins))
         forget = self._oldest_start(cycle)
         changed = [Engine.POST]
         self._before_load.add(post_writes(self._config, ins, cycle, writes), forget=forget)

@@ -23,7 +23,7 @@ from tilewright_hdl.timing import DEADLOCK_CYCLES, IN_FLIGHT
 from .cycle_bus import MemoryTiming
 from .cycle_engines import Engines
 from .cycle_fetch import Fetching
-from .cycle_runs import NEVER, Level
+from .cycle_runs import NEVER, Level, set_bits
 from .machine import ProfileRecord
 
 __all__ = ["Deadlock", "MemoryTiming", "Timing", "estimate", "simulate"]
@@ -34,8 +34,6 @@ _START = 2 * len(ENGINES)
 
 _EMPTY_CYCLES = 1
 """Cycles of a program without instructions."""
-
-_BITS = [tuple(int(e) for e in ENGINES if mask >> e & 1) for mask in range(1 << len(ENGINES))]
 
 
 class Deadlock(DeviceError):
@@ -197,7 +195,7 @@ class _Run:
         if not state.waiting:
             return NEVER
         latest = 0
-        for source in _BITS[self._instructions[state.waiting[0]].wait]:
+        for source in set_bits(self._instructions[state.waiting[0]].wait):
             if source != Engine.LOAD and not self._given[source][Engine.POST] and not self._states[source].finished:
                 latest = max(latest, self._engines.next_done(source) or 0)
         return latest
@@ -233,7 +231,7 @@ class _Run:
         if decoded is None:
             return
         state.issue = start = max(decoded, ready, state.slot)
-        for source in _BITS[self._instructions[state.waiting[0]].wait]:
+        for source in set_bits(self._instructions[state.waiting[0]].wait):
             given = self._given[source][engine]
             if not given:
                 return
@@ -252,7 +250,7 @@ class _Run:
         state = self._states[engine]
         index = state.waiting.popleft()
         ins = self._instructions[index]
-        for source in _BITS[ins.wait]:
+        for source in set_bits(ins.wait):
             self._given[source][engine].popleft()
             if self._states[source].stuck:
                 self._states[source].stuck = False
@@ -290,7 +288,7 @@ class _Run:
             self._retire_at(cycle + 1, engine)
             return
         index, issue, start, stalled = state.under_way[0]
-        targets = _BITS[self._instructions[index].signal]
+        targets = set_bits(self._instructions[index].signal)
         for target in targets:
             if len(self._given[engine][target]) == self._most_tokens:
                 state.stuck = True

@@ -2,11 +2,18 @@
 """Sets of cycles, as runs that repeat, and levels."""
 
 from collections import deque
+from functools import lru_cache
 
-__all__ = ["NEVER", "CycleRuns", "Level"]
+__all__ = ["NEVER", "CycleRuns", "Level", "set_bits"]
 
 NEVER = 1 << 62
 """Later than any cycle."""
+
+
+@lru_cache(maxsize=1 << 16)
+def set_bits(mask: int) -> tuple[int, ...]:
+    """Numbers of the bits that are set."""
+    return tuple(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
 
 
 class CycleRuns:
