@@ -118,7 +118,7 @@ def transfer_runs(
                           longest)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _transfer_runs(begin: int, step: int, rows: int, beats: int, longest: int) -> tuple[tuple[int, int], ...]:
     """The same from a beat of a longest burst on."""
     return tuple(run for row in range(rows) for run in _burst_runs((begin + row * step) % longest, beats, longest))

@@ -236,25 +236,37 @@ class ReadBus:
         self._moved.add(first, 1, period=self.period, count=beats)
         plan.left -= bursts
 
-    def pack_clear(self, plan: LoadPlan, first: int, beats: int) -> int | None:
-        """Let a burst of windows pass, and what it leads to, if nobody can come in the way; gives the last beat."""
+    def clear_windows(self, plan: LoadPlan, first: int) -> int:
+        """Cycle before which nobody comes in the way of any window from ``first`` on; :meth:`pack_clear` looks closer.
+        """
+        return self._clear(plan.mask, first)
+
+    def pack_clear(self, plan: LoadPlan, first: int, beats: int, clear_until: int = 0) -> int | None:
+        """Let a burst of windows pass, and what it leads to, if nobody can come in the way; gives the last beat.
+
+        Nobody does before ``clear_until``.
+        """
         writer = self._writer
         windows = writer.windows
         if windows is None:
             windows = WindowWalk(self._config, plan.ins, written=writer.written)
         now, burst = windows.foresee(first, beats, self.period)
-        low, high = windows.row_banks
-        if now + burst.written >= self._clear((2 << high) - (1 << low), first):
-            return None
+        if now + burst.written >= clear_until:
+            low, high = windows.row_banks
+            if now + burst.written >= self._clear((2 << high) - (1 << low), first):
+                return None
         windows.take_clear(now, burst)
-        self._end_drift()
+        if self._drift:
+            self._end_drift()
         for begin, count in burst.runs:
             self._moved.add(now + begin, count)
         plan.left -= 1
-        writer.bank, writer.since, writer.written = windows.bank, windows.since, windows.written
-        writer.final, writer.windows = (None, windows) if plan.left else (plan, None)
+        if burst.packed is not None:
+            writer.bank, writer.since, writer.written = windows.bank, windows.since, windows.written
+        writer.final, writer.windows = None, windows
         if not plan.left:
             plan.done = windows.written
+            writer.final, writer.windows = plan, None
         self.free = now + burst.free
         return now + burst.last
 

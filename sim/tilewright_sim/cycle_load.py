@@ -181,8 +181,9 @@ class Loading:
     def _rush_windows(self, plan: LoadPlan, until: int) -> bool:
         """:meth:`_rush` for windows, burst by burst."""
         bus, ends, address, asked = self._bus, self._ends, self.address_at, False
+        clear_until = bus.clear_windows(plan, max(address + bus.latency, bus.free))
         while (self._runs or self._count > 1) and address <= until:
-            last = bus.pack_clear(plan, max(address + bus.latency, bus.free), self._length)
+            last = bus.pack_clear(plan, max(address + bus.latency, bus.free), self._length, clear_until)
             if last is None:
                 break
             asked = True
