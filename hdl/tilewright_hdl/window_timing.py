@@ -111,7 +111,8 @@ class WindowWalk:
         self._offset = 0
         self._beats = 0
         self._moved = -1
-        self._known = _clear_bursts(self._beat, self._row_beats, self._first_offset, self._ins.words, self._ins.row_step)
+        self._known = _clear_bursts(
+            self._beat, self._row_beats, self._first_offset, instruction.words, instruction.row_step)
 
     def __copy__(self) -> Self:
         # Faster than what the module copy does by itself.

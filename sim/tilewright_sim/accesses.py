@@ -200,7 +200,13 @@ def activation_accesses(config: AcceleratorConfig, instruction: Instruction) -> 
     if isinstance(instruction, Post):
         source = _post_source(config, instruction) if instruction.source == Source.ACTIVATION else ()
         return [*source, *_post_tensors(config, instruction)]
-    return [access for access in accesses(config, instruction) if access.memory is Space.ACTIVATION]
+    if not isinstance(instruction, (Load, Store)):
+        return accesses(config, instruction)
+    if instruction.memory != Memory.ACTIVATION:
+        return []
+    if isinstance(instruction, Load) and instruction.window:
+        return [_window_words(instruction)]
+    return [_transfer_words(instruction)]
 
 
 def _accumulator(bank: int) -> Space:
@@ -269,9 +275,13 @@ def _windows(config: AcceleratorConfig, ins: Load) -> list[Access]:
     return [
         _access(_SEGMENTS[Segment(ins.segment)], False, ins.dram_address,
                 row_beats(config, ins) * config.bus.data_bytes, (_Span(0, ins.rows, ins.dram_stride),)),
-        _access(Space.ACTIVATION, True, ins.address, 1,
-                (_Span(0, ins.words, ins.step), _Span(0, ins.rows, ins.stride))),
+        _window_words(ins),
     ]
+
+
+def _window_words(ins: Load) -> Access:
+    return _access(Space.ACTIVATION, True, ins.address, 1,
+                   (_Span(0, ins.words, ins.step), _Span(0, ins.rows, ins.stride)))
 
 
 def _transfer(config: AcceleratorConfig, ins: Load | Store) -> list[Access]:
@@ -281,5 +291,10 @@ def _transfer(config: AcceleratorConfig, ins: Load | Store) -> list[Access]:
     return [
         _access(_SEGMENTS[Segment(ins.segment)], not is_load, ins.dram_address, row_bytes,
                 (_Span(0, ins.rows, ins.dram_stride),)),
-        _access(Space(memory), is_load, ins.address, ins.words, (_Span(0, ins.rows, ins.stride),)),
+        _transfer_words(ins),
     ]
+
+
+def _transfer_words(ins: Load | Store) -> Access:
+    return _access(Space(ins.memory), isinstance(ins, Load), ins.address, ins.words,
+                   (_Span(0, ins.rows, ins.stride),))

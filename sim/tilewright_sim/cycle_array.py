@@ -145,21 +145,31 @@ class Computing:
     def _issue(self, plan: _Plan, banks: "_Banks", number: int, uses: list[PortUse]) -> None:
         """Vectors of a pass, one by one while somebody may be in the way."""
         timeline, vectors = self._timeline, plan.ins.vectors
-        at = 0
+        # Vectors from ``begun`` on have not been issued; they need not wait.
+        at = begun = 0
+        now = changed = timeline.earliest
         while at < vectors:
-            now = timeline.earliest
-            uses = [use for use in uses if use.end > now]
-            ahead = min((use.begin for use in uses), default=now + vectors) - now
-            if ahead > 0:
-                count = min(ahead, vectors - at)
-                timeline.issue(now, count)
-                at += count
-                continue
+            if now >= changed:
+                uses = [use for use in uses if use.end > now]
+                ahead = min((use.begin for use in uses), default=now + vectors) - now
+                if ahead > 0:
+                    count = min(ahead, vectors - at)
+                    at += count
+                    now += count
+                    continue
+                changed = min(use.end for use in uses)
             bank = banks.of(number, at)
             cycle = now if bank is None else first_free(uses, bank, now)
-            plan.stalls.add(now, cycle - now)
-            timeline.issue(cycle)
+            if cycle > now:
+                if at > begun:
+                    timeline.issue(timeline.earliest, at - begun)
+                plan.stalls.add(now, cycle - now)
+                timeline.issue(cycle)
+                begun = at + 1
             at += 1
+            now = cycle + 1
+        if at > begun:
+            timeline.issue(timeline.earliest, at - begun)
 
 
 class _Banks:

@@ -56,7 +56,7 @@ class LoadPlan:
     mask : int
         Banks of the activation scratchpad that it writes, a bit for each.
     left : int
-        Bursts whose beats have not all passed.
+        Beats of the bursts that have not passed.
     done : int
         Cycle of ``done``, as far as is known now.
     """
@@ -225,7 +225,7 @@ class ReadBus:
         assert plan is not None
         return self._writer_is_clear() and self.settles_at < self.post_from + self._first_write(plan.mask)
 
-    def take_clear(self, plan: LoadPlan, first: int, beats: int, bursts: int) -> None:
+    def take_clear(self, plan: LoadPlan, first: int, beats: int) -> None:
         """Let beats of some bursts pass, one after the other from a cycle on, that nobody can come in the way of."""
         last = first + (beats - 1) * self.period
         if plan.mask:
@@ -234,7 +234,7 @@ class ReadBus:
         if self._drift:
             self._end_drift()
         self._moved.add(first, 1, period=self.period, count=beats)
-        plan.left -= bursts
+        plan.left -= beats
 
     def clear_windows(self, plan: LoadPlan, first: int) -> int:
         """Cycle before which nobody comes in the way of any window from ``first`` on; :meth:`pack_clear` looks closer.
@@ -260,7 +260,7 @@ class ReadBus:
             self._end_drift()
         for begin, count in burst.runs:
             self._moved.add(now + begin, count)
-        plan.left -= 1
+        plan.left -= beats
         if burst.packed is not None:
             writer.bank, writer.since, writer.written = windows.bank, windows.since, windows.written
         writer.final, writer.windows = None, windows
@@ -366,9 +366,9 @@ class ReadBus:
             self.ended.append(end)
             return True
         last = first + (burst.beats - 1) * self.period
-        if self._writer.written > first or plan.mask and last >= self._clear(plan.mask, first):
+        if self._writer.written > first or (plan.mask and last >= self._clear(plan.mask, first)):
             return False
-        self.take_clear(plan, first, burst.beats, 1)
+        self.take_clear(plan, first, burst.beats)
         self._ended(plan, last)
         return True
 
@@ -382,7 +382,7 @@ class ReadBus:
         self._end_drift()
         self._moved.extend(passing.moved)
         plan = burst.plan
-        plan.left -= 1
+        plan.left -= burst.beats
         if not plan.ins.window:
             self._ended(plan, passing.last)
             return

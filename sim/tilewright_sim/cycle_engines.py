@@ -92,7 +92,8 @@ class Engines:
 
     def next_done(self, engine: int) -> int | None:
         """The first of them."""
-        return next(iter(self._all[engine].done), None)
+        done = self._all[engine].done
+        return done[0] if done else None
 
     def finish(self, engine: int) -> None:
         """The oldest instruction in an engine is done."""

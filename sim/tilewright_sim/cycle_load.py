@@ -3,7 +3,7 @@
 
 from collections import deque
 
-from tilewright_hdl.bus_timing import ADDRESS_DELAY, REUSE_DELAY, memory_sizes, transfer_runs
+from tilewright_hdl.bus_timing import ADDRESS_DELAY, REUSE_DELAY, memory_sizes, transfer_row_beats, transfer_runs
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Load, Memory, Segment
 
@@ -27,8 +27,8 @@ class Loading:
     def __init__(self, config: AcceleratorConfig, bus: ReadBus, bases: dict[Segment, int]):
         self._config = config
         self._bus = bus
-        self._bases = bases
-        self._word_beats = {memory: config.beats(size) for memory, (_, size) in memory_sizes(config).items()}
+        self._bases = {int(segment): base for segment, base in bases.items()}
+        self._word_beats = {int(memory): config.beats(size) for memory, (_, size) in memory_sizes(config).items()}
         self._outstanding = config.bus.outstanding
         self._longest = config.bus.burst_beats
         self._ends: deque[int] = deque([-NEVER] * self._outstanding, self._outstanding)
@@ -59,10 +59,10 @@ class Loading:
 
     def start(self, ins: Load, cycle: int) -> None:
         """Take an instruction; its bursts wait for :meth:`advance`."""
-        runs = deque(transfer_runs(self._config, ins, self._bases[Segment(ins.segment)]))
-        memory = Memory(ins.memory)
-        mask = bank_masks(self._config, ins)[1] if memory is Memory.ACTIVATION else 0
-        plan = LoadPlan(ins, cycle, mask, sum(count for _, count in runs), self._word_beats[memory])
+        runs = deque(transfer_runs(self._config, ins, self._bases[ins.segment]))
+        mask = bank_masks(self._config, ins)[1] if ins.memory == Memory.ACTIVATION else 0
+        beats = ins.rows * transfer_row_beats(self._config, ins)
+        plan = LoadPlan(ins, cycle, mask, beats, self._word_beats[ins.memory])
         self._plans.append(plan)
         self.ready_at = None
         if self._plan is None:
@@ -85,7 +85,7 @@ class Loading:
 
     def _begin(self, plan: LoadPlan, runs: deque[tuple[int, int]], earliest: int) -> None:
         self._plan, self._runs = plan, runs
-        self._beats = sum(length * count for length, count in runs)
+        self._beats = plan.left
         self._next_run()
         self._offer(earliest)
 
@@ -163,7 +163,7 @@ class Loading:
             if even > self._outstanding and address == ends[0] + REUSE_DELAY and first == bus.free:
                 count = min(self._count - (not self._runs), (until - address) // time + 1,
                             (clear_until - 1 - last) // time + 1)
-            bus.take_clear(plan, first, count * length, count)
+            bus.take_clear(plan, first, count * length)
             asked += count
             self._beats -= count * length
             self._count -= count

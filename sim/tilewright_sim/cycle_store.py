@@ -6,6 +6,7 @@ somebody asks in which cycles it reads, the walk goes word by word.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field
 
@@ -42,8 +43,8 @@ class _State:
     -------
     answers : deque of int
         Responses to the last ``outstanding`` bursts.
-    sent : int
-        Last beat.
+    sent, announced : int
+        Last beat, and last address.
     read : int
         Last grant.
     left : deque of int
@@ -52,11 +53,12 @@ class _State:
 
     answers: deque[int]
     sent: int = -1
+    announced: int = -1
     read: int = -1
     left: deque[int] = field(default_factory=lambda: deque([-NEVER] * READ_AHEAD, READ_AHEAD))
 
     def copy(self) -> "_State":
-        return _State(copy(self.answers), self.sent, self.read, copy(self.left))
+        return _State(copy(self.answers), self.sent, self.announced, self.read, copy(self.left))
 
 
 @dataclass
@@ -148,32 +150,37 @@ class Storing:
         plan.beats = CycleRuns()
         uses = self._before.overlapping(plan.mask, plan.start)
         if uses:
-            reads: dict[int, Cycles] = self._by_words(plan, self._state, uses, plan.beats)
+            reads = self._by_words(plan, uses)
             work_out = lambda: reads  # noqa: E731
         else:
             self._by_bursts(plan)
             state = plan.before
-            work_out = lambda: self._by_words(plan, state.copy(), [], CycleRuns())  # noqa: E731
+            work_out = lambda: self._undisturbed_reads(plan, state.copy())  # noqa: E731
         use = PortUse(plan.mask, plan.start + READ_DELAY, self._state.read + 1, work_out)
         self._uses.replace(plan.use, use)
         plan.use = use
         plan.done = self._state.sent + self._latency + DONE_DELAY
 
     def _by_bursts(self, plan: _Plan) -> None:
-        state, cycle = self._state, plan.start
-        announced = cycle + ADDRESS_DELAY - 1
-        sent = max(state.sent, cycle + WRITE_FIRST_DELAY - 1)
         recent: deque[tuple[int, int]] = deque(maxlen=(READ_AHEAD + 1) * self._word_beats)
+        for first, beats in self._bursts(plan, self._state):
+            plan.beats.add(first, beats)
+            recent.append((first, beats))
+        self.ready_at = self._state.announced
+        self._leave(plan, recent)
+
+    def _bursts(self, plan: _Plan, state: _State) -> Iterator[tuple[int, int]]:
+        """First cycle and beats of the bursts, with nobody before the reads; ``state`` goes along, without them."""
+        announced = plan.start + ADDRESS_DELAY - 1
+        sent = max(state.sent, plan.start + WRITE_FIRST_DELAY - 1)
         for beats in transfer_bursts(self._config, plan.ins, self._bases[Segment(plan.ins.segment)]):
             announced = max(announced + 1, state.answers[0] + REUSE_DELAY)
             first = max(sent + 1, announced + WRITE_DATA_DELAY)
             sent = first + beats - 1
-            plan.beats.add(first, beats)
             state.answers.append(sent + self._latency)
-            recent.append((first, beats))
+            yield first, beats
         state.sent = sent
-        self.ready_at = announced
-        self._leave(plan, recent)
+        state.announced = announced
 
     def _leave(self, plan: _Plan, recent: deque[tuple[int, int]]) -> None:
         """Bring the reader's state up to the end of an instruction whose last bursts are known."""
@@ -190,9 +197,26 @@ class Storing:
         state.read = max(freed + 1, plan.start + READ_DELAY + words - 1, state.read + words)
         state.left.extend(reversed(leaves[:READ_AHEAD]))
 
-    def _by_words(self, plan: _Plan, state: _State, uses: list[PortUse], sent: CycleRuns) -> dict[int, Cycles]:
-        """Follow an instruction word by word; gives the cycles of its reads by bank."""
+    def _undisturbed_reads(self, plan: _Plan, state: _State) -> dict[int, Cycles]:
+        """Cycles of the reads by bank, with nobody before them: each waits for a place that a word has left."""
         ins, size = plan.ins, self._config.activation_bank_words
+        beats = [cycle for first, count in self._bursts(plan, state) for cycle in range(first, first + count)]
+        left = [*state.left, *(cycle - _SEND_DELAY for cycle in beats[self._word_beats - 1::self._word_beats])]
+        read = max(state.read, plan.start + READ_DELAY - 1)
+        cycles = [read := max(read, freed) + 1 for freed in left[:ins.words * ins.rows]]
+        reads: dict[int, set[int]] = {}
+        for row in range(ins.rows):
+            begin, at = ins.address + row * ins.stride, row * ins.words
+            while at < (row + 1) * ins.words:
+                word = begin + at - row * ins.words
+                count = min(size - word % size, (row + 1) * ins.words - at)
+                reads.setdefault(word // size, set()).update(cycles[at:at + count])
+                at += count
+        return dict(reads)
+
+    def _by_words(self, plan: _Plan, uses: list[PortUse]) -> dict[int, Cycles]:
+        """Follow an instruction word by word; gives the cycles of its reads by bank."""
+        ins, size, state, sent = plan.ins, self._config.activation_bank_words, self._state, plan.beats
         reads: dict[int, set[int]] = {}
         read = max(state.read, plan.start + READ_DELAY - 1)
         leave = state.sent - _SEND_DELAY
@@ -207,9 +231,7 @@ class Storing:
                 if part == self._word_beats:
                     part = 0
                     bank = next(words) // size
-                    read = max(read, state.left[0]) + 1
-                    if uses:
-                        read = first_free(uses, bank, read)
+                    read = first_free(uses, bank, max(read, state.left[0]) + 1)
                     reads.setdefault(bank, set()).add(read)
                     arrived = read + _ARRIVE_DELAY
                 leave = max(leave + 1, arrived, free)
@@ -224,6 +246,5 @@ class Storing:
         sent.add(begun, beat - begun)
         state.read = read
         state.sent = leave + _SEND_DELAY
-        if sent is plan.beats:
-            self.ready_at = announced
+        self.ready_at = announced
         return dict(reads)
