@@ -13,7 +13,8 @@ earliest in the cycle in which the last address of the instruction before it goe
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import repeat
+from itertools import groupby, repeat
+from operator import itemgetter
 
 from .config import AcceleratorConfig
 from .isa import Load, Memory, Store
@@ -120,8 +121,9 @@ def transfer_runs(
 
 @lru_cache(maxsize=256)
 def _transfer_runs(begin: int, step: int, rows: int, beats: int, longest: int) -> tuple[tuple[int, int], ...]:
-    """The same from a beat of a longest burst on."""
-    return tuple(run for row in range(rows) for run in _burst_runs((begin + row * step) % longest, beats, longest))
+    """The same from a beat of a longest burst on; runs of one length that follow each other are one."""
+    runs = [run for row in range(rows) for run in _burst_runs((begin + row * step) % longest, beats, longest)]
+    return tuple((length, sum(count for _, count in same)) for length, same in groupby(runs, key=itemgetter(0)))
 
 
 def transfer_bursts(config: AcceleratorConfig, instruction: Load | Store, base: int = 0) -> Iterator[int]:

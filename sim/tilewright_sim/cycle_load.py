@@ -143,31 +143,30 @@ class Loading:
     def _rush(self, plan: LoadPlan, until: int) -> bool:
         """Ask for bursts up to a cycle, but never for the last one, while nobody can come in the way of their beats.
 
-        Gives whether there was one. If a run's bursts have come without a gap for long enough, each takes the place of
-        one that ended ``outstanding`` bursts before, and its beats are ready when those before it have passed. One
-        burst later everything is the same, so the others of the run follow at once.
+        Gives whether there was one. Bursts of a run follow at once where each takes the place of one that ended
+        ``outstanding`` bursts before, and its beats are ready when those before it have passed.
         """
         bus, ends, address, asked = self._bus, self._ends, self.address_at, 0
         clear_until = 0 if self._under_way else bus.clear_for(plan, max(address + bus.latency, bus.free))
         if plan.ins.window:
             return clear_until > 0 and self._rush_windows(plan, until)
-        even = 0
         while self._runs or self._count > 1:
             length, time = self._length, self._length * bus.period
             first = max(address + bus.latency, bus.free)
             last = first + time - bus.period
             if address > until or last >= clear_until:
                 break
-            even = even + 1 if last - ends[-1] == time else 0
             count = 1
-            if even > self._outstanding and address == ends[0] + REUSE_DELAY and first == bus.free:
-                count = min(self._count - (not self._runs), (until - address) // time + 1,
-                            (clear_until - 1 - last) // time + 1)
+            if self._count > self._outstanding and address == ends[0] + REUSE_DELAY and first == bus.free:
+                count = self._gapless(time, until, min(self._count - (not self._runs),
+                                                       (clear_until - 1 - last) // time + 1))
             bus.take_clear(plan, first, count * length)
             asked += count
             self._beats -= count * length
             self._count -= count
-            self._accepted = address + (count - 1) * time
+            self._accepted = address
+            if count > self._outstanding:
+                self._accepted = last + (count - 1 - self._outstanding) * time + REUSE_DELAY
             for i in range(max(0, count - self._outstanding), count):
                 ends.append(last + i * time)
             if not self._count:
@@ -177,6 +176,20 @@ class Loading:
             bus.last_address = self._accepted
             self._offer(self._accepted + 1)
         return asked > 0
+
+    def _gapless(self, time: int, until: int, most: int) -> int:
+        """How many bursts of ``time`` cycles follow each other without a gap, if the next one does; 1 if few.
+
+        Each is asked for when the one whose place it takes has ended, the last of them by the cycle ``until``. Those
+        places are of bursts before these, and then of these.
+        """
+        free, delay = self._bus.free, REUSE_DELAY + self._bus.latency
+        if delay - self._bus.period > (self._outstanding - 1) * time:
+            return 1
+        if any(end + delay > free + i * time for i, end in enumerate(self._ends)):
+            return 1
+        count = min(most, (until - REUSE_DELAY + self._bus.period - free) // time + self._outstanding)
+        return count if count > self._outstanding else 1
 
     def _rush_windows(self, plan: LoadPlan, until: int) -> bool:
         """:meth:`_rush` for windows, burst by burst."""
