@@ -210,8 +210,12 @@ class ReadBus:
 
     def _writer_is_clear(self) -> bool:
         """Whether the writes that are wanted are done before anybody can come in their way."""
-        mask = self._drift.mask if self._drift else 1 << self._writer.bank
-        return self._writer.written < self.post_from + self._first_write(mask)
+        return self._writer.written < self.post_from + self._first_write(self._wanted)
+
+    @property
+    def _wanted(self) -> int:
+        """Banks of the writes that are wanted."""
+        return self._drift.mask if self._drift else 1 << self._writer.bank
 
     def _clear(self, mask: int, cycle: int) -> int:
         """Cycle before which ``POST`` writes to none of some banks, from a cycle on; 0 if it may at once."""
@@ -223,7 +227,7 @@ class ReadBus:
             return False
         plan = self._queue[0].plan
         assert plan is not None
-        return self._writer_is_clear() and self.settles_at < self.post_from + self._first_write(plan.mask)
+        return self.settles_at < self.post_from + self._first_write(plan.mask | self._wanted)
 
     def take_clear(self, plan: LoadPlan, first: int, beats: int) -> None:
         """Let beats of some bursts pass, one after the other from a cycle on, that nobody can come in the way of."""
