@@ -52,9 +52,11 @@ def pools(draw: st.DrawFn) -> Net:
 @settings(max_examples=100)
 @given(pools(), st.sampled_from(CONFIGS), st.integers(1, 6), st.integers(1, 6), st.booleans())
 def test_tiles_of_any_shape(net: Net, cfg: AcceleratorConfig, height: int, width: int, outer: bool) -> None:
-    def chosen(_: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[str], words: int) -> Choice | None:
+    def chosen(
+        _: AcceleratorConfig, layer: DeviceLayer, streamed: frozenset[str], words: int, *, weights_stay: bool
+    ) -> Choice | None:
         if layer.conv is None:
-            return search(cfg, layer, streamed, words)
+            return search(cfg, layer, streamed, words, weights_stay=weights_stay)
         tiling = Tiling(height, width, Geometry(cfg, layer).step, cfg.array.rows, outer, BUFFERS)
         return Choice(tiling, 0, tiling, 0) if Geometry(cfg, layer).fits(tiling, streamed, words) else None
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.mapper.bench import Net, config, mixed_roundings, run_program
-from tilewright_hdl.config import PRESETS, AcceleratorConfig
+from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ModelError
 from tilewright_hdl.isa import Exec, Load, Memory
 from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, Rounding
@@ -337,31 +337,3 @@ def test_a_wide_layer_is_refused_with_the_numbers() -> None:
     net = Net((2000,))
     with pytest.raises(ModelError, match=r"2008 bytes for the operands .* of 1024 \(memory.activation_bytes\)"):
         compile_graph(net.graph(net.conv("input", 4)), replace(CONFIGS[4], name="small"))
-
-
-# --- Whole networks.
-
-
-def resnet18() -> tuple[Net, Graph]:
-    net = Net((3, 224, 224))
-    x = net.max_pool(net.conv("input", 64, (7, 7), stride=(2, 2), padding=(3, 3, 3, 3), low=0), (3, 3), (2, 2),
-                     (1, 1, 1, 1))
-    for channels, stride in ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)):
-        y = net.conv(x, channels, (3, 3), stride=(stride, stride), padding=(1, 1, 1, 1), low=0)
-        y = net.conv(y, channels, (3, 3), padding=(1, 1, 1, 1))
-        if stride == 2:
-            x = net.conv(x, channels, (1, 1), stride=(2, 2))
-        x = net.add(y, x, low=0)
-    x = net.reshape(net.avg_pool(x, (7, 7), (7, 7)), (512,))
-    return net, net.graph(net.conv(x, 1000))
-
-
-@pytest.mark.slow
-def test_resnet18() -> None:
-    """Random weights; every layer but the first and the last, which leave rows and cycles unused, near the bound."""
-    net, graph = resnet18()
-    cfg = PRESETS["edge16"]
-    program = check(net, graph, cfg)
-    for layer in program.layers[1:-1]:
-        if layer.macs:
-            assert layer.macs / cfg.array.pes / layer.predicted_cycles > 0.95, layer
