@@ -10,19 +10,18 @@ they need them (:mod:`tilewright_hdl.window_timing`), and go on behind a burst's
 
 from collections import deque
 from collections.abc import Callable
-from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from tilewright_hdl.bus_timing import DONE_DELAY
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import Load
 from tilewright_hdl.window_timing import WindowWalk
 
+from .cycle_bus_parts import Burst, Drift, LoadPlan, Passing, Writer
 from .cycle_ports import PortUses, first_free
 from .cycle_runs import NEVER, CycleRuns
 
-__all__ = ["LoadPlan", "MemoryTiming", "ReadBus"]
+__all__ = ["MemoryTiming", "ReadBus"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,104 +46,6 @@ class MemoryTiming:
                 raise ValueError(f"Memory {name} must be at least 1 cycle, not {value!r}")
 
 
-@dataclass
-class LoadPlan:
-    """A ``LOAD`` under way.
-
-    Members
-    -------
-    mask : int
-        Banks of the activation scratchpad that it writes, a bit for each.
-    left : int
-        Beats of the bursts that have not passed.
-    done : int
-        Cycle of ``done``, as far as is known now.
-    """
-
-    ins: Load
-    start: int
-    mask: int
-    left: int
-    word_beats: int
-    done: int = NEVER
-
-
-@dataclass(slots=True)
-class _Writer:
-    """How far the writer is.
-
-    Members
-    -------
-    word, part : int
-        Words of the instruction, and beats of the next word, that have come.
-    bank, written : int
-        Bank and cycle of the last write to the activation scratchpad; no beat is taken before it.
-    since : int
-        Cycle from which that write was wanted.
-    final : LoadPlan, or None
-        The instruction that ended with that write.
-    windows : WindowWalk, or None
-        Of an instruction with windows that has begun.
-    """
-
-    word: int = 0
-    part: int = 0
-    bank: int = 0
-    written: int = -1
-    since: int = -1
-    final: LoadPlan | None = None
-    windows: WindowWalk | None = None
-
-    def copy(self) -> "_Writer":
-        windows = copy(self.windows) if self.windows else None
-        return _Writer(self.word, self.part, self.bank, self.written, self.since, self.final, windows)
-
-
-@dataclass(slots=True)
-class _Burst:
-    """A burst that has not passed for certain.
-
-    Members
-    -------
-    earliest : int
-        Cycle in which its first beat may be offered.
-    plan : LoadPlan, or None
-        Whose; None is ``FETCH``.
-    """
-
-    earliest: int
-    beats: int
-    plan: LoadPlan | None
-    arrive: Callable[[int, int, int], None] | None = None
-
-
-@dataclass(slots=True)
-class _Passing:
-    """How the beats at the head of the channel pass if nobody else comes in their way."""
-
-    last: int
-    free: int
-    writer: _Writer
-    moved: CycleRuns = field(default_factory=CycleRuns)
-
-
-@dataclass
-class _Drift:
-    """Windows that are packed without further beats, behind the last beat that has passed.
-
-    Members
-    -------
-    before : _Writer
-        As it was after that beat.
-    mask : int
-        Banks that are written.
-    """
-
-    before: _Writer
-    mask: int
-    moved: CycleRuns = field(default_factory=CycleRuns)
-
-
 class ReadBus:
     """Beats of the read channel, in the order of the bursts.
 
@@ -165,13 +66,13 @@ class ReadBus:
         self.latency, self.period = memory.latency, memory.beat_period
         self._uses = uses
         self._first_write = first_write
-        self._queue: deque[_Burst] = deque()
+        self._queue: deque[Burst] = deque()
         self.free = 0
         """Cycle from which the next beat may be offered, as far as bursts have passed."""
-        self._writer = _Writer()
-        self._passing: _Passing | None = None
+        self._writer = Writer()
+        self._passing: Passing | None = None
         self._moved = CycleRuns()
-        self._drift: _Drift | None = None
+        self._drift: Drift | None = None
         self.post_from = 0
         """Before this cycle no ``POST`` starts whose writes are not in ``uses`` yet."""
         self.post_waits = 0
@@ -188,9 +89,9 @@ class ReadBus:
         self.last_address = cycle
         earliest = cycle + self.latency
         if isinstance(to, LoadPlan):
-            self._queue.append(_Burst(earliest, beats, to))
+            self._queue.append(Burst(earliest, beats, to))
         else:
-            self._queue.append(_Burst(earliest, beats, None, to))
+            self._queue.append(Burst(earliest, beats, None, to))
         if self._passing is None:
             self._pass(cycle)
 
@@ -311,9 +212,9 @@ class ReadBus:
         foreseen = (self._drift, self._passing)
         return self._moved.before(cycle) + sum(part.moved.before(cycle) for part in foreseen if part)
 
-    def _go_on(self, writer: _Writer, mask: int) -> None:
+    def _go_on(self, writer: Writer, mask: int) -> None:
         """Pack the windows that need no further beat, from a state of the writer on."""
-        self._drift = drift = _Drift(writer, mask)
+        self._drift = drift = Drift(writer, mask)
         self._writer = writer = writer.copy()
         windows = writer.windows
         assert windows is not None
@@ -334,7 +235,7 @@ class ReadBus:
         uses = self._uses.overlapping(mask, since)
         return partial(first_free, uses) if uses else None
 
-    def _write(self, writer: _Writer) -> None:
+    def _write(self, writer: Writer) -> None:
         """Find the cycle of the write that is wanted since ``writer.since``."""
         uses = self._uses.overlapping(1 << writer.bank, writer.since)
         writer.written = first_free(uses, writer.bank, writer.since)
@@ -358,7 +259,7 @@ class ReadBus:
                 return
             self._end()
 
-    def _pass_clear(self, burst: _Burst, plan: LoadPlan) -> bool:
+    def _pass_clear(self, burst: Burst, plan: LoadPlan) -> bool:
         """Let a burst pass if nobody can come in its way; gives whether that is so."""
         first = max(burst.earliest, self.free)
         if not self._writer_is_clear():
@@ -401,7 +302,7 @@ class ReadBus:
         assert plan is not None
         period = self.period
         first = max(burst.earliest, self.free)
-        passing = _Passing(0, 0, self._writer.copy())
+        passing = Passing(0, 0, self._writer.copy())
         writer = passing.writer
         if plan.ins.window:
             self._pack(burst, passing)
@@ -418,7 +319,7 @@ class ReadBus:
         self._passing = passing
         self.settles_at = passing.last
 
-    def _pack(self, burst: _Burst, passing: _Passing) -> None:
+    def _pack(self, burst: Burst, passing: Passing) -> None:
         """Foresee how a burst of windows passes."""
         plan, writer = burst.plan, passing.writer
         assert plan is not None
@@ -431,7 +332,7 @@ class ReadBus:
         self._passing = passing
         self.settles_at = passing.last
 
-    def _beat_by_beat(self, burst: _Burst, passing: _Passing) -> None:
+    def _beat_by_beat(self, burst: Burst, passing: Passing) -> None:
         plan, period, writer = burst.plan, self.period, passing.writer
         assert plan is not None
         free = self.free
@@ -445,7 +346,7 @@ class ReadBus:
                 self._write(writer)
         passing.free = free
 
-    def _take(self, writer: _Writer, plan: LoadPlan, beats: int, last: int) -> bool:
+    def _take(self, writer: Writer, plan: LoadPlan, beats: int, last: int) -> bool:
         """Put beats together to words, without a gap and the last one in a cycle; gives whether a word is complete."""
         words, part = divmod(writer.part + beats, plan.word_beats)
         writer.word += words

@@ -7,7 +7,8 @@ from tilewright_hdl.bus_timing import ADDRESS_DELAY, REUSE_DELAY, memory_sizes, 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Load, Memory, Segment
 
-from .cycle_bus import LoadPlan, ReadBus
+from .cycle_bus import ReadBus
+from .cycle_bus_parts import LoadPlan
 from .cycle_ports import bank_masks
 from .cycle_runs import NEVER
 
