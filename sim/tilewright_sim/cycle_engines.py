@@ -43,8 +43,12 @@ class _Posting:
             self._masks.append(masks)
 
     def first_write(self, mask: int) -> int:
-        """Cycles from the start of the next ``POST`` to the first write to some banks, at least."""
-        return min((self._first_writes[-1][bank] for bank in set_bits(mask)), default=NEVER)
+        """Cycles from the start of the next ``POST`` to the first write to some banks, at least.
+
+        Banks beyond the last one, which a ``LOAD`` may name that is only timed, are written by none.
+        """
+        first = self._first_writes[-1]
+        return min((first[bank] for bank in set_bits(mask) if bank < len(first)), default=NEVER)
 
     def start(self, done: int) -> tuple[int, int]:
         """Take the next ``POST``; gives the banks that it reads and those that it writes."""
