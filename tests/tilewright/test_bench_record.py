@@ -16,6 +16,8 @@ from tilewright.bench_tables import fill
 from tilewright.networks import NETWORKS
 from tilewright_hdl.config import load_config
 
+README = PAGE.parents[1] / "README.md"
+
 
 class StaleRecord(UserWarning):
     """A network is faster than its record."""
@@ -75,6 +77,15 @@ def test_the_page_says_what_the_record_says() -> None:
     assert fill(page, list(record.values()), {name: target_cycles(name) for name in record}) == page
     for result in record.values():
         assert f"{result['cycles']:,}" in page
+
+
+def test_the_readme_says_what_the_record_says() -> None:
+    record, readme = read_record(), README.read_text(encoding="utf-8")
+    for name in ("resnet8", "mobilenet"):
+        assert f"{record[name]['cycles']:,}" in readme
+    shares = {name: f"{record[name]['utilization']:.0%}".replace("%", " %") for name in ("resnet8", "resnet18")}
+    assert f"{shares['resnet8']} of the array's peak" in readme
+    assert f"{record['resnet18']['cycles'] / 1e6:.2f} million, {shares['resnet18']}" in readme
 
 
 def test_a_page_without_marks_is_refused() -> None:
