@@ -8,7 +8,6 @@ begins as soon as what it reads first has been written.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_sim.cycle_model import simulate
@@ -23,7 +22,6 @@ __all__ = ["refine"]
 
 MOST_INSTRUCTIONS = 150
 """Of three neighbouring layers; what happens between layers with more means little, and takes long to time."""
-RUNNERS_UP = 16
 REACH = 1
 
 
@@ -60,7 +58,7 @@ class _Refiner:
         best = self._cycles(number, choice.tiling)
         if best is None:
             return
-        for tiling in islice(self._runners_up(number, choice), RUNNERS_UP):
+        for tiling in self._runners_up(number, choice):
             cycles = self._cycles(number, tiling)
             if cycles is not None and cycles < best:
                 best, self._tilings[number] = cycles, tiling

@@ -14,6 +14,7 @@ program lists them in the order in which they will probably start.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 from tilewright_hdl.bus_timing import memory_sizes
 from tilewright_hdl.config import AcceleratorConfig
@@ -25,6 +26,9 @@ __all__ = ["dependencies", "instruction_cycles", "place_tokens", "posts_early", 
            "window_cycles"]
 
 Dependencies = list[tuple[int, ...]]
+
+FARTHEST = 256
+"""Instructions before which a POST is moved at most, so that the time this takes does not grow with their square."""
 
 _LATENCY = 40
 """Cycles that main memory and pipelines take to answer, roughly: only to compare and to sort by."""
@@ -91,11 +95,13 @@ def posts_early(config: AcceleratorConfig, instructions: Sequence[Instruction]) 
     of them needs but the first of these tiles.
     """
     order: list[int] = []
-    touched = [accesses(config, instruction) for instruction in instructions]
+    # Most programs have none of these POSTs, and it takes time to find what an instruction touches.
+    touched = cache(lambda index: accesses(config, instructions[index]))
     for index, instruction in enumerate(instructions):
         place = len(order)
         if isinstance(instruction, Post) and instruction.source == Source.ACTIVATION:
-            while place and not any(a.conflicts(b) for a in touched[index] for b in touched[order[place - 1]]):
+            last = max(0, place - FARTHEST)
+            while place > last and not any(a.conflicts(b) for a in touched(index) for b in touched(order[place - 1])):
                 place -= 1
         order.insert(place, index)
     return order

@@ -308,7 +308,7 @@ class ReadBus:
             self._pack(burst, passing)
             return
         uses = self._uses.overlapping(plan.mask, first) if plan.mask else []
-        if uses or writer.written > max(burst.earliest, self.free):
+        if uses or writer.written > first:
             self._beat_by_beat(burst, passing)
         else:
             passing.last = first + (burst.beats - 1) * period

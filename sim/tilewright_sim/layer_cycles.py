@@ -19,7 +19,7 @@ from its start on that engine held things up, and before it what that instructio
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple, Self
@@ -31,7 +31,7 @@ from tilewright_hdl.timing import IN_FLIGHT, exec_drain, exec_load, exec_pass
 from .machine import ProfileRecord
 from .tokens import walk_tokens
 
-__all__ = ["STALL_CAUSES", "VECTORS", "LayerCycles", "Piece", "array_cycles", "layer_cycles"]
+__all__ = ["STALL_CAUSES", "VECTORS", "LayerCycles", "Piece", "array_cycles", "layer_cycles", "share_cycles"]
 
 STALL_CAUSES = {
     "weights": "the array took its next weights in, for longer than the vectors before them lasted",
@@ -131,9 +131,16 @@ def layer_cycles(
     total : int
         Cycles of the run.
     """
+    return share_cycles(array_cycles(config, instructions, records, total), records, layer_of)
+
+
+def share_cycles(
+    pieces: Iterable[Piece], records: Sequence[ProfileRecord], layer_of: Sequence[int]
+) -> dict[int, LayerCycles]:
+    """:func:`layer_cycles` from the pieces that :func:`array_cycles` has found."""
     result = {layer: LayerCycles() for layer in sorted({layer_of[record.index] for record in records})}
     owners = _Owners(records, layer_of)
-    for piece in array_cycles(config, instructions, records, total):
+    for piece in pieces:
         if piece.cause == VECTORS:
             result[layer_of[piece.index]].vectors += piece.end - piece.begin
         elif piece.cause in _STREAMED:

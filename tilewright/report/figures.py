@@ -10,7 +10,7 @@ from tilewright_hdl.isa import ENGINES, Engine, Exec, Instruction, Load, Store
 from tilewright_hdl.program import Layer, Program, RunStep
 from tilewright_sim.checker import check_program, check_setup
 from tilewright_sim.cycle_model import simulate
-from tilewright_sim.layer_cycles import VECTORS, Piece, array_cycles, layer_cycles
+from tilewright_sim.layer_cycles import VECTORS, Piece, array_cycles, share_cycles
 
 from .mapped import Mapped, mapped
 from .markup import clean
@@ -197,11 +197,12 @@ def _run(
     config, instructions = program.config, step.instructions
     check_program(config, instructions, constant_bytes=len(program.constants), arena_bytes=program.arena_bytes)
     timing = simulate(config, instructions)
-    for number, found in layer_cycles(config, instructions, timing.profile, step.layer_of, timing.cycles).items():
+    pieces = list(array_cycles(config, instructions, timing.profile, timing.cycles))
+    for number, found in share_cycles(pieces, timing.profile, step.layer_of).items():
         layer = layers[number]
         layer.cycles, layer.vectors, layer.stalls = found.cycles, found.vectors, found.stalls
     transfers.add_run(step)
-    for piece in array_cycles(config, instructions, timing.profile, timing.cycles):
+    for piece in pieces:
         layer = layers[step.layer_of[piece.index]]
         if piece.cause != VECTORS:
             layer.lost[_cause(piece, instructions[piece.index], layer, transfers)] += piece.end - piece.begin

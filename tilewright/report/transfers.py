@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
-from tilewright_hdl.bus_timing import transfer_runs
+from tilewright_hdl.bus_timing import transfer_row_beats
 from tilewright_hdl.isa import Load, Segment, Store
 from tilewright_hdl.program import Program, RunStep
 from tilewright_sim.accesses import Access, Space, accesses
@@ -83,7 +83,7 @@ class Transfers:
     def size(self, instruction: Load | Store) -> int:
         """Bytes on the bus."""
         config = self._program.config
-        return sum(beats * count for beats, count in transfer_runs(config, instruction)) * config.bus.data_bytes
+        return instruction.rows * transfer_row_beats(config, instruction) * config.bus.data_bytes
 
     def kind(self, instruction: Load | Store) -> Cause:
         """What a transfer of the latest run is for."""
