@@ -55,7 +55,10 @@ class AcceleratorConfig:
     semaphore_bits : int
         Width of each semaphore, 2 to 12; an engine waits with its signal while a semaphore is full.
     profile_records : int
-        Records kept for the profile until they are read, a power of two, 4 to 4096.
+        Records kept for the profile until they are read, a power of two, 4 to 4096. With 0 there is no profile: every
+        record is lost.
+    in_flight : int
+        Instructions that an engine may have been given and that have not retired, 2 or 4.
     """
 
     name: str = field(compare=False)
@@ -66,13 +69,18 @@ class AcceleratorConfig:
     queue_instructions: int = 4
     semaphore_bits: int = 6
     profile_records: int = 256
+    in_flight: int = 4
 
     def __post_init__(self) -> None:
         check_int("config", "queue_instructions", self.queue_instructions, 2, 16)
         check_power_of_two("config", "queue_instructions", self.queue_instructions)
         check_int("config", "semaphore_bits", self.semaphore_bits, 2, 12)
-        check_int("config", "profile_records", self.profile_records, 4, 4096)
+        check_int("config", "profile_records", self.profile_records, 0, 4096)
         check_power_of_two("config", "profile_records", self.profile_records)
+        if 0 < self.profile_records < 4:
+            raise ConfigError(f"config.profile_records must be 0 or at least 4, not {self.profile_records!r}")
+        check_int("config", "in_flight", self.in_flight, 2, 4)
+        check_power_of_two("config", "in_flight", self.in_flight)
         for what in ("rows", "columns"):
             size = getattr(self.array, what)
             if size % self.post.lanes:

@@ -16,7 +16,6 @@ from .numerics import Rounding
 __all__ = [
     "DEADLOCK_CYCLES",
     "EXEC_READ",
-    "IN_FLIGHT",
     "LEAST_LOAD",
     "MULTIPLY",
     "QUEUE_DELAY",
@@ -33,9 +32,6 @@ __all__ = [
     "requantize_delay",
     "rescale_delay",
 ]
-
-IN_FLIGHT = 4
-"""Instructions that an engine may have been given and not finished."""
 
 DEADLOCK_CYCLES = 64
 """Cycles in which nothing may happen while an engine waits for a semaphore, before the machine stops."""

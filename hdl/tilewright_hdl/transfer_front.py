@@ -12,7 +12,6 @@ from .burst import AnnouncedLayout, BurstSplitter
 from .config import AcceleratorConfig
 from .isa import Load, Segment, Store
 from .isa_layout import instruction_layout
-from .timing import IN_FLIGHT
 from .word_walker import WordsLayout
 
 __all__ = ["TransferFront"]
@@ -128,7 +127,7 @@ class TransferFront(wiring.Component):
 
         outstanding = Signal(range(bus.outstanding + 1))
         # The walker's queue, the word that is walked, and the word that is written or answered.
-        in_flight = Signal(range(IN_FLIGHT + 3))
+        in_flight = Signal(range(self.config.in_flight + 3))
         m.d.comb += [
             splitter.enable.eq((outstanding != bus.outstanding) & ~self.stop),
             self.under_way.eq(in_flight.any() & ~self.stop),

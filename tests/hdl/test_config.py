@@ -37,7 +37,7 @@ INTEGERS = [
     ("post", "lanes", 1, 64), ("post", "multiplier_bits", 8, 31), ("post", "tables", 0, 16),
     ("bus", "address_bits", 16, 32), ("bus", "burst_beats", 4, 256), ("bus", "outstanding", 1, 16),
     ("config", "queue_instructions", 2, 16), ("config", "semaphore_bits", 2, 12),
-    ("config", "profile_records", 4, 4096),
+    ("config", "profile_records", 0, 4096), ("config", "in_flight", 2, 4),
 ]
 
 
@@ -53,6 +53,7 @@ def test_integers_out_of_range(part: str, name: str, low: int, high: int) -> Non
 @pytest.mark.parametrize(("part", "name", "value"), [
     ("memory", "accumulator_entries", 24), ("memory", "parameter_groups", 100), ("memory", "activation_banks", 3),
     ("bus", "burst_beats", 12), ("config", "queue_instructions", 3), ("config", "profile_records", 5),
+    ("config", "in_flight", 3),
 ])
 def test_powers_of_two(part: str, name: str, value: int) -> None:
     owner: Any = EDGE16 if part == "config" else getattr(EDGE16, part)
@@ -65,6 +66,7 @@ ROUNDINGS = "['single', 'tflite_double']"
 
 
 @pytest.mark.parametrize(("make", "message"), [
+    (lambda: replace(EDGE16, profile_records=2), "config.profile_records must be 0 or at least 4, not 2"),
     (lambda: replace(EDGE16.bus, data_bits=48), "bus.data_bits must be 32, 64, 128 or 256, not 48"),
     (lambda: replace(EDGE16.bus, data_bits=256, burst_beats=256),
      "bus.burst_beats must keep a burst within 4096 bytes: at most 128 beats of 32 bytes, not 256"),
@@ -132,6 +134,7 @@ def test_digest_covers_every_number_but_the_name() -> None:
     assert len(EDGE16.digest) == 64
     changes: list[AcceleratorConfig] = [
         replace(EDGE16, queue_instructions=8), replace(EDGE16, semaphore_bits=5), replace(EDGE16, profile_records=64),
+        replace(EDGE16, in_flight=2),
         replace(EDGE16, array=ArrayConfig(rows=32, columns=16)),
         replace(EDGE16, array=ArrayConfig(rows=16, columns=32)),
     ]
