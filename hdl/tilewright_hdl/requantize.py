@@ -22,7 +22,8 @@ from .config import PostConfig
 from .isa import RoundingCode
 from .multiplier import Multiplier
 from .numerics import INT8_MAX, INT8_MIN, SHIFT_BITS, Rounding
-from .timing import MULTIPLY, requantize_delay, rescale_delay
+from .serial_multiplier import SerialMultiplier
+from .timing import multiply_delay, requantize_delay, rescale_delay
 
 __all__ = ["Requantize", "Rescale"]
 
@@ -38,7 +39,8 @@ class Rescale(wiring.Component):
 
     Latency
     -------
-    ``delay`` registers. ``shift`` is taken when the product is there, ``timing.MULTIPLY`` cycles after ``value``.
+    ``delay`` registers. ``shift`` is taken when the product is there, ``timing.multiply_delay`` cycles after
+    ``value``. With ``post.interval``, values must be so many cycles apart.
 
     Parameters
     ----------
@@ -100,7 +102,11 @@ class Rescale(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        m.submodules.multiplier = multiplier = Multiplier(self.value_bits, self.post.multiplier_bits)
+        multiplier = (
+            Multiplier(self.value_bits, self.post.multiplier_bits) if self.post.interval == 1
+            else SerialMultiplier(self.post, self.value_bits)
+        )
+        m.submodules.multiplier = multiplier
         m.d.comb += [
             multiplier.enable.eq(self.enable),
             multiplier.value.eq(self.value),
@@ -112,7 +118,7 @@ class Rescale(wiring.Component):
             # One bit more, for a number that rounds up to the next power of two.
             rounded = Signal(signed(len(product) + 1), reset_less=True)
             steps = Signal(SHIFT_BITS, reset_less=True)
-            with m.If(self.enable[MULTIPLY]):
+            with m.If(self.enable[multiply_delay(self.post)]):
                 m.d.sync += [rounded.eq(self._round_high(product)), steps.eq(amount)]
             product, amount = rounded, steps
         twice = Signal.like(self.twice, reset_less=True)
@@ -141,7 +147,8 @@ class Requantize(wiring.Component):
 
     Latency
     -------
-    ``delay`` registers. ``shift`` is taken when the product is there, ``timing.MULTIPLY`` cycles after ``value``.
+    ``delay`` registers. ``shift`` is taken when the product is there, ``timing.multiply_delay`` cycles after
+    ``value``. With ``post.interval``, values must be so many cycles apart.
 
     Parameters
     ----------
