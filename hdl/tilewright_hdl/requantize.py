@@ -28,6 +28,8 @@ from .timing import multiply_delay, requantize_delay, rescale_delay
 __all__ = ["Requantize", "Rescale"]
 
 _INT8_BITS = (INT8_MAX - INT8_MIN).bit_length()
+_SHORT_BITS = _INT8_BITS + 2
+"""With ``twice`` cut to 10 bits a result is within -256 and 256; either end is clamped whatever the zero point is."""
 _HIGH = 31
 """Bit at which gemmlowp rounds first."""
 
@@ -49,6 +51,8 @@ class Rescale(wiring.Component):
     value_bits : int
     left_shift : int
         Zeros below the value; its width and theirs must be 29 or more together.
+    bits : int or None
+        Width of ``twice``, to which it saturates; None: the whole product's.
 
     Members
     -------
@@ -60,7 +64,7 @@ class Rescale(wiring.Component):
         From ``MIN_SHIFT`` to ``MAX_SHIFT``.
     rounding : ``In(1)``
         A :class:`~.isa.RoundingCode`, steady while a value is under way. Ignored if ``post`` has one rule only.
-    twice : ``Out(signed(value_bits + left_shift + post.multiplier_bits))``
+    twice : ``Out(signed(bits))``
     """
 
     enable: Signal
@@ -70,17 +74,18 @@ class Rescale(wiring.Component):
     rounding: Signal
     twice: Signal
 
-    def __init__(self, post: PostConfig, value_bits: int, left_shift: int = 0):
+    def __init__(self, post: PostConfig, value_bits: int, left_shift: int = 0, *, bits: int | None = None):
         self._post = post
         self._value_bits = value_bits
         self._left_shift = left_shift
+        self._bits = bits
         super().__init__({
             "enable": In(self.delay),
             "value": In(signed(value_bits)),
             "multiplier": In(post.multiplier_bits),
             "shift": In(SHIFT_BITS),
             "rounding": In(1),
-            "twice": Out(signed(value_bits + left_shift + post.multiplier_bits)),
+            "twice": Out(signed(bits or value_bits + left_shift + post.multiplier_bits)),
         })
 
     @property
@@ -94,6 +99,10 @@ class Rescale(wiring.Component):
     @property
     def left_shift(self) -> int:
         return self._left_shift
+
+    @property
+    def bits(self) -> int | None:
+        return self._bits
 
     @property
     def delay(self) -> int:
@@ -123,7 +132,7 @@ class Rescale(wiring.Component):
             product, amount = rounded, steps
         twice = Signal.like(self.twice, reset_less=True)
         with m.If(self.enable[-1]):
-            m.d.sync += twice.eq(product >> amount)
+            m.d.sync += twice.eq(product >> amount if self.bits is None else _shift(product, amount, self.bits))
         m.d.comb += self.twice.eq(twice)
 
         return m
@@ -213,7 +222,7 @@ class Requantize(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        m.submodules.rescale = rescale = Rescale(self.post, self.value_bits)
+        m.submodules.rescale = rescale = Rescale(self.post, self.value_bits, bits=_SHORT_BITS)
         m.d.comb += [
             rescale.enable.eq(self.enable),
             rescale.value.eq(self.value),
@@ -222,8 +231,8 @@ class Requantize(wiring.Component):
             rescale.rounding.eq(self.rounding),
         ]
 
-        short = _saturate(rescale.twice, _INT8_BITS + 2)
-        rounded = Signal(signed(_INT8_BITS + 2), reset_less=True)
+        short = rescale.twice
+        rounded = Signal(signed(_SHORT_BITS), reset_less=True)
         with m.If(self.enable[-2]):
             m.d.sync += rounded.eq((short >> 1) + short[0])
 
@@ -245,12 +254,20 @@ class Requantize(wiring.Component):
         return m
 
 
-def _saturate(value: Value, bits: int) -> Value:
-    """Nearest signed number of ``bits`` bits.
+def _shift(value: Value, amount: Value, bits: int) -> Value:
+    """``value >> amount``, or the nearest signed number of ``bits`` bits.
 
-    With ``twice`` cut to 10 bits a result is within -256 and 256, and either end is clamped whatever the zero point is.
+    The longest shift comes first. Behind each, only those bits are kept which the shorter ones can still bring down; of
+    the others it is enough to know whether they all equal the sign.
     """
-    top = value[bits - 1 :]
     sign = value[-1]
+    beyond: Value = Const(0)
+    for place in reversed(range(len(amount))):
+        distance = 1 << place
+        kept = bits + distance - 1
+        both = [taken[:kept].as_signed() if len(taken) > kept else taken for taken in (value, value >> distance)]
+        lost = [(part[kept:] ^ sign.replicate(len(part[kept:]))).any() for part in (value, value >> distance)]
+        beyond |= Mux(amount[place], lost[1], lost[0])
+        value = Mux(amount[place], both[1], both[0]).as_signed()
     nearest = Cat((~sign).replicate(bits - 1), sign)
-    return Mux(top.all() | ~top.any(), value[:bits], nearest).as_signed()
+    return Mux(beyond | (value[bits - 1] ^ sign), nearest, value[:bits]).as_signed()
