@@ -70,6 +70,7 @@ class FrontEnd(wiring.Component):
     waiting_index : ``Out(INDEX_BITS)``
         Its index; that of the oldest one if there are two.
     counters : ``Out(CountersLayout())``
+        Zeros without ``config.counters``.
     """
 
     i: stream.Interface
@@ -147,7 +148,8 @@ class FrontEnd(wiring.Component):
             self.waiting.eq(stuck | (self.i.valid & admitted & ~tokens)),
             self.waiting_index.eq(Mux(stuck, oldest.index, head.index)),
         ]
-        self._count(m, busy=~in_flight.empty, wait=can_issue & ~tokens)
+        if self.config.counters:
+            self._count(m, busy=~in_flight.empty, wait=can_issue & ~tokens)
         return m
 
     def _record(self, m: Module, in_flight: "InFlight", start: Value, can_issue: Value) -> None:

@@ -67,6 +67,9 @@ ROUNDINGS = "['single', 'tflite_double']"
 
 
 @pytest.mark.parametrize(("make", "message"), [
+    (lambda: replace(EDGE16, counters=1), "config.counters must be true or false, not 1"),
+    (lambda: replace(EDGE16, counters=False),
+     "config.profile_records must be 0 where config.counters is false, not 256"),
     (lambda: replace(EDGE16, profile_records=2), "config.profile_records must be 0 or at least 4, not 2"),
     (lambda: replace(EDGE16.bus, data_bits=48), "bus.data_bits must be 32, 64, 128 or 256, not 48"),
     (lambda: replace(EDGE16.bus, data_bits=256, burst_beats=256),
@@ -135,7 +138,7 @@ def test_digest_covers_every_number_but_the_name() -> None:
     assert len(EDGE16.digest) == 64
     changes: list[AcceleratorConfig] = [
         replace(EDGE16, queue_instructions=8), replace(EDGE16, semaphore_bits=5), replace(EDGE16, profile_records=64),
-        replace(EDGE16, in_flight=2),
+        replace(EDGE16, in_flight=2), replace(EDGE16, profile_records=0, counters=False),
         replace(EDGE16, array=ArrayConfig(rows=32, columns=16)),
         replace(EDGE16, array=ArrayConfig(rows=16, columns=32)),
     ]
