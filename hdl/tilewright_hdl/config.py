@@ -21,6 +21,7 @@ from .config_parts import (
     MemoryConfig,
     PostConfig,
     bits_for,
+    check_bool,
     check_int,
     check_power_of_two,
 )
@@ -55,7 +56,12 @@ class AcceleratorConfig:
     semaphore_bits : int
         Width of each semaphore, 2 to 12; an engine waits with its signal while a semaphore is full.
     profile_records : int
-        Records kept for the profile until they are read, a power of two, 4 to 4096.
+        Records kept for the profile until they are read, a power of two, 4 to 4096. With 0 there is no profile: every
+        record is lost.
+    counters : bool
+        Whether the cycles of each engine are counted; if not, those registers read 0. A profile needs them.
+    in_flight : int
+        Instructions that an engine may have been given and that have not retired, 2 or 4.
     """
 
     name: str = field(compare=False)
@@ -66,13 +72,23 @@ class AcceleratorConfig:
     queue_instructions: int = 4
     semaphore_bits: int = 6
     profile_records: int = 256
+    counters: bool = True
+    in_flight: int = 4
 
     def __post_init__(self) -> None:
         check_int("config", "queue_instructions", self.queue_instructions, 2, 16)
         check_power_of_two("config", "queue_instructions", self.queue_instructions)
         check_int("config", "semaphore_bits", self.semaphore_bits, 2, 12)
-        check_int("config", "profile_records", self.profile_records, 4, 4096)
+        check_int("config", "profile_records", self.profile_records, 0, 4096)
         check_power_of_two("config", "profile_records", self.profile_records)
+        if 0 < self.profile_records < 4:
+            raise ConfigError(f"config.profile_records must be 0 or at least 4, not {self.profile_records!r}")
+        check_bool("config", "counters", self.counters)
+        if self.profile_records and not self.counters:
+            raise ConfigError(f"config.profile_records must be 0 where config.counters is false, "
+                              f"not {self.profile_records!r}")
+        check_int("config", "in_flight", self.in_flight, 2, 4)
+        check_power_of_two("config", "in_flight", self.in_flight)
         for what in ("rows", "columns"):
             size = getattr(self.array, what)
             if size % self.post.lanes:

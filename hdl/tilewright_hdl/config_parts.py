@@ -138,6 +138,9 @@ class PostConfig:
         Whether activations can be multiplied with a residual (one multiplier of 9 x 9 bits a lane).
     tables : int
         256-entry int8 tables held at once, 0 to 16.
+    interval : int
+        Cycles from one rescaled element to the next, 1 to 32. With 2 and more each multiplier is one adder, which
+        takes a part of the multiplier's bits in each cycle but one.
     """
 
     lanes: int
@@ -146,11 +149,13 @@ class PostConfig:
     add: bool = True
     multiply: bool = True
     tables: int = 4
+    interval: int = 1
 
     def __post_init__(self) -> None:
         check_int("post", "lanes", self.lanes, 1, 64)
         check_int("post", "multiplier_bits", self.multiplier_bits, 8, MULTIPLIER_BITS)
         check_int("post", "tables", self.tables, 0, 16)
+        check_int("post", "interval", self.interval, 1, 32)
         for name in ("add", "multiply"):
             check_bool("post", name, getattr(self, name))
         names = [str(r) for r in HARDWARE_ROUNDINGS]

@@ -142,7 +142,7 @@ class Dispatch(wiring.Component):
             depth = self.config.queue_instructions * cls.BYTES // self.config.bus.data_bytes
             m.submodules[f"{name}_queue"] = queue = StreamFifo(self.config.bus.data_bits, depth, block=True)
             m.submodules[f"{name}_decoder"] = decoder = Decoder(self.config, cls)
-            m.submodules[f"{name}_front"] = front = FrontEnd(cls)
+            m.submodules[f"{name}_front"] = front = FrontEnd(self.config, cls)
             wiring.connect(m, wiring.flipped(beats), queue.i)
             wiring.connect(m, queue.o, decoder.i)
             wiring.connect(m, decoder.o, front.i)

@@ -6,12 +6,12 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .config import AcceleratorConfig
 from .isa import ENGINES, Instruction
 from .isa_layout import instruction_layout
 from .ports import INDEX_BITS
 from .profile import RecordLayout
 from .registers import COUNTER_BITS
-from .timing import IN_FLIGHT
 
 __all__ = ["CountersLayout", "FrontEnd"]
 
@@ -27,9 +27,9 @@ class FrontEnd(wiring.Component):
     """Give instructions to one engine when their tokens are there, and give tokens when they are done.
 
     An instruction *stands at the head* while it is offered on ``i``. It *can be issued* once the engine is ready for it
-    and fewer than ``IN_FLIGHT`` older ones are under way. It *starts* in the cycle in which all its tokens are there as
-    well: they are taken, and the engine gets it. It *retires* when the engine has finished it, each semaphore that it
-    signals has room, and its record is taken; tokens are given in that cycle.
+    and fewer than ``config.in_flight`` older ones are under way. It *starts* in the cycle in which all its tokens are
+    there as well: they are taken, and the engine gets it. It *retires* when the engine has finished it, each semaphore
+    that it signals has room, and its record is taken; tokens are given in that cycle.
 
     Latency
     -------
@@ -38,6 +38,7 @@ class FrontEnd(wiring.Component):
 
     Parameters
     ----------
+    config : :class:`~.config.AcceleratorConfig`
     cls : type of :class:`~.isa.Instruction`
         The engine's instruction.
 
@@ -58,7 +59,7 @@ class FrontEnd(wiring.Component):
     take, give : ``Out(len(ENGINES))``
         To the semaphores: engines of which a token is taken, to which one is given.
     record : ``Out(stream.Signature(RecordLayout()))``
-        Record of the instruction that retires. ``ready`` may depend on ``valid``.
+        Record of the instruction that retires; without a profile, zeros. ``ready`` may depend on ``valid``.
     idle : ``Out(1)``
         No instruction is under way.
     working : ``Out(1)``
@@ -69,6 +70,7 @@ class FrontEnd(wiring.Component):
     waiting_index : ``Out(INDEX_BITS)``
         Its index; that of the oldest one if there are two.
     counters : ``Out(CountersLayout())``
+        Zeros without ``config.counters``.
     """
 
     i: stream.Interface
@@ -76,7 +78,8 @@ class FrontEnd(wiring.Component):
     record: stream.Interface
     counters: data.View
 
-    def __init__(self, cls: type[Instruction]):
+    def __init__(self, config: AcceleratorConfig, cls: type[Instruction]):
+        self._config = config
         self._cls = cls
         super().__init__({
             "i": In(stream.Signature(instruction_layout(cls))),
@@ -98,12 +101,16 @@ class FrontEnd(wiring.Component):
         })
 
     @property
+    def config(self) -> AcceleratorConfig:
+        return self._config
+
+    @property
     def cls(self) -> type[Instruction]:
         return self._cls
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.in_flight = in_flight = InFlight()
+        m.submodules.in_flight = in_flight = InFlight(self.config)
 
         head = self.i.payload
         tokens = (self.available & head.wait) == head.wait
@@ -117,34 +124,20 @@ class FrontEnd(wiring.Component):
             self.take.eq(Mux(start, head.wait, 0)),
         ]
 
-        # The cycle in which the instruction could be issued for the first time.
-        seen = Signal()
-        seen_at = Signal(COUNTER_BITS)
-        with m.If(start):
-            m.d.sync += seen.eq(0)
-        with m.Elif(can_issue & ~seen):
-            m.d.sync += [seen.eq(1), seen_at.eq(self.now)]
         m.d.comb += [
             in_flight.push.eq(start),
             in_flight.entry.index.eq(head.index),
             in_flight.entry.signal.eq(head.signal),
-            in_flight.entry.issue.eq(Mux(seen, seen_at, self.now)),
-            in_flight.entry.start.eq(self.now),
-            in_flight.entry.stall.eq(self.counters.stall),
             in_flight.done.eq(self.done),
         ]
+        if self.config.profile_records:
+            self._record(m, in_flight, start, can_issue)
 
         oldest = in_flight.oldest
         room = (self.room & oldest.signal) == oldest.signal
         retire = self.record.valid & self.record.ready
         m.d.comb += [
             self.record.valid.eq(in_flight.finished & room),
-            self.record.payload.index.eq(oldest.index),
-            self.record.payload.engine.eq(self.cls.ENGINE),
-            self.record.payload.issue.eq(oldest.issue),
-            self.record.payload.start.eq(oldest.start),
-            self.record.payload.end.eq(self.now),
-            self.record.payload.stall.eq(self.counters.stall - oldest.stall),
             in_flight.pop.eq(retire),
             self.give.eq(Mux(retire, oldest.signal, 0)),
             self.idle.eq(in_flight.empty),
@@ -155,8 +148,31 @@ class FrontEnd(wiring.Component):
             self.waiting.eq(stuck | (self.i.valid & admitted & ~tokens)),
             self.waiting_index.eq(Mux(stuck, oldest.index, head.index)),
         ]
-        self._count(m, busy=~in_flight.empty, wait=can_issue & ~tokens)
+        if self.config.counters:
+            self._count(m, busy=~in_flight.empty, wait=can_issue & ~tokens)
         return m
+
+    def _record(self, m: Module, in_flight: "InFlight", start: Value, can_issue: Value) -> None:
+        """Note the times of the instructions, and give those of the oldest."""
+        # The cycle in which the instruction could be issued for the first time.
+        seen = Signal()
+        seen_at = Signal(COUNTER_BITS)
+        with m.If(start):
+            m.d.sync += seen.eq(0)
+        with m.Elif(can_issue & ~seen):
+            m.d.sync += [seen.eq(1), seen_at.eq(self.now)]
+        entry, oldest, record = in_flight.entry, in_flight.oldest, self.record.payload
+        m.d.comb += [
+            entry.issue.eq(Mux(seen, seen_at, self.now)),
+            entry.start.eq(self.now),
+            entry.stall.eq(self.counters.stall),
+            record.index.eq(oldest.index),
+            record.engine.eq(self.cls.ENGINE),
+            record.issue.eq(oldest.issue),
+            record.start.eq(oldest.start),
+            record.end.eq(self.now),
+            record.stall.eq(self.counters.stall - oldest.stall),
+        ]
 
     def _count(self, m: Module, *, busy: Value, wait: Value) -> None:
         with m.If(~self.halt):
@@ -165,26 +181,25 @@ class FrontEnd(wiring.Component):
 
 
 class _EntryLayout(data.StructLayout):
-    def __init__(self) -> None:
-        super().__init__({
-            "index": INDEX_BITS,
-            "signal": len(ENGINES),
-            "issue": COUNTER_BITS,
-            "start": COUNTER_BITS,
-            "stall": COUNTER_BITS,
-        })
+    def __init__(self, config: AcceleratorConfig) -> None:
+        times = ("issue", "start", "stall") if config.profile_records else ()
+        super().__init__({"index": INDEX_BITS, "signal": len(ENGINES), **dict.fromkeys(times, COUNTER_BITS)})
 
 
 class InFlight(wiring.Component):
     """The instructions that an engine has been given and that have not retired, oldest first.
+
+    Parameters
+    ----------
+    config : :class:`~.config.AcceleratorConfig`
 
     Members
     -------
     push : ``In(1)``
         ``entry`` is given to the engine. Not while ``full``.
     entry : ``In(...)``
-        ``index`` and ``signal`` of the instruction, cycles of ``issue`` and ``start``, and the engine's ``stall``
-        counter at the start.
+        ``index`` and ``signal`` of the instruction; with a profile, cycles of ``issue`` and ``start``, and the
+        engine's ``stall`` counter at the start.
     done : ``In(1)``
         The engine finishes the oldest instruction that it has not finished.
     pop : ``In(1)``
@@ -201,27 +216,33 @@ class InFlight(wiring.Component):
     entry: data.View
     oldest: data.View
 
-    def __init__(self) -> None:
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
         super().__init__({
             "push": In(1),
-            "entry": In(_EntryLayout()),
+            "entry": In(_EntryLayout(config)),
             "done": In(1),
             "pop": In(1),
-            "oldest": Out(_EntryLayout()),
+            "oldest": Out(_EntryLayout(config)),
             "finished": Out(1),
             "working": Out(1),
             "empty": Out(1),
             "full": Out(1),
         })
 
+    @property
+    def config(self) -> AcceleratorConfig:
+        return self._config
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = memory = Memory(shape=_EntryLayout(), depth=IN_FLIGHT, init=[])
+        depth = self.config.in_flight
+        m.submodules.memory = memory = Memory(shape=_EntryLayout(self.config), depth=depth, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
-        head = Signal(range(IN_FLIGHT))
-        tail = Signal(range(IN_FLIGHT))
-        count = Signal(range(IN_FLIGHT + 1))
-        finished = Signal(range(IN_FLIGHT + 1))
+        head = Signal(range(depth))
+        tail = Signal(range(depth))
+        count = Signal(range(depth + 1))
+        finished = Signal(range(depth + 1))
         m.d.comb += [
             write.addr.eq(tail),
             write.data.eq(self.entry),
@@ -231,7 +252,7 @@ class InFlight(wiring.Component):
             self.finished.eq((finished != 0) | self.done),
             self.working.eq(count != finished),
             self.empty.eq(count == 0),
-            self.full.eq(count == IN_FLIGHT),
+            self.full.eq(count == depth),
         ]
         with m.If(self.push):
             m.d.sync += tail.eq(tail + 1)

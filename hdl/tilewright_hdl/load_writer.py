@@ -78,7 +78,7 @@ class LoadWriter(wiring.Component):
         beats = [self.config.beats(word_bytes) for _, word_bytes in sizes.values()]
         ports = [getattr(self, memory.name.lower()) for memory in sizes]
 
-        m.submodules.walker = walker = WordWalker(self.config.bus.windows)
+        m.submodules.walker = walker = WordWalker(self.config, windows=self.config.bus.windows)
         wiring.connect(m, wiring.flipped(self.i), walker.i)
         word, beat = walker.o.p, self.beat
 

@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from amaranth import Module, Mux, Signal, Value, signed, unsigned
+from amaranth import Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,7 +27,8 @@ class PostStepLayout(data.StructLayout):
     Members
     -------
     source, residual, output : 20
-        Addresses of the accumulator entry or activation word, of the residual, and of the word written.
+        Addresses of the accumulator entry or activation word, of the residual (if there is any), and of the word
+        written.
     bank : 1
     parameter : 17
     column_part, row_part
@@ -101,13 +102,14 @@ class PostAddress(wiring.Component):
         }
         address, flag = unsigned(ADDRESS_BITS), unsigned(1)
         tensor = {"group": flag, "y": address, "x": address}
+        binary = self.config.post.binary
         m.submodules.loops = loops = LoopNest(
             {level: _FIELDS[name].width for level, name in counts.items()},
             {
                 "source": (address, dict.fromkeys(counts, address)),
                 "iy": (_POSITION, {"y": _FIELDS["stride_y"].shape, "wy": _FIELDS["dilation_y"].shape}),
                 "ix": (_POSITION, {"x": _FIELDS["stride_x"].shape, "wx": _FIELDS["dilation_x"].shape}),
-                "residual": (address, tensor),
+                **({"residual": (address, tensor)} if binary else {}),
                 "output": (address, tensor),
                 "parameter": (unsigned(_PARAMETER_BITS), {"group": flag}),
             },
@@ -116,7 +118,7 @@ class PostAddress(wiring.Component):
             "source_y": "source_y_step", "source_x": "source_x_step",
             "source_wy": "window_y_step", "source_wx": "window_x_step",
             "iy_y": "stride_y", "iy_wy": "dilation_y", "ix_x": "stride_x", "ix_wx": "dilation_x",
-            "residual_y": "residual_y_step", "residual_x": "residual_x_step",
+            **({"residual_y": "residual_y_step", "residual_x": "residual_x_step"} if binary else {}),
             "output_y": "output_y_step", "output_x": "output_x_step",
         }
         held = self._hold(m, [
@@ -129,7 +131,7 @@ class PostAddress(wiring.Component):
             *(loops.count[level].eq(held[name]) for level, name in counts.items()),
             *(loops.step[name].eq(held[field]) for name, field in steps.items()),
             *(loops.start[name].eq(self.instruction[f"{name}_address"])
-              for name in ("source", "residual", "output", "parameter")),
+              for name in ("source", "output", "parameter", *(("residual",) if binary else ()))),
             loops.start.iy.eq(self.instruction.first_y),
             loops.start.ix.eq(self.instruction.first_x),
         ]
@@ -161,17 +163,18 @@ class PostAddress(wiring.Component):
         source_ends = Mux(held.source == Source.ACTIVATION, tile_ends["row_part"], tile_ends["column_part"])
         m.d.comb += [
             loops.step.source_group.eq(Mux(source_ends, held.source_tile_step, 0)),
-            loops.step.residual_group.eq(tile_ends["row_part"]),
             loops.step.output_group.eq(tile_ends["row_part"]),
             loops.step.parameter_group.eq(1),
         ]
+        if self.config.post.binary:
+            m.d.comb += loops.step.residual_group.eq(tile_ends["row_part"])
 
     def _step(self, m: Module, loops: Any, held: Any) -> None:
         step, value = self.step, loops.value
         in_rows = (value.iy >= 0) & (value.iy < held.source_height)
         in_columns = (value.ix >= 0) & (value.ix < held.source_width)
         m.d.comb += [
-            *(step[name].eq(value[name]) for name in ("source", "residual", "output", "parameter")),
+            *(step[name].eq(value[name]) for name in ("source", "output", "parameter")),
             step.bank.eq(held.bank),
             step.inside.eq(in_rows & in_columns),
             step.first.eq(loops.first.wy & loops.first.wx),
@@ -185,7 +188,10 @@ class PostAddress(wiring.Component):
             step.inside & _beyond(step.source, memory.accumulator_entries)
             | _beyond(step.parameter, memory.parameter_groups),
         )
-        refused_residual = held.combine.matches(*BINARY) & _beyond(step.residual, words)
+        refused_residual: Value = Const(0)
+        if self.config.post.binary:
+            m.d.comb += step.residual.eq(value.residual)
+            refused_residual = held.combine.matches(*BINARY) & _beyond(step.residual, words)
         m.d.comb += self.refused.eq(refused_source | refused_residual | _beyond(step.output, words))
 
 

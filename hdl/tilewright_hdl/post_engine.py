@@ -13,18 +13,18 @@ next one starts: then all that the instruction fixes can stand in one set of reg
 
 from typing import Any
 
-from amaranth import Array, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth import Array, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .accumulators import AccumulatorRead
 from .config import AcceleratorConfig, bits_for
-from .isa import BINARY, Post, Source
+from .isa import BINARY, Combine, Post, Source
 from .isa_layout import instruction_layout
 from .ports import FaultLayout, MemoryRead, MemoryWrite
 from .post_address import PostAddress
 from .post_lane import lane_setup_layout
-from .post_pipeline import PostPipeline
+from .post_pipeline import PostPipeline, delay_queue
 from .registers import ErrorCode
 from .tables import table_write_signature
 from .timing import PostStages
@@ -144,17 +144,20 @@ class PostEngine(wiring.Component):
 
     def _read(self, m: Module, step: Any, setup: Any, issuing: Value, enter: Signal, pipeline: PostPipeline) -> None:
         """Read what a step needs, and put it into the pipeline when it arrives."""
-        lanes = self.config.post.lanes
+        post, lanes = self.config.post, self.config.post.lanes
         from_activation = setup.source == Source.ACTIVATION
-        residual, second = Signal(), Signal()
-        if self.config.post.binary:
-            # With both operands behind one port, the residual comes first.
-            binary = setup.combine.matches(*BINARY)
-            m.d.comb += residual.eq(issuing & binary & ~second)
-            m.d.sync += second.eq(residual & from_activation)
-            m.d.comb += enter.eq(issuing & ~(binary & from_activation & ~second))
-        else:
-            m.d.comb += enter.eq(issuing)
+        residual = Signal()
+        # Cycles of this step that have passed. With both operands behind one port, the residual comes first.
+        passed = Signal(range(max(post.interval, 2)))
+        least = Signal.like(passed)
+        binary = setup.combine.matches(*BINARY) if post.binary else Const(0)
+        direct = from_activation & setup.combine.matches(Combine.NONE, Combine.MAX)
+        m.d.comb += [
+            residual.eq(issuing & binary & (passed == 0)),
+            least.eq(Mux(from_activation & binary, max(post.interval, 2), post.interval) - 1),
+            enter.eq(issuing & (direct | (passed == least))),
+        ]
+        m.d.sync += passed.eq(Mux(issuing & ~enter, passed + 1, 0))
 
         m.d.comb += [
             self.accumulator.valid.eq(enter & step.inside & ~from_activation),
@@ -186,11 +189,13 @@ class PostEngine(wiring.Component):
 
     def _write(self, m: Module, step: Any, enter: Signal, pipeline: PostPipeline) -> None:
         """Write the results where their last steps said."""
+        stages = PostStages.of(self.config.post)
         layout = data.StructLayout({
             "address": len(self.output.address), "part": len(step.row_part), "final": 1,
         })
-        depth = 1 << PostStages.of(self.config.post).result.bit_length()
-        m.submodules.targets = targets = fifo.SyncFIFO(width=layout.size, depth=depth)
+        # Activations that are not rescaled come one a cycle, others one an interval.
+        most = max(stages.latency(Source.ACTIVATION, Combine.NONE), stages.result // self.config.post.interval)
+        m.submodules.targets = targets = delay_queue(layout.size, most)
         target, reached = Signal(layout), data.View(layout, targets.r_data)
         m.d.comb += [
             target.address.eq(step.output),

@@ -14,7 +14,7 @@ from .isa_layout import instruction_layout
 from .numerics import ADD_LEFT_SHIFT, SHIFT_BITS
 from .requantize import Requantize, Rescale
 from .tables import TableMemory, table_write_signature
-from .timing import MULTIPLY, PostStages
+from .timing import PostStages, multiply_delay
 
 __all__ = ["PostLane", "lane_setup_layout"]
 
@@ -167,9 +167,11 @@ class PostLane(wiring.Component):
         multiplier = Signal.like(self.multiplier, reset_less=True)
         with m.If(self._enable(stages.biased)):
             m.d.sync += [biased.eq(self.accumulator + self.bias), multiplier.eq(self.multiplier)]
-        # The shift waits while the product is made; it may change from step to step, at a group's end.
+        # The shift waits while the product is made; it may change from step to step, at a group's end. A serial
+        # multiplier is done before the next operands come, and their shift.
         shift = self.shift
-        for stage in range(stages.biased, stages.biased + MULTIPLY + 1):
+        steps = multiply_delay(self.config.post) if self.config.post.interval == 1 else 1
+        for stage in range(stages.biased, stages.biased + steps + 1):
             following = Signal(SHIFT_BITS, reset_less=True, name=f"shift_{stage}")
             with m.If(self._enable(stage)):
                 m.d.sync += following.eq(shift)

@@ -14,7 +14,10 @@ from .post_lane import PostLane, lane_setup_layout
 from .tables import table_write_signature
 from .timing import PostStages
 
-__all__ = ["ParameterLayout", "PostPipeline"]
+__all__ = ["ParameterLayout", "PostPipeline", "delay_queue"]
+
+_BLOCK_DEPTH = 16
+"""Entries from which on a queue is better kept in block RAM than in registers."""
 
 
 class ParameterLayout(data.StructLayout):
@@ -26,6 +29,13 @@ class ParameterLayout(data.StructLayout):
             "multiplier": data.ArrayLayout(32, lanes),
             "shift": data.ArrayLayout(8, lanes),
         })
+
+
+def delay_queue(width: int, most: int) -> fifo.FIFOInterface:
+    """Queue of at most ``most`` entries, each of which is read two cycles after it was written at the earliest."""
+    depth = 1 << most.bit_length()
+    kind = fifo.SyncFIFOBuffered if depth >= _BLOCK_DEPTH else fifo.SyncFIFO
+    return kind(width=width, depth=depth)
 
 
 class PostPipeline(wiring.Component):
@@ -187,9 +197,9 @@ class PostPipeline(wiring.Component):
         lanes = data.ArrayLayout(signed(8), self.config.post.lanes)
         if not self.config.post.binary:
             return Signal(lanes)
-        # One a cycle comes at most, and none stays longer than until its step is at `mapped`.
-        depth = 1 << self.stages.mapped.bit_length()
-        m.submodules.residuals = residuals = fifo.SyncFIFO(width=lanes.size, depth=depth)
+        # One an interval comes at most, and none stays longer than until its step is at `mapped`.
+        most = self.stages.mapped // self.config.post.interval + 1
+        m.submodules.residuals = residuals = delay_queue(lanes.size, most)
         m.d.comb += [
             residuals.w_data.eq(self.activation),
             residuals.w_en.eq(self.residual),

@@ -31,7 +31,8 @@ class RecordLayout(data.StructLayout):
 class Profile(wiring.Component):
     """Keep records until they are read, word by word.
 
-    A record that finds the memory full is counted and dropped; the input is never held.
+    A record that finds the memory full is counted and dropped; the input is never held. If there is no memory, that is
+    every record.
 
     Latency
     -------
@@ -41,7 +42,7 @@ class Profile(wiring.Component):
     Parameters
     ----------
     config : :class:`~.config.AcceleratorConfig`
-        ``profile_records``, a power of two, are kept.
+        ``profile_records``, a power of two or 0, are kept.
 
     Members
     -------
@@ -74,6 +75,15 @@ class Profile(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        m.d.comb += self.record.ready.eq(1)
+        if self.config.profile_records:
+            self._keep(m)
+        with m.If(self.record.valid & (self.count == self.config.profile_records)):
+            m.d.sync += self.lost.eq(self.lost + 1)
+        return m
+
+    def _keep(self, m: Module) -> None:
+        """Add the memory."""
         depth = self.config.profile_records
         m.submodules.memory = memory = Memory(shape=RecordLayout(), depth=depth, init=[])
         write, read = memory.write_port(), memory.read_port()
@@ -81,20 +91,16 @@ class Profile(wiring.Component):
         tail = Signal(range(depth))
         part = Signal(range(len(PROFILE_FIELDS)))
 
-        full = self.count == depth
-        push = self.record.valid & ~full
+        push = self.record.valid & (self.count != depth)
         there = self.count != 0
         last = part == len(PROFILE_FIELDS) - 1
         pop = self.next & there & last
         m.d.comb += [
-            self.record.ready.eq(1),
             write.addr.eq(tail),
             write.data.eq(self.record.payload),
             write.en.eq(push),
             read.addr.eq(Mux(pop, (head + 1)[: len(head)], head)),
         ]
-        with m.If(self.record.valid & full):
-            m.d.sync += self.lost.eq(self.lost + 1)
         with m.If(push):
             m.d.sync += tail.eq(tail + 1)
         with m.If(self.next & there):
@@ -107,4 +113,3 @@ class Profile(wiring.Component):
         tag = Cat(kept.index, Const(0, TAG_ENGINE_OFFSET - INDEX_BITS), kept.engine)
         words = {"TAG": tag, "ISSUE": kept.issue, "START": kept.start, "END": kept.end, "STALL": kept.stall}
         m.d.comb += self.word.eq(Mux(there, Array(words[name] for name in PROFILE_FIELDS)[part], 0))
-        return m

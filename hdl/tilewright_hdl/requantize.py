@@ -22,11 +22,14 @@ from .config import PostConfig
 from .isa import RoundingCode
 from .multiplier import Multiplier
 from .numerics import INT8_MAX, INT8_MIN, SHIFT_BITS, Rounding
-from .timing import MULTIPLY, requantize_delay, rescale_delay
+from .serial_multiplier import SerialMultiplier
+from .timing import multiply_delay, requantize_delay, rescale_delay
 
 __all__ = ["Requantize", "Rescale"]
 
 _INT8_BITS = (INT8_MAX - INT8_MIN).bit_length()
+_SHORT_BITS = _INT8_BITS + 2
+"""With ``twice`` cut to 10 bits a result is within -256 and 256; either end is clamped whatever the zero point is."""
 _HIGH = 31
 """Bit at which gemmlowp rounds first."""
 
@@ -38,7 +41,8 @@ class Rescale(wiring.Component):
 
     Latency
     -------
-    ``delay`` registers. ``shift`` is taken when the product is there, ``timing.MULTIPLY`` cycles after ``value``.
+    ``delay`` registers. ``shift`` is taken when the product is there, ``timing.multiply_delay`` cycles after
+    ``value``. With ``post.interval``, values must be so many cycles apart.
 
     Parameters
     ----------
@@ -47,6 +51,8 @@ class Rescale(wiring.Component):
     value_bits : int
     left_shift : int
         Zeros below the value; its width and theirs must be 29 or more together.
+    bits : int or None
+        Width of ``twice``, to which it saturates; None: the whole product's.
 
     Members
     -------
@@ -58,7 +64,7 @@ class Rescale(wiring.Component):
         From ``MIN_SHIFT`` to ``MAX_SHIFT``.
     rounding : ``In(1)``
         A :class:`~.isa.RoundingCode`, steady while a value is under way. Ignored if ``post`` has one rule only.
-    twice : ``Out(signed(value_bits + left_shift + post.multiplier_bits))``
+    twice : ``Out(signed(bits))``
     """
 
     enable: Signal
@@ -68,17 +74,18 @@ class Rescale(wiring.Component):
     rounding: Signal
     twice: Signal
 
-    def __init__(self, post: PostConfig, value_bits: int, left_shift: int = 0):
+    def __init__(self, post: PostConfig, value_bits: int, left_shift: int = 0, *, bits: int | None = None):
         self._post = post
         self._value_bits = value_bits
         self._left_shift = left_shift
+        self._bits = bits
         super().__init__({
             "enable": In(self.delay),
             "value": In(signed(value_bits)),
             "multiplier": In(post.multiplier_bits),
             "shift": In(SHIFT_BITS),
             "rounding": In(1),
-            "twice": Out(signed(value_bits + left_shift + post.multiplier_bits)),
+            "twice": Out(signed(bits or value_bits + left_shift + post.multiplier_bits)),
         })
 
     @property
@@ -94,13 +101,21 @@ class Rescale(wiring.Component):
         return self._left_shift
 
     @property
+    def bits(self) -> int | None:
+        return self._bits
+
+    @property
     def delay(self) -> int:
         return rescale_delay(self._post)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        m.submodules.multiplier = multiplier = Multiplier(self.value_bits, self.post.multiplier_bits)
+        multiplier = (
+            Multiplier(self.value_bits, self.post.multiplier_bits) if self.post.interval == 1
+            else SerialMultiplier(self.post, self.value_bits)
+        )
+        m.submodules.multiplier = multiplier
         m.d.comb += [
             multiplier.enable.eq(self.enable),
             multiplier.value.eq(self.value),
@@ -112,12 +127,12 @@ class Rescale(wiring.Component):
             # One bit more, for a number that rounds up to the next power of two.
             rounded = Signal(signed(len(product) + 1), reset_less=True)
             steps = Signal(SHIFT_BITS, reset_less=True)
-            with m.If(self.enable[MULTIPLY]):
+            with m.If(self.enable[multiply_delay(self.post)]):
                 m.d.sync += [rounded.eq(self._round_high(product)), steps.eq(amount)]
             product, amount = rounded, steps
         twice = Signal.like(self.twice, reset_less=True)
         with m.If(self.enable[-1]):
-            m.d.sync += twice.eq(product >> amount)
+            m.d.sync += twice.eq(product >> amount if self.bits is None else _shift(product, amount, self.bits))
         m.d.comb += self.twice.eq(twice)
 
         return m
@@ -141,7 +156,8 @@ class Requantize(wiring.Component):
 
     Latency
     -------
-    ``delay`` registers. ``shift`` is taken when the product is there, ``timing.MULTIPLY`` cycles after ``value``.
+    ``delay`` registers. ``shift`` is taken when the product is there, ``timing.multiply_delay`` cycles after
+    ``value``. With ``post.interval``, values must be so many cycles apart.
 
     Parameters
     ----------
@@ -206,7 +222,7 @@ class Requantize(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        m.submodules.rescale = rescale = Rescale(self.post, self.value_bits)
+        m.submodules.rescale = rescale = Rescale(self.post, self.value_bits, bits=_SHORT_BITS)
         m.d.comb += [
             rescale.enable.eq(self.enable),
             rescale.value.eq(self.value),
@@ -215,8 +231,8 @@ class Requantize(wiring.Component):
             rescale.rounding.eq(self.rounding),
         ]
 
-        short = _saturate(rescale.twice, _INT8_BITS + 2)
-        rounded = Signal(signed(_INT8_BITS + 2), reset_less=True)
+        short = rescale.twice
+        rounded = Signal(signed(_SHORT_BITS), reset_less=True)
         with m.If(self.enable[-2]):
             m.d.sync += rounded.eq((short >> 1) + short[0])
 
@@ -238,12 +254,20 @@ class Requantize(wiring.Component):
         return m
 
 
-def _saturate(value: Value, bits: int) -> Value:
-    """Nearest signed number of ``bits`` bits.
+def _shift(value: Value, amount: Value, bits: int) -> Value:
+    """``value >> amount``, or the nearest signed number of ``bits`` bits.
 
-    With ``twice`` cut to 10 bits a result is within -256 and 256, and either end is clamped whatever the zero point is.
+    The longest shift comes first. Behind each, only those bits are kept which the shorter ones can still bring down; of
+    the others it is enough to know whether they all equal the sign.
     """
-    top = value[bits - 1 :]
     sign = value[-1]
+    beyond: Value = Const(0)
+    for place in reversed(range(len(amount))):
+        distance = 1 << place
+        kept = bits + distance - 1
+        both = [taken[:kept].as_signed() if len(taken) > kept else taken for taken in (value, value >> distance)]
+        lost = [(part[kept:] ^ sign.replicate(len(part[kept:]))).any() for part in (value, value >> distance)]
+        beyond |= Mux(amount[place], lost[1], lost[0])
+        value = Mux(amount[place], both[1], both[0]).as_signed()
     nearest = Cat((~sign).replicate(bits - 1), sign)
-    return Mux(top.all() | ~top.any(), value[:bits], nearest).as_signed()
+    return Mux(beyond | (value[bits - 1] ^ sign), nearest, value[:bits]).as_signed()

@@ -56,7 +56,7 @@ class StoreReader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.walker = walker = WordWalker()
+        m.submodules.walker = walker = WordWalker(self.config)
         m.submodules.words = words = StreamFifo(8 * self.config.array.rows, READ_AHEAD)
         wiring.connect(m, wiring.flipped(self.i), walker.i)
         wiring.connect(m, words.o, wiring.flipped(self.o))

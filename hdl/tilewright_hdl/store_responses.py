@@ -10,7 +10,6 @@ from .config import AcceleratorConfig
 from .ports import FaultLayout
 from .registers import ErrorCode
 from .stream_fifo import StreamFifo
-from .timing import IN_FLIGHT
 
 __all__ = ["StoreResponses"]
 
@@ -60,7 +59,7 @@ class StoreResponses(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.indices = indices = StreamFifo(self.index.payload.shape(), IN_FLIGHT)
+        m.submodules.indices = indices = StreamFifo(self.index.payload.shape(), self.config.in_flight)
         m.submodules.lasts = lasts = StreamFifo(1, max(2, self.config.bus.outstanding))
         wiring.connect(m, wiring.flipped(self.index), indices.i)
         wiring.connect(m, wiring.flipped(self.last), lasts.i)

@@ -16,7 +16,6 @@ from .numerics import Rounding
 __all__ = [
     "DEADLOCK_CYCLES",
     "EXEC_READ",
-    "IN_FLIGHT",
     "LEAST_LOAD",
     "MULTIPLY",
     "QUEUE_DELAY",
@@ -28,15 +27,14 @@ __all__ = [
     "exec_load",
     "exec_pass",
     "exec_start",
+    "multiply_delay",
     "post_cycles",
     "post_first_write",
     "post_interval",
     "requantize_delay",
     "rescale_delay",
+    "serial_bits",
 ]
-
-IN_FLIGHT = 4
-"""Instructions that an engine may have been given and not finished."""
 
 DEADLOCK_CYCLES = 64
 """Cycles in which nothing may happen while an engine waits for a semaphore, before the machine stops."""
@@ -50,13 +48,23 @@ def decode_cycles(config: AcceleratorConfig, cls: type[Instruction]) -> int:
     return cls.BYTES // config.bus.data_bytes + 1
 
 
+def serial_bits(post: PostConfig) -> int:
+    """Bits of the factor that a serial multiplier takes in a cycle; it has all cycles of an interval but one."""
+    return -(-post.multiplier_bits // (post.interval - 1))
+
+
 MULTIPLY = 3
-"""Registers of a multiplier: operands, partial products, product."""
+"""Registers of a multiplier that takes operands in each cycle: operands, partial products, product."""
+
+
+def multiply_delay(post: PostConfig) -> int:
+    """Registers of a multiplier of the post-processor; of a serial one, its operands and a cycle for each step."""
+    return MULTIPLY if post.interval == 1 else 1 + -(-post.multiplier_bits // serial_bits(post))
 
 
 def rescale_delay(post: PostConfig) -> int:
     """Registers from a value to the shifted product: multiplier, gemmlowp's first rounding if it is built, shifter."""
-    return MULTIPLY + (Rounding.TFLITE_DOUBLE in post.roundings) + 1
+    return multiply_delay(post) + (Rounding.TFLITE_DOUBLE in post.roundings) + 1
 
 
 def requantize_delay(post: PostConfig) -> int:
@@ -121,9 +129,16 @@ class PostStages:
         return cycles
 
 
-def post_interval(instruction: Post) -> int:
-    """Cycles from step to step: two where both operands come through the one port of the activation scratchpad."""
-    return 2 if instruction.source == Source.ACTIVATION and instruction.combine in BINARY else 1
+def post_interval(post: PostConfig, instruction: Post) -> int:
+    """Cycles from step to step.
+
+    Two at least where both operands come through the one port of the activation scratchpad; and no fewer than the
+    multipliers need where one is used, so in all but ``NONE`` and ``MAX`` of activations.
+    """
+    from_activation = instruction.source == Source.ACTIVATION
+    if from_activation and instruction.combine in (Combine.NONE, Combine.MAX):
+        return 1
+    return max(post.interval, 2 if from_activation and instruction.combine in BINARY else 1)
 
 
 def post_cycles(config: AcceleratorConfig, instruction: Post) -> int:
@@ -134,12 +149,12 @@ def post_cycles(config: AcceleratorConfig, instruction: Post) -> int:
     """
     stages = PostStages.of(config.post)
     latency = stages.latency(Source(instruction.source), Combine(instruction.combine))
-    return instruction.steps * post_interval(instruction) + latency
+    return instruction.steps * post_interval(config.post, instruction) + latency
 
 
 def post_first_write(config: AcceleratorConfig, instruction: Post) -> int:
     """Cycles from the transfer of a ``POST`` into its engine to its first write: a window's steps, and the pipeline."""
-    window = instruction.window_height * instruction.window_width * post_interval(instruction)
+    window = instruction.window_height * instruction.window_width * post_interval(config.post, instruction)
     return window + PostStages.of(config.post).latency(Source(instruction.source), Combine(instruction.combine))
 
 

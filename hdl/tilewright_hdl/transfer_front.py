@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from amaranth import Array, Module, Mux, Signal
+from amaranth import Array, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -12,7 +12,6 @@ from .burst import AnnouncedLayout, BurstSplitter
 from .config import AcceleratorConfig
 from .isa import Load, Segment, Store
 from .isa_layout import instruction_layout
-from .timing import IN_FLIGHT
 from .word_walker import WordsLayout
 
 __all__ = ["TransferFront"]
@@ -114,7 +113,7 @@ class TransferFront(wiring.Component):
         base = Signal(32)
         start = Signal(32)
         shift = exact_log2(bus.data_bytes)
-        row_beats = Array(fields.words * n for n in self.beats)[fields.memory]
+        row_beats = Array(_times(fields.words, n) for n in self.beats)[fields.memory]
         if self.windows:
             row_beats = Mux(fields.window, (fields.row_bytes + bus.data_bytes - 1) >> shift, row_beats)
         m.d.comb += [
@@ -128,7 +127,7 @@ class TransferFront(wiring.Component):
 
         outstanding = Signal(range(bus.outstanding + 1))
         # The walker's queue, the word that is walked, and the word that is written or answered.
-        in_flight = Signal(range(IN_FLIGHT + 3))
+        in_flight = Signal(range(self.config.in_flight + 3))
         m.d.comb += [
             splitter.enable.eq((outstanding != bus.outstanding) & ~self.stop),
             self.under_way.eq(in_flight.any() & ~self.stop),
@@ -140,3 +139,10 @@ class TransferFront(wiring.Component):
             in_flight.eq(in_flight + taken - self.done),
         ]
         return m
+
+
+def _times(value: Value, factor: int) -> Value:
+    """``value * factor`` by addition: no DSP block is worth a few bits."""
+    terms = [value << place for place in range(factor.bit_length()) if factor >> place & 1]
+    product: Value = sum(terms[1:], terms[0])
+    return product

@@ -9,6 +9,11 @@ from .verilog_names import Names, extend
 
 __all__ = ["memory_module", "memory_text"]
 
+DONT_CARE = "(* no_rw_check *) "
+"""Says to Yosys that nothing uses a read in the cycle of a write to the same word: queues do not offer such a word, the
+profile and the accumulators do not take it, and programs do not race. Else it would add registers and a comparator to
+each block RAM whose primitive does not promise the old word."""
+
 
 def memory_module(name: str, words: int, word_bits: int, groups: int) -> str:
     """Verilog text of a memory with one read and one write port as the module ``name``.
@@ -28,7 +33,8 @@ def memory_module(name: str, words: int, word_bits: int, groups: int) -> str:
         f"  input wire {address}write_address,",
         f"  input wire {word}write_data",
         ");",
-        f"  reg {word}words [0:{words - 1}];",
+        # Parts of a word may be written while others are read: those reads count.
+        f"  {'' if groups > 1 else DONT_CARE}reg {word}words [0:{words - 1}];",
         "  integer i;",
         f"  initial for (i = 0; i < {words}; i = i + 1) words[i] = {word_bits}'h0;",
         f"  initial read_data = {word_bits}'h0;",
@@ -51,7 +57,7 @@ def memory_text(
     ----------
     cell : Cell
         A ``$mem_v2``. Its words begin as its initial value, or as zeros. A read in the cycle of a write to the same
-        word sees the old one.
+        word sees the old one, and nothing may be done with it; see ``DONT_CARE``.
     targets : sequence of (first, last, name)
         Wires for ranges of the pin ``RD_DATA``, on which the ports follow each other.
     names : Names
@@ -61,7 +67,7 @@ def memory_text(
         if "1" in cell.parameters[parameter]:
             raise NotImplementedError(f"memory {cell.name} must have zero {parameter}")
     memory = names.fresh(cell.name)
-    declarations = [f"reg {_range(width)}{memory} [0:{size - 1}];"]
+    declarations = [f"{DONT_CARE}reg {_range(width)}{memory} [0:{size - 1}];"]
     used_bits = max(1, (size - 1).bit_length())
 
     def address(pin: str, port: int) -> str:

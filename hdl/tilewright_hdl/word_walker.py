@@ -5,10 +5,10 @@ from amaranth import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .config import AcceleratorConfig
 from .isa import Load
 from .isa_layout import instruction_layout
 from .stream_fifo import StreamFifo
-from .timing import IN_FLIGHT
 
 __all__ = ["WordLayout", "WordWalker", "WordsLayout"]
 
@@ -62,13 +62,14 @@ class WordWalker(wiring.Component):
 
     Parameters
     ----------
+    config : AcceleratorConfig
     windows : bool
         Whether the words of an instruction may be ``step`` apart.
 
     Members
     -------
     i : ``In(stream.Signature(WordsLayout(windows)))``
-        Instructions; ``IN_FLIGHT`` wait here beside the one that is walked.
+        Instructions; ``config.in_flight`` wait here beside the one that is walked.
     o : ``Out(stream.Signature(WordLayout(windows)))``
         After a word with bit 20 of the address set, the next ones mean nothing.
     """
@@ -76,11 +77,16 @@ class WordWalker(wiring.Component):
     i: stream.Interface
     o: stream.Interface
 
-    def __init__(self, windows: bool = False) -> None:
+    def __init__(self, config: AcceleratorConfig, *, windows: bool = False) -> None:
+        self._config = config
         self._windows = windows
         super().__init__({
             "i": In(stream.Signature(WordsLayout(windows))), "o": Out(stream.Signature(WordLayout(windows))),
         })
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        return self._config
 
     @property
     def windows(self) -> bool:
@@ -88,7 +94,7 @@ class WordWalker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.waiting = waiting = StreamFifo(WordsLayout(self.windows), IN_FLIGHT)
+        m.submodules.waiting = waiting = StreamFifo(WordsLayout(self.windows), self.config.in_flight)
         wiring.connect(m, wiring.flipped(self.i), waiting.i)
 
         walk = Signal(WordsLayout(self.windows))

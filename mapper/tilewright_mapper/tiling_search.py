@@ -142,7 +142,7 @@ def rough_cycles(geometry: Geometry, tiling: Tiling, streamed: frozenset[str], w
     groups = sum(chunk.groups[1] for chunk in chunks)
     window = layer.window.kernel[0] * layer.window.kernel[1]
     # Both operands of an addition of activations come through one port.
-    interval = 2 if layer.conv is None and layer.residual is not None else 1
+    interval = max(geometry.config.post.interval, 2 if layer.conv is None and layer.residual is not None else 1)
     post = groups * window * interval * layer.output.height * layer.output.width
     array = 0 if geometry.form is None else sum(geometry.form.cycles(geometry.middle(rect)) for rect in rects)
     load = _rough_loads(geometry, tiling, streamed, rects, chunks, weights_stay)

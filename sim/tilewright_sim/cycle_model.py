@@ -18,7 +18,7 @@ from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import DeviceError
 from tilewright_hdl.isa import ENGINES, Engine, Instruction, Segment
 from tilewright_hdl.registers import counter_name
-from tilewright_hdl.timing import DEADLOCK_CYCLES, IN_FLIGHT
+from tilewright_hdl.timing import DEADLOCK_CYCLES
 
 from .cycle_bus import MemoryTiming
 from .cycle_engines import Engines
@@ -120,7 +120,7 @@ class _EngineState:
         self.finished = 0
         """How many of them the engine has finished."""
         self.slot = 0
-        """Cycle from which fewer than ``IN_FLIGHT`` are under way, if they are."""
+        """Cycle from which fewer than ``in_flight`` are under way, if they are."""
         self.stuck = False
         """The oldest cannot retire because a semaphore is full."""
         self.wait = 0
@@ -143,6 +143,7 @@ class _Run:
         self._bus, self._loading = self._engines.bus, self._engines.load
         self._fetching = Fetching(config, instructions, program_address, self._bus)
         self._given: list[list[deque[int]]] = [[deque() for _ in ENGINES] for _ in ENGINES]
+        self._in_flight = config.in_flight
         self._most_tokens = (1 << config.semaphore_bits) - 1
         self._events: list[tuple[int, int, int]] = []
         self._stuck = 0
@@ -225,7 +226,7 @@ class _Run:
         state = self._states[engine]
         before, state.scheduled = state.scheduled, None
         ready = self._engines.ready_at(engine)
-        if not state.waiting or ready is None or len(state.under_way) == IN_FLIGHT:
+        if not state.waiting or ready is None or len(state.under_way) == self._in_flight:
             return
         decoded = self._fetching.decoded_at(engine)
         if decoded is None:
@@ -296,7 +297,7 @@ class _Run:
                 return
         self._last_retired = cycle
         stall = self._stalled_before(engine, cycle) - stalled
-        full = len(state.under_way) == IN_FLIGHT
+        full = len(state.under_way) == self._in_flight
         state.under_way.popleft()
         state.busy.down(cycle)
         state.finished -= 1

@@ -99,10 +99,11 @@ def first_free(uses: Collection[PortUse], bank: int, cycle: int) -> int:
 
 def post_reads(config: AcceleratorConfig, ins: Post, start: int, mask: int) -> PortUse:
     """Reads of the banks ``mask`` by a ``POST`` that starts in cycle ``start``."""
-    interval = post_interval(ins)
+    interval = post_interval(config.post, ins)
     begin, end = start + 1, start + 1 + ins.steps * interval
     padded = ins.source == Source.ACTIVATION and not _all_inside(ins)
-    if not mask & (mask - 1) and not padded:
+    every_cycle = interval == (ins.combine in BINARY) + (ins.source == Source.ACTIVATION)
+    if not mask & (mask - 1) and every_cycle and not padded:
         cycles: dict[int, Cycles] = {mask.bit_length() - 1: range(begin, end)}
         return PortUse(mask, begin, end, lambda: cycles)
     return PortUse(mask, begin, end, lambda: _by_bank(config, _read_walk(ins, config, begin, interval)))
@@ -110,7 +111,7 @@ def post_reads(config: AcceleratorConfig, ins: Post, start: int, mask: int) -> P
 
 def post_writes(config: AcceleratorConfig, ins: Post, start: int, mask: int) -> PortUse:
     """Writes to the banks ``mask`` by a ``POST`` that starts in cycle ``start``."""
-    window = ins.window_height * ins.window_width * post_interval(ins)
+    window = ins.window_height * ins.window_width * post_interval(config.post, ins)
     begin = start + post_first_write(config, ins)
     count = ins.groups * ins.output_height * ins.output_width
     end = begin + (count - 1) * window + 1

@@ -26,7 +26,7 @@ from typing import NamedTuple, Self
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Engine, Exec, Instruction
-from tilewright_hdl.timing import IN_FLIGHT, exec_drain, exec_load, exec_pass
+from tilewright_hdl.timing import exec_drain, exec_load, exec_pass
 
 from .machine import ProfileRecord
 from .tokens import walk_tokens
@@ -228,7 +228,7 @@ class _Waits:
         self._older: dict[int, ProfileRecord] = {}
         for engine in Engine:
             queue = sorted((r for r in records if r.engine == engine), key=lambda r: r.index)
-            for older, record in zip(queue, queue[IN_FLIGHT if engine == Engine.EXEC else 1 :], strict=False):
+            for older, record in zip(queue, queue[config.in_flight if engine == Engine.EXEC else 1 :], strict=False):
                 self._older[record.index] = older
 
     def before(self, index: int, low: int, high: int) -> Iterator[Piece]:

@@ -215,7 +215,7 @@ def _longest(config: AcceleratorConfig, code: bytes) -> int:
             if isinstance(instruction, Exec):
                 longest = max(longest, instruction.passes * exec_pass(config, instruction.vectors, instruction.taps))
             elif isinstance(instruction, PostInstruction):
-                longest = max(longest, instruction.steps * post_interval(instruction))
+                longest = max(longest, instruction.steps * post_interval(config.post, instruction))
     # POST goes before EXEC at the scratchpad, so EXEC may wait as long again; twice that to be sure.
     return 4 * longest
 

@@ -35,9 +35,10 @@ INTEGERS = [
     ("memory", "accumulator_entries", 16, 1 << 16), ("memory", "parameter_groups", 4, 1 << 16),
     ("memory", "activation_banks", 1, 16),
     ("post", "lanes", 1, 64), ("post", "multiplier_bits", 8, 31), ("post", "tables", 0, 16),
+    ("post", "interval", 1, 32),
     ("bus", "address_bits", 16, 32), ("bus", "burst_beats", 4, 256), ("bus", "outstanding", 1, 16),
     ("config", "queue_instructions", 2, 16), ("config", "semaphore_bits", 2, 12),
-    ("config", "profile_records", 4, 4096),
+    ("config", "profile_records", 0, 4096), ("config", "in_flight", 2, 4),
 ]
 
 
@@ -53,6 +54,7 @@ def test_integers_out_of_range(part: str, name: str, low: int, high: int) -> Non
 @pytest.mark.parametrize(("part", "name", "value"), [
     ("memory", "accumulator_entries", 24), ("memory", "parameter_groups", 100), ("memory", "activation_banks", 3),
     ("bus", "burst_beats", 12), ("config", "queue_instructions", 3), ("config", "profile_records", 5),
+    ("config", "in_flight", 3),
 ])
 def test_powers_of_two(part: str, name: str, value: int) -> None:
     owner: Any = EDGE16 if part == "config" else getattr(EDGE16, part)
@@ -65,6 +67,10 @@ ROUNDINGS = "['single', 'tflite_double']"
 
 
 @pytest.mark.parametrize(("make", "message"), [
+    (lambda: replace(EDGE16, counters=1), "config.counters must be true or false, not 1"),
+    (lambda: replace(EDGE16, counters=False),
+     "config.profile_records must be 0 where config.counters is false, not 256"),
+    (lambda: replace(EDGE16, profile_records=2), "config.profile_records must be 0 or at least 4, not 2"),
     (lambda: replace(EDGE16.bus, data_bits=48), "bus.data_bits must be 32, 64, 128 or 256, not 48"),
     (lambda: replace(EDGE16.bus, data_bits=256, burst_beats=256),
      "bus.burst_beats must keep a burst within 4096 bytes: at most 128 beats of 32 bytes, not 256"),
@@ -132,6 +138,7 @@ def test_digest_covers_every_number_but_the_name() -> None:
     assert len(EDGE16.digest) == 64
     changes: list[AcceleratorConfig] = [
         replace(EDGE16, queue_instructions=8), replace(EDGE16, semaphore_bits=5), replace(EDGE16, profile_records=64),
+        replace(EDGE16, in_flight=2), replace(EDGE16, profile_records=0, counters=False),
         replace(EDGE16, array=ArrayConfig(rows=32, columns=16)),
         replace(EDGE16, array=ArrayConfig(rows=16, columns=32)),
     ]
@@ -139,7 +146,7 @@ def test_digest_covers_every_number_but_the_name() -> None:
         "memory": {"activation_bytes": 1 << 16, "weight_bytes": 1 << 16, "accumulator_entries": 512,
                    "parameter_groups": 64, "activation_banks": 2},
         "post": {"lanes": 8, "multiplier_bits": 24, "roundings": (Rounding.SINGLE,), "add": False,
-                 "multiply": False, "tables": 1},
+                 "multiply": False, "tables": 1, "interval": 4},
         "bus": {"data_bits": 64, "address_bits": 24, "burst_beats": 8, "outstanding": 2, "windows": False},
     }.items():
         assert set(other) == {f.name for f in dataclasses.fields(PARTS[part])}, "a new number must be tried here"

@@ -17,7 +17,7 @@ from tilewright_hdl.isa_layout import instruction_layout
 from tilewright_hdl.ports import FaultLayout
 from tilewright_hdl.profile import RecordLayout
 from tilewright_hdl.registers import ErrorCode
-from tilewright_hdl.timing import DEADLOCK_CYCLES, IN_FLIGHT
+from tilewright_hdl.timing import DEADLOCK_CYCLES
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
@@ -57,7 +57,7 @@ class Bench:
             self.set(f"queues__{int(engine)}__valid", int(mine))
             self.set(f"queues__{int(engine)}__payload", self.beats[0][1] if mine else self.chance.getrandbits(32))
             queue = self.in_engine[engine]
-            ready = len(queue) < IN_FLIGHT and self.chance.random() >= self.slow
+            ready = len(queue) < NANO.in_flight and self.chance.random() >= self.slow
             self.set(f"{NAMES[engine]}__instruction__ready", int(ready))
             self.set(f"{NAMES[engine]}__busy", int(bool(queue)))
             self.set(f"{NAMES[engine]}__done", int(bool(queue) and self.chance.random() >= self.slow))

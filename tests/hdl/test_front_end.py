@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The front end against a model that is written from its contract, cycle by cycle."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tilewright_hdl.config import PRESETS, AcceleratorConfig
 from tilewright_hdl.front_end import FrontEnd
 from tilewright_hdl.isa import Store, field_specs
 from tilewright_hdl.isa_layout import instruction_layout
 from tilewright_hdl.profile import RecordLayout
-from tilewright_hdl.timing import IN_FLIGHT
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
@@ -62,7 +63,8 @@ async def bench_random(tb: Testbench) -> None:
 class Model:
     """What the contract says, with lists."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
         self.in_flight: list[dict[str, int]] = []
         self.finished = 0
         self.counters = {"busy": 0, "wait": 0, "stall": 0}
@@ -73,7 +75,7 @@ class Model:
         layout = instruction_layout(Store).from_bits(s["i__payload"])
         wait, signal, index = (int(layout[name]) for name in ("wait", "signal", "index"))
         tokens = s["available"] & wait == wait
-        admitted = len(self.in_flight) < IN_FLIGHT and not s["halt"]
+        admitted = len(self.in_flight) < self.config.in_flight and not s["halt"]
         can_issue = bool(s["i__valid"] and s["o__ready"] and admitted)
         start = can_issue and tokens
         finished = self.finished + s["done"]
@@ -93,11 +95,15 @@ class Model:
             "waiting": int(waiting),
             "counters": self.counters["busy"] | self.counters["wait"] << 32 | self.counters["stall"] << 64,
         }
+        if not self.config.counters:
+            out["counters"] = 0
         if s["i__valid"]:
             out["i__ready"] = int(s["o__ready"] and admitted and tokens)
         if waiting:
             out["waiting_index"] = oldest["index"] if stuck else index
-        if offers_record:
+        if offers_record and not self.config.profile_records:
+            out["record__payload"] = 0
+        elif offers_record:
             out["record__payload"] = RecordLayout().const({
                 "index": oldest["index"], "engine": Store.ENGINE, "issue": oldest["issue"], "start": oldest["start"],
                 "end": s["now"], "stall": self.counters["stall"] - oldest["stall"],
@@ -129,17 +135,21 @@ class Model:
 
 
 @pytest.mark.parametrize(
-    ("busy", "tokens", "room"), [(0.0, 1.0, 1.0), (0.5, 0.8, 0.8), (0.2, 0.5, 0.4), (0.9, 0.9, 1.0)]
+    ("busy", "tokens", "room", "changes"),
+    [(0.0, 1.0, 1.0, {}), (0.5, 0.8, 0.8, {}), (0.2, 0.5, 0.4, {}), (0.9, 0.9, 1.0, {}),
+     (0.2, 0.5, 0.4, {"in_flight": 2}), (0.2, 0.5, 0.4, {"profile_records": 0}),
+     (0.2, 0.5, 0.4, {"profile_records": 0, "counters": False})],
 )
-def test_against_the_model(busy: float, tokens: float, room: float) -> None:
+def test_against_the_model(busy: float, tokens: float, room: float, changes: dict[str, Any]) -> None:
+    config = replace(PRESETS["nano4"], **changes)
     parameters = {"busy": busy, "tokens": tokens, "room": room, "cycles": 1500}
-    log = run_bench(FrontEnd(Store), __name__, "bench_random", parameters=parameters)
-    model = Model()
+    log = run_bench(FrontEnd(config, Store), __name__, "bench_random", parameters=parameters)
+    model = Model(config)
     for cycle, (step, got) in enumerate(log):
         expected = model.step(step)
         assert {name: got[name] for name in expected} == expected, f"in cycle {cycle}, given {step}"
     assert model.retired > 40
     if room < 0.5:
-        assert model.most == IN_FLIGHT
+        assert model.most == config.in_flight
 
 

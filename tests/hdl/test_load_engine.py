@@ -13,7 +13,6 @@ from tilewright_hdl.bus_timing import load_cycles, memory_sizes, transfer_bursts
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Load, Memory, Segment
 from tilewright_hdl.registers import ErrorCode
-from tilewright_hdl.timing import IN_FLIGHT
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
@@ -49,7 +48,7 @@ def rtl_load(config: AcceleratorConfig, loads: list[Load], **parameters: Any) ->
     """Run LOADs; ``parameters`` choose the main memory (see ``axi_memory``) and ``stall``, the write ports'."""
     defaults = {
         "instructions": [payload(load) for load in loads], "memory": "model", "latency": LATENCY, "stall": 0.0,
-        "in_flight": IN_FLIGHT, "halt_at": None,
+        "in_flight": config.in_flight, "halt_at": None,
     }
     verilog = verilog_of(ReadSide, config)
     result: dict[str, Any] = run_bench(verilog, __name__, "bench_load", parameters=defaults | parameters)

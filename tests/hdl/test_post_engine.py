@@ -3,6 +3,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -41,6 +42,8 @@ CONFIGS = {
     ),
     "4x2, 1 lane, double": small(4, 2, bus=64, lanes=1, tables=1, roundings=(Rounding.TFLITE_DOUBLE,)),
     "4x4, 4 lanes, no multiply": small(4, 4, bus=128, lanes=4, tables=4, multiply=False),
+    "4x4, 1 lane, every 5 cycles": small(4, 4, lanes=1, tables=1, interval=5),
+    "4x4, 2 lanes, every 32 cycles, no tables": small(4, 4, lanes=2, tables=0, multiply=False, interval=32),
     "4x4, 2 lanes, multiply alone": small(4, 4, lanes=2, tables=1, add=False),
 }
 USUAL = CONFIGS["8x4, 2 lanes"]
@@ -200,6 +203,17 @@ def test_cycles() -> None:
         both = plain(combine=combine, source=Source.ACTIVATION)
         assert post_cycles(USUAL, both) == 16 + stages.result - skipped
     assert post_cycles(USUAL, plain(source=Source.ACTIVATION)) == 8 + stages.combined - skipped
+
+
+def test_cycles_of_serial_multipliers() -> None:
+    """What is not rescaled does not wait for them."""
+    slow = replace(USUAL, post=replace(USUAL.post, interval=9))
+    stages = PostStages.of(slow.post)
+    assert post_cycles(slow, plain()) == 8 * 9 + stages.combined
+    activation = plain(source=Source.ACTIVATION)
+    assert post_cycles(slow, activation) == post_cycles(USUAL, activation)
+    both = plain(source=Source.ACTIVATION, combine=Combine.ADD)
+    assert post_cycles(slow, both) == 8 * 9 + stages.latency(Source.ACTIVATION, Combine.ADD)
 
 
 def test_a_product_does_not_wait_where_there_is_no_adder() -> None:

@@ -56,6 +56,14 @@ def test_random_traffic(reading: float) -> None:
         assert lost > 10
 
 
+def test_without_memory_all_records_are_lost() -> None:
+    inputs = [{"record__valid": int(cycle % 3 == 0), "record__payload": cycle, "next": 1} for cycle in range(12)]
+    dut = Profile(replace(CONFIG, profile_records=0))
+    outputs = rtl_cycles(dut, inputs, ["lost", "word", "record__ready"])
+    assert [o["lost"] for o in outputs] == [(cycle + 2) // 3 for cycle in range(12)]
+    assert {(o["word"], o["record__ready"]) for o in outputs} == {(0, 1)}
+
+
 def test_reading_nothing_does_nothing() -> None:
     inputs = [{"record__valid": 0, "record__payload": 0, "next": 1}] * 12
     assert {(o["count"], o["word"]) for o in rtl_cycles(Profile(CONFIG), inputs, ["count", "word"])} == {(0, 0)}

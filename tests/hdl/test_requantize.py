@@ -23,7 +23,8 @@ from tilewright_hdl.numerics import (
     rescale,
 )
 from tilewright_hdl.requantize import Requantize, Rescale
-from tilewright_hdl.timing import MULTIPLY
+from tilewright_hdl.serial_multiplier import SerialMultiplier
+from tilewright_hdl.timing import MULTIPLY, multiply_delay, serial_bits
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
@@ -37,6 +38,8 @@ POSTS = {
     "double": PostConfig(lanes=1, roundings=(Rounding.TFLITE_DOUBLE,)),
     "18 bits": PostConfig(lanes=1, multiplier_bits=18),
     "8 bits": PostConfig(lanes=1, multiplier_bits=8),
+    **{f"every {n}": PostConfig(lanes=1, interval=n) for n in (2, 5, 32)},
+    "18 bits every 7": PostConfig(lanes=1, interval=7, multiplier_bits=18),
 }
 
 
@@ -86,20 +89,24 @@ def read(port: Any) -> int:
     return int(port.value) if len(port) == 1 else int(port.value.to_signed())
 
 
-async def pump(tb: Testbench, delay: int, vectors: Sequence[Vector], outputs: Sequence[str], gap: float) -> list[Any]:
+async def pump(tb: Testbench, vectors: Sequence[Vector]) -> list[Any]:
     """Send vectors through a pipeline, with noise at its inputs in the gaps, and return its outputs."""
     dut, random = tb.dut, tb.random
+    delay, outputs, gap, multiply, interval = (
+        tb.parameters[name] for name in ("delay", "outputs", "gap", "multiply", "interval")
+    )
     taken: list[Any] = []
-    waiting, enable, shifts = list(reversed(vectors)), 0, [0] * (MULTIPLY + 1)
+    waiting, enable, shifts = list(reversed(vectors)), 0, [0] * (multiply + 1)
     while waiting or enable:
-        go = bool(waiting) and random.random() >= gap
+        resting = enable & bits(-1, interval - 1)
+        go = bool(waiting) and not resting and random.random() >= gap
         if go:
             value, multiplier, shift = waiting.pop()
         else:
             value, multiplier, shift = (random.getrandbits(8) for _ in range(3))
         shifts = [shift, *shifts[:-1]]
         # A product meets its shift when it has gone through the multiplier.
-        dut.shift.value = bits(shifts[MULTIPLY], len(dut.shift))
+        dut.shift.value = bits(shifts[multiply], len(dut.shift))
         dut.value.value = bits(value, len(dut.value))
         dut.multiplier.value = bits(multiplier, len(dut.multiplier))
         enable = bits(enable << 1 | go, delay + 1)
@@ -119,13 +126,14 @@ async def bench_pipeline(tb: Testbench) -> None:
         for name, value in steady.items():
             port = getattr(dut, name)
             port.value = bits(value, len(port))
-        tb.result.append(await pump(tb, p["delay"], vectors, p["outputs"], p["gap"]))
+        tb.result.append(await pump(tb, vectors))
 
 
 def rtl_pipeline(
     dut: Rescale | Requantize, runs: Sequence[tuple[dict[str, int], Sequence[Vector]]], outputs: Sequence[str]
 ) -> list[Any]:
-    parameters = {"delay": dut.delay, "runs": runs, "outputs": outputs, "gap": 0.1}
+    parameters = {"delay": dut.delay, "runs": runs, "outputs": outputs, "gap": 0.1,
+                  "multiply": multiply_delay(dut.post), "interval": dut.post.interval}
     return [np.array(run) for run in run_bench(dut, __name__, "bench_pipeline", parameters=parameters)]
 
 
@@ -137,6 +145,7 @@ def test_rescale(name: str, value_bits: int, left_shift: int) -> None:
     count = 4000 if post is BOTH else 500
     vectors = [v for v in corner_vectors(value_bits, post.multiplier_bits) if left_shift == 0 or v[0] != -256]
     vectors += random_vectors(random, count, value_bits, post.multiplier_bits)
+    vectors = vectors[:: post.interval]
     dut = Rescale(post, value_bits, left_shift)
     runs = [({"rounding": RoundingCode[rule.name]}, vectors) for rule in post.roundings]
     value, multiplier, shift = columns(vectors)
@@ -154,6 +163,7 @@ def test_requantize(name: str) -> None:
         vectors = corner_vectors(32, post.multiplier_bits)
         vectors += random_vectors(random, 2000 if post is BOTH else 200, 32, post.multiplier_bits)
         random.shuffle(vectors)
+        vectors = vectors[:: post.interval]
         steady = {"rounding": RoundingCode[rule.name], "zero_point": zero_point, "low": low, "high": high}
         runs.append((steady, vectors))
         value, multiplier, shift = columns(vectors)
@@ -179,6 +189,17 @@ def test_both_rules_differ_in_the_vectors() -> None:
 def test_delay() -> None:
     assert Requantize(BOTH, 32).delay == Rescale(BOTH, 32).delay + 2
     assert Rescale(BOTH, 32).delay == Rescale(POSTS["single"], 32).delay + 1 == MULTIPLY + 2
+
+
+@pytest.mark.parametrize(("interval", "at_once", "delay"), [(2, 31, 2), (3, 16, 3), (17, 2, 17), (32, 1, 32)])
+def test_a_serial_multiplier_is_done_in_time(interval: int, at_once: int, delay: int) -> None:
+    post = PostConfig(lanes=1, interval=interval)
+    assert (serial_bits(post), multiply_delay(post)) == (at_once, delay)
+
+
+def test_a_serial_multiplier_refuses_an_operand_in_each_cycle() -> None:
+    with pytest.raises(ValueError, match=r"post\.interval must be at least 2 for a serial multiplier, not 1"):
+        SerialMultiplier(BOTH, 32)
 
 
 def test_multiplier_refuses_no_bits() -> None:

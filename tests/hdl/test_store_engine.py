@@ -13,7 +13,6 @@ from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Memory, Segment, Store
 from tilewright_hdl.registers import ErrorCode
 from tilewright_hdl.store_engine import StoreEngine
-from tilewright_hdl.timing import IN_FLIGHT
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
@@ -46,7 +45,7 @@ def rtl_store(config: AcceleratorConfig, instructions: list[Store], **parameters
     """Run STOREs; ``parameters`` choose the main memory (see ``axi_memory``) and ``stall``, that of the grants."""
     defaults = {
         "instructions": [payload(store) for store in instructions], "words": [w.hex() for w in scratchpad(config)],
-        "memory": "model", "latency": LATENCY, "stall": 0.0, "in_flight": IN_FLIGHT, "halt_at": None,
+        "memory": "model", "latency": LATENCY, "stall": 0.0, "in_flight": config.in_flight, "halt_at": None,
     }
     verilog = verilog_of(StoreEngine, config)
     result: dict[str, Any] = run_bench(verilog, __name__, "bench_store", parameters=defaults | parameters)

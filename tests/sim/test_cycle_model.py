@@ -9,7 +9,7 @@ import pytest
 from tests.sim.test_checker import program
 from tilewright_hdl.config import PRESETS
 from tilewright_hdl.isa import BINARY, Engine, Exec, Instruction, Load, Memory, Post, Segment, Source, Store
-from tilewright_hdl.timing import IN_FLIGHT, post_cycles
+from tilewright_hdl.timing import post_cycles
 from tilewright_sim.cycle_model import Deadlock, MemoryTiming, estimate, simulate
 from tilewright_sim.machine import COUNTERS
 
@@ -162,8 +162,8 @@ def test_counters():
 
 def test_in_flight_limit():
     # A long latency: more stores could be sent than the limit lets in.
-    records = times([store(1)] * (IN_FLIGHT + 2), memory=MemoryTiming(latency=100))
-    for earlier, later in zip(records, records[IN_FLIGHT:], strict=False):
+    records = times([store(1)] * (EDGE.in_flight + 2), memory=MemoryTiming(latency=100))
+    for earlier, later in zip(records, records[EDGE.in_flight:], strict=False):
         assert later[0] == later[1] == earlier[2] + 1
 
 

@@ -31,6 +31,8 @@ CONFIG = replace(PRESETS["nano4"], post=PostConfig(lanes=2, tables=1))
 # Depthwise tiles are parts of a word, and the last part is no whole tile; most loads of taps are shorter than others.
 TALL = replace(CONFIG, array=ArrayConfig(rows=10, columns=4),
                memory=replace(CONFIG.memory, activation_bytes=1024 * 10, weight_bytes=1024 * 4))
+# What a small FPGA does without: fewer instructions under way, no profile, serial multipliers.
+LEAN = replace(CONFIG, in_flight=2, profile_records=0, post=replace(CONFIG.post, interval=7))
 CONSTANT_BASE = 1 << 16
 ARENA_BASE = CONSTANT_BASE + CONSTANT_BYTES
 DUMP = ARENA_BASE + ARENA_BYTES
@@ -49,6 +51,11 @@ def machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
 @pytest.fixture(scope="module")
 def tall_machines() -> Iterator[Machines]:
     yield from open_both(TALL, 32, 1)
+
+
+@pytest.fixture(scope="module", params=[(32, 1), (1, 1)], ids=["default", "fast"])
+def lean_machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
+    yield from open_both(LEAN, *request.param)
 
 
 def open_both(config: AcceleratorConfig, latency: int, period: int) -> Iterator[Machines]:
@@ -105,6 +112,26 @@ def test_sound_programs_give_the_same_bytes_and_cycles(machines: Machines, banks
     assert rtl.profile == iss.profile
     assert rtl == iss
     assert_same_memory(machines)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_lean_machine_takes_the_same_cycles(lean_machines: Machines, seed: int) -> None:
+    """Without a profile, every record is lost; the counters tell the rest."""
+    rng = random.Random(f"lean {seed}")
+    program = random_program(rng, LEAN, 40, racy=True, banks=None)
+    rtl, iss = on_both(lean_machines, program)
+    assert (rtl.profile, rtl.profile_lost) == ([], len(program))
+    assert rtl.cycles == iss.cycles
+    assert {**rtl.counters, "SATURATIONS": 0} == {**iss.counters, "SATURATIONS": 0}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_lean_machine_gives_the_same_bytes(lean_machines: Machines, seed: int) -> None:
+    rng = random.Random(f"lean bytes {seed}")
+    fill(lean_machines, rng, LEAN)
+    rtl, iss = on_both(lean_machines, random_program(rng, LEAN, 25))
+    assert (rtl.cycles, rtl.counters) == (iss.cycles, iss.counters)
+    assert_same_memory(lean_machines, LEAN)
 
 
 @pytest.mark.parametrize("seed", range(10))
