@@ -54,7 +54,7 @@ def test_repeated_modules_are_written_once() -> None:
     names = re.findall(r"^module (\w+)", text, re.MULTILINE)
     assert len(set(names)) == len(names)
     assert names[-1] == TOP
-    instances = re.findall(r"^  (pe_\w+) \w+ \(", text, re.MULTILINE)
+    instances = re.findall(r"^  (tile_\w+) \w+ \(", text, re.MULTILINE)
     assert len(instances) == NANO.array.pes
 
 

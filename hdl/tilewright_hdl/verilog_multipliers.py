@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verilog around the multipliers of FPGAs: signed factors in, their product out of the block's register.
+
+The other registers of the blocks stay out of use. Those in front could hold the weights only if each had an enable of
+its own, which no block has for two products and Gowin's has not at all; the elements need theirs anyway.
+"""
+
+__all__ = ["ECP5", "GOWIN", "ICE40"]
+
+
+def _bits(pin: str, name: str, count: int) -> str:
+    return ", ".join(f".{pin}{bit}({name}[{bit}])" for bit in range(count))
+
+
+def _ties(pin: str, count: int) -> str:
+    return ", ".join(f".{pin}{bit}(1'b0)" for bit in range(count))
+
+
+ECP5 = f"""\
+module ecp5_multiplier (
+  input wire clk,
+  input wire [17:0] a,
+  input wire [17:0] b,
+  output wire [35:0] p
+);
+  MULT18X18D #(.REG_OUTPUT_CLK("CLK0"), .REG_OUTPUT_CE("CE0"), .REG_OUTPUT_RST("RST0")) dsp (
+    .CLK0(clk), .CE0(1'b1), .RST0(1'b0),
+    .SIGNEDA(1'b1), .SIGNEDB(1'b1), .SOURCEA(1'b0), .SOURCEB(1'b0),
+    {_bits("A", "a", 18)},
+    {_bits("B", "b", 18)},
+    {_ties("C", 18)},
+    {_bits("P", "p", 36)}
+  );
+endmodule
+
+"""
+"""``ecp5_multiplier``: 18 x 18 bits."""
+
+ICE40 = """\
+module ice40_multipliers (
+  input wire clk,
+  input wire [15:0] a,
+  input wire [15:0] b,
+  output wire [31:0] p
+);
+  SB_MAC16 #(
+    .MODE_8x8(1'b1), .A_SIGNED(1'b1), .B_SIGNED(1'b1),
+    .TOP_8x8_MULT_REG(1'b1), .BOT_8x8_MULT_REG(1'b1),
+    .TOPOUTPUT_SELECT(2'b10), .BOTOUTPUT_SELECT(2'b10)
+  ) dsp (
+    .CLK(clk), .CE(1'b1), .A(a), .B(b), .C(16'h0), .D(16'h0), .O(p),
+    .AHOLD(1'b0), .BHOLD(1'b0), .CHOLD(1'b0), .DHOLD(1'b0), .OHOLDTOP(1'b0), .OHOLDBOT(1'b0),
+    .IRSTTOP(1'b0), .IRSTBOT(1'b0), .ORSTTOP(1'b0), .ORSTBOT(1'b0), .OLOADTOP(1'b0), .OLOADBOT(1'b0),
+    .ADDSUBTOP(1'b0), .ADDSUBBOT(1'b0), .CI(1'b0), .ACCUMCI(1'b0), .SIGNEXTIN(1'b0)
+  );
+endmodule
+
+"""
+"""``ice40_multipliers``: the low and the high half of each word make a product of their own."""
+
+GOWIN = """\
+module gowin_multiplier (
+  input wire clk,
+  input wire [8:0] a,
+  input wire [8:0] b,
+  output wire [17:0] p
+);
+  MULT9X9 #(.OUT_REG(1'b1)) dsp (
+    .CLK(clk), .CE(1'b1), .RESET(1'b0), .A(a), .B(b), .DOUT(p),
+    .ASIGN(1'b1), .BSIGN(1'b1), .ASEL(1'b0), .BSEL(1'b0), .SIA(9'h0), .SIB(9'h0)
+  );
+endmodule
+
+"""
+"""``gowin_multiplier``: 9 x 9 bits."""
