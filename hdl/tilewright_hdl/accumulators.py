@@ -187,8 +187,8 @@ class Accumulators(wiring.Component):
 
     Latency
     -------
-    The sum of column ``c`` is taken ``column_delay(c) + 1`` cycles after the command and can be read from the next cycle
-    on.
+    The sum of column ``c`` is taken ``column_delay(c) + 1`` cycles after the command; it can be read from the next
+    cycle on.
 
     Parameters
     ----------

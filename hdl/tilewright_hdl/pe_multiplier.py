@@ -20,16 +20,17 @@ The upper bits of ``w0`` as a digit cost one adder behind the multiplier. They s
 negative ``w0`` would take, two of six bits of overlap, and all restrictions: -128 is a weight like any other.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from . import verilog_multipliers
 from .config import Multipliers
 from .once import VerilogLibrary
 from .targets import Target
+from .verilog_multipliers import ECP5, GOWIN, GOWIN_PIPELINED, ICE40, ICE40_PAIR
 
 __all__ = ["MultiplierLane", "PEMultiplier"]
 
@@ -73,7 +74,7 @@ class PEMultiplier(wiring.Component):
     """Products of one processing element, or of those that share a multiplier.
 
     The target, which comes with the platform, decides what makes the products; behaviour is the same for all of them.
-    A target has nothing of its own for ``DIRECT``, and but for the ECP5 nothing for ``PAIRED``.
+    ``DIRECT`` is the same text for all: synthesis finds multipliers without registers itself.
 
     Latency
     -------
@@ -88,7 +89,7 @@ class PEMultiplier(wiring.Component):
     Members
     -------
     lanes : ``In(MultiplierLane()).array(lanes)``
-        With ``PAIRED``, ``factor`` is the same for both.
+        With ``PAIRED``, ``factor`` and ``swap`` are the same for both.
     """
 
     lanes: Any
@@ -121,48 +122,56 @@ class PEMultiplier(wiring.Component):
             return m
 
         target = platform.target if isinstance(platform, VerilogLibrary) else Target.GENERIC
-        factors = [lane.factor_out for lane in self.lanes]
-        if self._multipliers == Multipliers.PAIRED and target == Target.ECP5:
-            products = _packed(m, platform, factors[0], weights)
-        else:
-            products = _BODIES[target](m, platform, factors, weights)
-        for lane, product in zip(self.lanes, products, strict=True):
-            domain = m.d.sync if self._multipliers == Multipliers.PAIRED else m.d.comb
-            domain += lane.product.eq(product)
+        products = _BODIES[target, self._multipliers](m, platform, self.lanes, weights)
+        m.d.comb += [lane.product.eq(value) for lane, value in zip(self.lanes, products, strict=True)]
 
         return m
 
 
-def _generic(m: Module, platform: object, factors: list[Value], weights: list[Value]) -> list[Value]:
-    products = [Signal(signed(16), name=f"product_{i}") for i, _ in enumerate(factors)]
-    m.d.sync += [product.eq(a * w) for product, a, w in zip(products, factors, weights, strict=True)]
-    return products
+def _generic(m: Module, platform: object, lanes: Any, weights: list[Value]) -> list[Value]:
+    return [_registered(m, lane.factor_out * weight) for lane, weight in zip(lanes, weights, strict=True)]
 
 
-def _ecp5(m: Module, platform: VerilogLibrary, factors: list[Value], weights: list[Value]) -> list[Value]:
-    return [_block(m, platform, "ecp5_multiplier", verilog_multipliers.ECP5, 18, a, w)[:16]
-            for a, w in zip(factors, weights, strict=True)]
+def _generic_pair(m: Module, platform: object, lanes: Any, weights: list[Value]) -> list[Value]:
+    return [_registered(m, value) for value in _generic(m, platform, lanes, weights)]
 
 
-def _gowin(m: Module, platform: VerilogLibrary, factors: list[Value], weights: list[Value]) -> list[Value]:
-    return [_block(m, platform, "gowin_multiplier", verilog_multipliers.GOWIN, 9, a, w)[:16]
-            for a, w in zip(factors, weights, strict=True)]
+def _each(name: str, text: str, bits: int) -> Callable[..., list[Value]]:
+    """Body with a block for each product."""
+    def body(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Value]) -> list[Value]:
+        return [_block(m, platform, name, text, bits, lane.factor_out, weight)
+                for lane, weight in zip(lanes, weights, strict=True)]
+
+    return body
 
 
-def _ice40(m: Module, platform: VerilogLibrary, factors: list[Value], weights: list[Value]) -> list[Value]:
+def _ice40(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Value]) -> list[Value]:
     products: list[Value] = []
+    factors = [lane.factor_out for lane in lanes]
     for first in range(0, len(factors), 2):
-        a, w = (Cat(*values[first : first + 2]) for values in (factors, weights))
-        both = _block(m, platform, "ice40_multipliers", verilog_multipliers.ICE40, 16, a, w)
+        a, b = (Cat(*values[first : first + 2]) for values in (factors, weights))
+        both = _block(m, platform, "ice40_multipliers", ICE40, 16, a, b)
         products += [both.word_select(part, 16) for part in range(len(a) // 8)]
     return products
 
 
-_BODIES = {Target.GENERIC: _generic, Target.ECP5: _ecp5, Target.ICE40: _ice40, Target.GOWIN: _gowin}
+def _ice40_pair(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Value]) -> list[Value]:
+    # The registers of the operands are in the block, and swaps come to both lanes at once.
+    a, b = Cat(*(lane.factor for lane in lanes)), Cat(*(lane.weight for lane in lanes))
+    both = _block(m, platform, "ice40_pair", ICE40_PAIR, 16, a, b, i_hold=~lanes[0].swap)
+    return [both[:16], both[16:]]
 
 
-def _block(m: Module, platform: VerilogLibrary, name: str, text: str, bits: int, a: Value, b: Value) -> Value:
-    """Product of two signed factors by an instance of a module of ``verilog_multipliers``, one cycle later.
+def _registered(m: Module, value: Value) -> Value:
+    register = Signal(signed(16))
+    m.d.sync += register.eq(value)
+    return register
+
+
+def _block(
+    m: Module, platform: VerilogLibrary, name: str, text: str, bits: int, a: Value, b: Value, **others: Value
+) -> Value:
+    """Product of two signed factors by an instance of a module of ``verilog_multipliers``.
 
     Factors that are narrower than the block lie in its upper bits: zeros below them take no wires, many signs above
     them would.
@@ -171,15 +180,14 @@ def _block(m: Module, platform: VerilogLibrary, name: str, text: str, bits: int,
     idle = 2 * bits - len(a) - len(b)
     product = Signal(signed(2 * bits))
     wide = [Cat(Const(0, bits - len(factor)), factor) for factor in (a, b)]
-    m.submodules += Instance(name, i_clk=ClockSignal(), i_a=wide[0], i_b=wide[1], o_p=product)
+    m.submodules += Instance(name, i_clk=ClockSignal(), i_a=wide[0], i_b=wide[1], o_p=product, **others)
     return product[idle:].as_signed()
 
 
-def _packed(m: Module, platform: VerilogLibrary, a: Value, weights: list[Value]) -> list[Value]:
-    """Both products of a pair, one cycle behind the operands and still to be registered."""
-    w0, w1 = weights
+def _ecp5_pair(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Value]) -> list[Value]:
+    a, w0, w1 = lanes[0].factor_out, *weights
     both = Cat(w0[:_LOW], Const(0, _OFFSET - _LOW), w1)
-    p = _block(m, platform, "ecp5_multiplier", verilog_multipliers.ECP5, 18, both, a)
+    p = _block(m, platform, "ecp5_multiplier", ECP5, 18, both, a)
 
     # Not with `*`, which synthesis would turn into one more multiplier.
     middle = Signal(_OVERLAP)
@@ -206,4 +214,16 @@ def _packed(m: Module, platform: VerilogLibrary, a: Value, weights: list[Value])
     # Each is one adder: its lowest bit, which is dropped, makes the carry.
     low = (Cat(lacks, y[_LOW:]).as_signed() + Cat(lacks, multiple).as_signed()) >> 1
     high = (Cat(more, p[top : _OFFSET + 16]) + Cat(more, less.replicate(16 - _OVERLAP))) >> 1
-    return [Cat(y[:_LOW], low[: 16 - _LOW]), Cat(middle, high[: 16 - _OVERLAP])]
+    return [_registered(m, Cat(y[:_LOW], low[: 16 - _LOW])), _registered(m, Cat(middle, high[: 16 - _OVERLAP]))]
+
+
+_BODIES = {
+    (Target.GENERIC, Multipliers.REGISTERED): _generic,
+    (Target.GENERIC, Multipliers.PAIRED): _generic_pair,
+    (Target.ECP5, Multipliers.REGISTERED): _each("ecp5_multiplier", ECP5, 18),
+    (Target.ECP5, Multipliers.PAIRED): _ecp5_pair,
+    (Target.ICE40, Multipliers.REGISTERED): _ice40,
+    (Target.ICE40, Multipliers.PAIRED): _ice40_pair,
+    (Target.GOWIN, Multipliers.REGISTERED): _each("gowin_multiplier", GOWIN, 9),
+    (Target.GOWIN, Multipliers.PAIRED): _each("gowin_pipelined_multiplier", GOWIN_PIPELINED, 9),
+}

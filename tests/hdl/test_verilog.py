@@ -6,8 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from tilewright_hdl.config import PRESETS, AcceleratorConfig, ArrayConfig, BusConfig, MemoryConfig, PostConfig
+from tilewright_hdl.config import (
+    PRESETS,
+    AcceleratorConfig,
+    ArrayConfig,
+    BusConfig,
+    MemoryConfig,
+    Multipliers,
+    PostConfig,
+)
 from tilewright_hdl.numerics import Rounding
+from tilewright_hdl.targets import Target
 from tilewright_hdl.verilog import TOP, generate
 from tilewright_sim.verilator import lint
 
@@ -29,7 +38,12 @@ WIDE = replace(
 )
 
 
-CONFIGS = {"nano4": NANO, "edge16": PRESETS["edge16"], "bare": BARE, "multiplier": MULTIPLIER, "wide": WIDE}
+PAIRED = replace(BARE, array=replace(BARE.array, multipliers=Multipliers.PAIRED))
+REGISTERED = replace(NANO, array=replace(NANO.array, multipliers=Multipliers.REGISTERED))
+
+
+CONFIGS = {"nano4": NANO, "edge16": PRESETS["edge16"], "bare": BARE, "multiplier": MULTIPLIER, "wide": WIDE,
+           "paired": PAIRED, "registered": REGISTERED}
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -47,6 +61,18 @@ def test_text_is_plain_and_says_what_it_is() -> None:
     assert text.startswith(f"// Tilewright accelerator, configuration {NANO.digest}.\n")
     assert text.isascii()
     assert re.findall(r"lint_off (\w+)", text) == ["DECLFILENAME"], "nothing else is hidden from the lint"
+
+
+def test_targets() -> None:
+    """Blocks of the target, two products each for an iCE40, and otherwise nothing that the others have not."""
+    texts = {target: generate(REGISTERED, target) for target in Target}
+    blocks = {target: re.findall(r"^  (MULT18X18D|SB_MAC16|MULT9X9) ", text, re.MULTILINE)
+              for target, text in texts.items()}
+    assert blocks == {Target.GENERIC: [], Target.ECP5: ["MULT18X18D"], Target.ICE40: ["SB_MAC16"],
+                      Target.GOWIN: ["MULT9X9"]}
+    tiles = {target: len(re.findall(r"^  (tile_\w+) \w+ \(", text, re.MULTILINE)) for target, text in texts.items()}
+    assert tiles == {Target.GENERIC: 16, Target.ECP5: 16, Target.ICE40: 8, Target.GOWIN: 16}
+    assert generate(REGISTERED) == texts[Target.GENERIC]
 
 
 def test_repeated_modules_are_written_once() -> None:
