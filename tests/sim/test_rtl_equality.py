@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.sim.random_programs import ARENA_BYTES, CONSTANT_BYTES, random_program
-from tilewright_hdl.config import PRESETS, AcceleratorConfig, ArrayConfig, Multipliers, PostConfig
+from tilewright_hdl.config import PRESETS, AcceleratorConfig, ArrayConfig, PostConfig
 from tilewright_hdl.isa import (
     BINARY,
     Combine,
@@ -144,23 +144,6 @@ def test_parts_of_words_and_short_loads(tall_machines: Machines, banks: str, rac
         if not racy:
             assert rtl == iss
             assert_same_memory(tall_machines, TALL)
-
-
-@pytest.mark.parametrize("multipliers", [Multipliers.REGISTERED, Multipliers.PAIRED])
-@pytest.mark.parametrize("racy", [False, True])
-def test_registers_between_operands_and_sums(multipliers: Multipliers, racy: bool) -> None:
-    config = replace(CONFIG, array=ArrayConfig(rows=4, columns=4, depthwise=multipliers != Multipliers.PAIRED,
-                                               multipliers=multipliers))
-    for machines in open_both(config, 5, 1):
-        for seed in range(6):
-            rng = random.Random(f"{multipliers} {racy} {seed}")
-            fill(machines, rng, config)
-            rtl, iss = on_both(machines, random_program(rng, config, 30, racy=racy, size=rng.choice([5, 9])))
-            assert rtl.profile == iss.profile
-            assert rtl.cycles == iss.cycles
-            if not racy:
-                assert rtl == iss
-                assert_same_memory(machines, config)
 
 
 def tensor(role: str, address: int, y_step: int, x_step: int) -> dict[str, int]:
