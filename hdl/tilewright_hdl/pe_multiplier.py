@@ -191,13 +191,13 @@ def _ecp5_pair(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Va
 
     # Not with `*`, which synthesis would turn into one more multiplier.
     middle = Signal(_OVERLAP)
-    # Times the digit; a negative one as the complement, which lacks 1.
+    # digit * a; where that is negative, the complement, which lacks 1.
     multiple = Signal(signed(9))
     lacks = Signal()
-    once = Mux(w0[_LOW], a, Mux(w0[_LOW + 1], a << 1, 0))
+    size = Mux(w0[_LOW], a, Mux(w0[_LOW + 1], a << 1, 0))
     m.d.sync += [
         middle.eq(sum((Mux(w1[bit], a[: _OVERLAP - bit], 0) << bit for bit in range(_OVERLAP)), Const(0))),
-        multiple.eq(Mux(w0[_LOW + 1], ~once, once)),
+        multiple.eq(Mux(w0[_LOW + 1], ~size, size)),
         lacks.eq(w0[_LOW + 1]),
     ]
 

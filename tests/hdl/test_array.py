@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.hdl.dsp_blocks import vendor_blocks
 from tilewright_hdl.array import SystolicArray
 from tilewright_hdl.config import ArrayConfig
 from tilewright_hdl.once import emit_verilog
@@ -70,7 +71,8 @@ def random_values(rng: random.Random, *shape: int) -> Any:
 
 @cache
 def array(rows: int, columns: int, multipliers: str = "direct", target: Target = Target.GENERIC) -> str:
-    return emit_verilog(SystolicArray(config_of(rows, columns, multipliers)), "dut", target=target)
+    text = emit_verilog(SystolicArray(config_of(rows, columns, multipliers)), "dut", target=target)
+    return text + vendor_blocks(target)
 
 
 def config_of(rows: int, columns: int, multipliers: str) -> ArrayConfig:
@@ -132,6 +134,19 @@ FILTERS = [(4, 4, "direct"), (8, 3, "direct"), (4, 7, "registered")]
 @pytest.mark.parametrize(("rows", "columns", "multipliers"), PRODUCTS)
 @pytest.mark.parametrize(("bubble", "late"), [(0.0, 0.0), (0.3, 0.0), (0.2, 0.3)])
 def test_passes_back_to_back(rows: int, columns: int, multipliers: str, bubble: float, late: float) -> None:
+    check_products(rows, columns, multipliers, bubble, late)
+
+
+@pytest.mark.parametrize(("rows", "columns", "multipliers", "target"), [
+    (5, 3, "registered", Target.ICE40), (4, 4, "paired", Target.ICE40), (4, 4, "paired", Target.ECP5),
+])
+def test_blocks_of_fpgas(rows: int, columns: int, multipliers: str, target: Target) -> None:
+    check_products(rows, columns, multipliers, 0.2, 0.3, target)
+
+
+def check_products(
+    rows: int, columns: int, multipliers: str, bubble: float, late: float, target: Target = Target.GENERIC
+) -> None:
     rng = random.Random(f"{rows} {columns} {bubble}")
     lengths = [1, 1, 1, rows - 1, rows, rows + 1, 1, 3 * rows, rows, 1, 2, rows, rows] * 2
     tiles = [random_values(rng, rows, columns) for _ in lengths]
@@ -147,7 +162,7 @@ def test_passes_back_to_back(rows: int, columns: int, multipliers: str, bubble: 
         assert intervals == [max(length, rows) for length in lengths[:-1]]
     parameters = {"rows": rows, "columns": columns, "tiles": tiles, "passes": passes, "times": times, "loads": loads,
                   "parts": parts, "multipliers": multipliers}
-    sums = run_bench(array(rows, columns, multipliers), __name__, "products", parameters=parameters)
+    sums = run_bench(array(rows, columns, multipliers, target), __name__, "products", parameters=parameters)
     assert sums == ref_products(tiles, passes)
 
 

