@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import ACCUMULATOR_BITS, AcceleratorConfig, bits_for
 from .once import once
+from .timing import column_delay
 
 __all__ = ["AccumulatorColumn", "AccumulatorRead", "AccumulatorWrite", "Accumulators"]
 
@@ -186,7 +187,8 @@ class Accumulators(wiring.Component):
 
     Latency
     -------
-    The sum of column ``c`` is taken ``c + 1`` cycles after the command and can be read from the next cycle on.
+    The sum of column ``c`` is taken ``column_delay(c) + 1`` cycles after the command; it can be read from the next
+    cycle on.
 
     Parameters
     ----------
@@ -196,7 +198,7 @@ class Accumulators(wiring.Component):
     -------
     write : ``In(AccumulatorWrite)``
     sums : ``In(ArrayLayout(signed(sum_bits), columns))``
-        Column ``c`` is ``c`` cycles behind column 0.
+        Column ``c`` is ``column_delay(c)`` cycles behind column 0.
     read : ``In(AccumulatorRead)``
         Undefined if a command adds to an entry of the same bank in the same cycle.
     """
@@ -224,17 +226,18 @@ class Accumulators(wiring.Component):
 
         config = self._config
         make = once(platform, AccumulatorColumn, config.array.sum_bits, config.memory.accumulator_entries)
-        command = self.write
+        commands = [self.write]
         for c in range(config.array.columns):
             m.submodules[f"column_{c}"] = column = make()
+            delay = column_delay(config.array, c)
+            commands[delay + 1 :] = [column.write_out]
             m.d.comb += [
-                column.write.eq(command),
+                column.write.eq(commands[delay]),
                 column.sum.eq(self.sums[c]),
                 column.read_valid.eq(self.read.valid),
                 column.read_bank.eq(self.read.bank),
                 column.read_address.eq(self.read.address),
                 self.read.data[c].eq(column.read_data),
             ]
-            command = column.write_out
 
         return m

@@ -17,6 +17,9 @@ shifts in cycles a + r to a + R - 1. A swap given in cycle s reads the shadow of
 begin in the very cycle a = s: it *chases* the wave. Its own swap may be given when row 0 has its word, in cycle a +
 R. The enables move right by one column a cycle, as the words' skew does, so that every column behaves like the first.
 
+Where columns take activations in groups (``config.group``), a group stands for a column in all of this. Registers
+between operands and sums (``product_delay``) delay the sums of all rows alike.
+
 Hence the time between swaps is the larger of the number of vectors and R, and there is no other bubble.
 
 Depthwise
@@ -38,21 +41,22 @@ swap before, so the weights of the others stay.
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .config import ArrayConfig
-from .once import once
-from .pe import PE
+from .config import ArrayConfig, Multipliers
+from .once import VerilogLibrary, once
 from .skew import Skew
+from .targets import Target
+from .tile import Tile
 from .timing import array_delay
 
 __all__ = ["Mesh", "SystolicArray"]
 
 
 class Mesh(wiring.Component):
-    """The PEs and the wires between them. All inputs and outputs are skewed.
+    """The PEs, in tiles, and the wires between them. All inputs and outputs are skewed.
 
     Parameters
     ----------
@@ -94,27 +98,31 @@ class Mesh(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        rows, columns = self._config.rows, self._config.columns
-        make = once(platform, PE, self._config.sum_bits, self._config.depthwise)
-        pes = [[make() for _ in range(columns)] for _ in range(rows)]
-        for r, row in enumerate(pes):
-            for c, pe in enumerate(row):
-                m.submodules[f"pe_{r}_{c}"] = pe
-                if c == 0:
-                    left = (self.activations[r], self.swap[r], self.load[r], self.slide[r])
-                else:
-                    near = row[c - 1]
-                    left = (near.activation_out, near.swap_out, near.load_out, near.slide_out)
-                above = (self.weights[c], 0) if r == 0 else (pes[r - 1][c].weight_out, pes[r - 1][c].sum_out)
-                m.d.comb += [
-                    Cat(pe.activation, pe.swap, pe.load, pe.slide).eq(Cat(*left)),
-                    pe.weight.eq(above[0]),
-                    pe.sum.eq(above[1]),
-                ]
-        for c, pe in enumerate(pes[-1]):
-            m.d.comb += self.sums[c].eq(pe.sum_out)
+        rows, columns, group = self._config.rows, self._config.columns, self._config.group
+        right = [Cat(self.activations[r], self.swap[r], self.load[r], self.slide[r]) for r in range(rows)]
+        down = [Cat(self.weights[c], Const(0, self._config.sum_bits)) for c in range(columns)]
+        for r, height in self._bands(platform):
+            make = once(platform, Tile, height, group, self._config.sum_bits, self._config.depthwise,
+                        self._config.multipliers)
+            for c in range(0, columns, group):
+                m.submodules[f"tile_{r}_{c}"] = tile = make()
+                for i in range(height):
+                    m.d.comb += Cat(tile.activations[i], tile.swap[i], tile.load[i], tile.slide[i]).eq(right[r + i])
+                    right[r + i] = Cat(tile.activations_out[i], tile.swap_out[i], tile.load_out[i], tile.slide_out[i])
+                for i in range(group):
+                    m.d.comb += Cat(tile.weights[i], tile.sums[i]).eq(down[c + i])
+                    down[c + i] = Cat(tile.weights_out[i], tile.sums_out[i])
+        for c in range(columns):
+            m.d.comb += self.sums[c].eq(down[c][8:])
 
         return m
+
+    def _bands(self, platform: object) -> list[tuple[int, int]]:
+        """First row and rows of the tiles in each band: two where a multiplier makes products of two elements."""
+        rows = self._config.rows
+        shared = (isinstance(platform, VerilogLibrary) and platform.target == Target.ICE40
+                  and self._config.multipliers == Multipliers.REGISTERED)
+        return [(r, min(1 + shared, rows - r)) for r in range(0, rows, 1 + shared)]
 
 
 class SystolicArray(wiring.Component):
@@ -122,7 +130,7 @@ class SystolicArray(wiring.Component):
 
     Latency
     -------
-    ``delay`` cycles for column 0, and one more for each column to the right; one more than that for a pixel.
+    ``delay`` cycles for column 0, and ``column_delay`` more for those to the right; one more than that for a pixel.
 
     Parameters
     ----------
@@ -147,7 +155,7 @@ class SystolicArray(wiring.Component):
         comes with ``swap``. 0 if ``config.depthwise`` is false.
     slice : ``In(range(config.slices))``
     sums : ``Out(ArrayLayout(signed(sum_bits), columns))``
-        Column ``c`` is ``c`` cycles behind column 0.
+        Column ``c`` is ``column_delay(c)`` cycles behind column 0.
     """
 
     vector: Any
@@ -189,7 +197,7 @@ class SystolicArray(wiring.Component):
         rows, columns = self._config.rows, self._config.columns
         m.submodules.mesh = mesh = Mesh(self._config)
         m.submodules.vector_skew = vector_skew = Skew(signed(8), rows)
-        m.submodules.weight_skew = weight_skew = Skew(signed(8), columns)
+        m.submodules.weight_skew = weight_skew = Skew(signed(8), columns, self._config.group)
 
         swapped = Signal(rows - 1)
         swap = Cat(self.swap, swapped)

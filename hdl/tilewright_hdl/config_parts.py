@@ -2,6 +2,7 @@
 """The parts of a configuration, by concern; ``config`` puts them together."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from .errors import ConfigError
 from .numerics import HARDWARE_ROUNDINGS, MULTIPLIER_BITS, Rounding
@@ -12,6 +13,7 @@ __all__ = [
     "ArrayConfig",
     "BusConfig",
     "MemoryConfig",
+    "Multipliers",
     "PostConfig",
     "bits_for",
     "check_bool",
@@ -46,6 +48,25 @@ def check_power_of_two(owner: str, name: str, value: int) -> None:
         raise ConfigError(f"{owner}.{name} must be a power of two, not {value!r}")
 
 
+class Multipliers(StrEnum):
+    """How the processing elements multiply. What counts for a program is the time; what makes the products, a target.
+
+    Members
+    -------
+    DIRECT
+        A product is added in the cycle of its operands.
+    REGISTERED
+        Operands and product have registers, as those in the multipliers of FPGAs.
+    PAIRED
+        Two neighbouring columns take each activation in the same cycle, so that one wide multiplier can make both of
+        their products. They cannot filter channels of their own, for which each column takes other activations.
+    """
+
+    DIRECT = "direct"
+    REGISTERED = "registered"
+    PAIRED = "paired"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArrayConfig:
     """Shape of the systolic array.
@@ -58,22 +79,42 @@ class ArrayConfig:
         Output channels computed at once, 2 to 64; also the bytes of a word of the weight scratchpad.
     depthwise : bool
         Whether columns can filter channels of their own (two multiplexers of 8 bits a PE).
+    multipliers : Multipliers
+        How products are made: ``"direct"``, ``"registered"`` or ``"paired"``.
     """
 
     rows: int
     columns: int
     depthwise: bool = True
+    multipliers: Multipliers = Multipliers.DIRECT
 
     def __post_init__(self) -> None:
         # An accumulator is read and written back in 2 cycles; passes are at least `rows` cycles apart.
         check_int("array", "rows", self.rows, 4, 64)
         check_int("array", "columns", self.columns, 2, 64)
         check_bool("array", "depthwise", self.depthwise)
+        try:
+            object.__setattr__(self, "multipliers", Multipliers(self.multipliers))
+        except ValueError:
+            raise ConfigError(f"array.multipliers must be one of {[str(m) for m in Multipliers]}, "
+                              f"not {self.multipliers!r}") from None
+        if self.multipliers == Multipliers.PAIRED:
+            if self.depthwise:
+                raise ConfigError("array.depthwise must be false where array.multipliers is 'paired', not True: both "
+                                  "columns of a pair take the same activation")
+            if self.columns % self.group:
+                raise ConfigError(f"array.columns must be even where array.multipliers is 'paired', "
+                                  f"not {self.columns!r}")
 
     @property
     def pes(self) -> int:
         """Processing elements, and so the peak MACs per cycle."""
         return self.rows * self.columns
+
+    @property
+    def group(self) -> int:
+        """Neighbouring columns that take each activation in the same cycle; the next ones take it a cycle later."""
+        return 2 if self.multipliers == Multipliers.PAIRED else 1
 
     @property
     def sum_bits(self) -> int:

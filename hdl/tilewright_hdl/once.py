@@ -23,6 +23,7 @@ from amaranth.lib.wiring import In
 
 from .config import AcceleratorConfig
 from .netlist import elaborate, module_ports
+from .targets import Target
 from .verilog_writer import write_module
 
 __all__ = ["VerilogLibrary", "emit_verilog", "module_name", "once"]
@@ -33,11 +34,14 @@ class VerilogLibrary:
 
     Members
     -------
+    target : Target
+        What the Verilog is written for; components may ask.
     modules : dict of str to str
         Verilog text by module name, parts before the wholes that use them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target = Target.GENERIC) -> None:
+        self.target = target
         self.modules: dict[str, str] = {}
         self._known: dict[str, tuple[type, wiring.Signature]] = {}
 
@@ -59,13 +63,15 @@ class VerilogLibrary:
         return signature
 
 
-def emit_verilog(component: Any, name: str = "top", *, separator: str = "__") -> str:
+def emit_verilog(
+    component: Any, name: str = "top", *, separator: str = "__", target: Target = Target.GENERIC
+) -> str:
     """Verilog text of a component and everything below it, with ``name`` as the top module.
 
     Ports are named by their path, parts joined by ``separator``; the text is the same for the same component, on
     every machine.
     """
-    library = VerilogLibrary()
+    library = VerilogLibrary(target)
     top = _convert(component, name, library, separator)
     return "".join([*library.modules.values(), top])
 

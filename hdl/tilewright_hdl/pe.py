@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processing element."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from .pe_multiplier import MultiplierLane
 
 __all__ = ["PE"]
 
@@ -18,9 +22,11 @@ class PE(wiring.Component):
     In a cycle with ``slide`` the word in the shadow register is the activation, and the word that was the activation in
     the cycle before is handed down in place of the shadow register: the two registers make a delay line of the column.
 
+    The multiplier stands beside it, as some multipliers serve two elements; it also holds the weight in use.
+
     Latency
     -------
-    One cycle, from each input to its output.
+    One cycle, from each input to its output; from an activation to the sum, the multiplier's beside it.
 
     Parameters
     ----------
@@ -39,6 +45,7 @@ class PE(wiring.Component):
         From above.
     weight_out, sum_out : ``Out(signed(8))``, ``Out(signed(sum_bits))``
         Downwards; ``weight_out`` is the shadow register, but with ``slide`` it is ``activation_out``.
+    multiplier : ``Out(MultiplierLane())``
     """
 
     activation: Signal
@@ -53,9 +60,7 @@ class PE(wiring.Component):
     sum: Signal
     weight_out: Signal
     sum_out: Signal
-
-    # Whatever stands in the registers moves out with nobody looking, so they need no reset.
-    reset_less = True
+    multiplier: Any
 
     def __init__(self, sum_bits: int, depthwise: bool):
         if isinstance(sum_bits, bool) or not isinstance(sum_bits, int) or sum_bits < 16:
@@ -75,6 +80,7 @@ class PE(wiring.Component):
             "sum": In(signed(sum_bits)),
             "weight_out": Out(signed(8)),
             "sum_out": Out(signed(sum_bits)),
+            "multiplier": Out(MultiplierLane()),
         })
 
     @property
@@ -89,13 +95,11 @@ class PE(wiring.Component):
         m = Module()
 
         shadow = Signal(signed(8))
-        held = Signal(signed(8))
-        used = Signal(signed(8))
-        factor = Signal(signed(8))
-        product = Signal(signed(16))
+        factor = self.multiplier.factor
         m.d.comb += [
-            used.eq(Mux(self.swap, shadow, held)),
-            product.eq(factor * used),
+            self.multiplier.weight.eq(shadow),
+            self.multiplier.swap.eq(self.swap),
+            self.activation_out.eq(self.multiplier.factor_out),
         ]
         if self._depthwise:
             m.d.comb += [
@@ -106,11 +110,9 @@ class PE(wiring.Component):
         else:
             m.d.comb += [factor.eq(self.activation), self.weight_out.eq(shadow)]
         m.d.sync += [
-            self.activation_out.eq(factor),
             self.swap_out.eq(self.swap),
             self.load_out.eq(self.load),
-            held.eq(used),
-            self.sum_out.eq(self.sum + product),
+            self.sum_out.eq(self.sum + self.multiplier.product),
         ]
         with m.If(self.load):
             m.d.sync += shadow.eq(self.weight)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
-from .config import AcceleratorConfig, ArrayConfig, PostConfig
+from .config import AcceleratorConfig, ArrayConfig, Multipliers, PostConfig
 from .isa import BINARY, Combine, Exec, Instruction, Post, Source
 from .numerics import Rounding
 
@@ -21,6 +21,7 @@ __all__ = [
     "QUEUE_DELAY",
     "PostStages",
     "array_delay",
+    "column_delay",
     "decode_cycles",
     "exec_cycles",
     "exec_drain",
@@ -31,6 +32,7 @@ __all__ = [
     "post_cycles",
     "post_first_write",
     "post_interval",
+    "product_delay",
     "requantize_delay",
     "rescale_delay",
     "serial_bits",
@@ -162,9 +164,19 @@ EXEC_READ = 2
 """Cycles from the issue of a vector (its read is granted) to the vector at the array's edge: memory, then padding."""
 
 
+def product_delay(array: ArrayConfig) -> int:
+    """Registers from an activation to its product: operands, product, and where there are pairs one to part the two."""
+    return {Multipliers.DIRECT: 0, Multipliers.REGISTERED: 2, Multipliers.PAIRED: 3}[array.multipliers]
+
+
 def array_delay(array: ArrayConfig) -> int:
     """Cycles from a vector at the array's edge to its sum below column 0."""
-    return array.rows
+    return array.rows + product_delay(array)
+
+
+def column_delay(array: ArrayConfig, column: int) -> int:
+    """Cycles by which a column is behind column 0."""
+    return column // array.group
 
 
 def exec_start(config: AcceleratorConfig) -> int:
@@ -196,7 +208,7 @@ def exec_pass(config: AcceleratorConfig, vectors: int, taps: int = 0) -> int:
 
 def exec_drain(config: AcceleratorConfig, depthwise: int = 0) -> int:
     """Cycles from the issue of the last vector to ``done``, when its sums stand in the accumulators of all columns."""
-    return EXEC_READ + array_delay(config.array) + depthwise + config.array.columns - 1
+    return EXEC_READ + array_delay(config.array) + depthwise + column_delay(config.array, config.array.columns - 1)
 
 
 def exec_cycles(config: AcceleratorConfig, instruction: Exec) -> int:

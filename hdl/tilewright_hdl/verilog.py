@@ -4,6 +4,7 @@
 from functools import cache
 
 from .config import AcceleratorConfig
+from .targets import Target
 
 __all__ = ["TOP", "generate"]
 
@@ -12,12 +13,13 @@ TOP = "accelerator"
 
 
 @cache
-def generate(config: AcceleratorConfig) -> str:
+def generate(config: AcceleratorConfig, target: Target = Target.GENERIC) -> str:
     """Verilog-2005 text of an accelerator, complete in itself, with the top module ``accelerator``.
 
     Ports: ``clk``, ``rst`` (synchronous, active high), ``irq``, an AXI4 manager ``m_axi_*`` and an AXI4-Lite
-    subordinate ``s_axil_*``. The text depends on the configuration's numbers, on this package's version and on those
-    of Amaranth and Yosys alone.
+    subordinate ``s_axil_*``. For a target with multipliers of its own the text has instances of them; the cycles are
+    the same. The text depends on the configuration's numbers, on the target, on this package's version and on those of
+    Amaranth and Yosys alone.
     """
     if not isinstance(config, AcceleratorConfig):
         raise TypeError(f"config must be an AcceleratorConfig, not {config!r}")
@@ -32,5 +34,5 @@ def generate(config: AcceleratorConfig) -> str:
         "",
         "",
     ]
-    return "\n".join(header) + emit_verilog(Accelerator(config), TOP, separator="_")
+    return "\n".join(header) + emit_verilog(Accelerator(config), TOP, separator="_", target=target)
 

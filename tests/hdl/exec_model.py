@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tilewright_hdl.config import AcceleratorConfig, ArrayConfig, BusConfig, MemoryConfig, PostConfig
+from tilewright_hdl.config import AcceleratorConfig, ArrayConfig, BusConfig, MemoryConfig, Multipliers, PostConfig
 from tilewright_hdl.isa import Exec
 
 Words = NDArray[np.int8]
@@ -30,14 +30,18 @@ class Pass:
     vectors: list[tuple[int | None, int | None]]
 
 
-def small_config(rows: int, columns: int) -> AcceleratorConfig:
+def small_config(
+    rows: int, columns: int, multipliers: Multipliers = Multipliers.DIRECT
+) -> AcceleratorConfig:
     """Accelerator whose memories are so small that every corner of them is used."""
     memory = MemoryConfig(
         activation_bytes=256 * rows, weight_bytes=256 * columns, accumulator_entries=64, parameter_groups=4
     )
+    array = ArrayConfig(
+        rows=rows, columns=columns, depthwise=multipliers != Multipliers.PAIRED, multipliers=multipliers
+    )
     return AcceleratorConfig(
-        name="small", array=ArrayConfig(rows=rows, columns=columns), memory=memory, post=PostConfig(lanes=1),
-        bus=BusConfig(data_bits=32),
+        name="small", array=array, memory=memory, post=PostConfig(lanes=1), bus=BusConfig(data_bits=32)
     )
 
 

@@ -6,11 +6,13 @@ import random
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.hdl.exec_model import small_config
 from tilewright_hdl.accumulators import AccumulatorRead, Accumulators
-from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.config import AcceleratorConfig, Multipliers
 from tilewright_hdl.once import emit_verilog
+from tilewright_hdl.timing import column_delay
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
@@ -27,8 +29,8 @@ async def accumulate(tb: Testbench) -> None:
         dut.write.value = layout.const(command).as_bits()
         packed = 0
         for column in range(columns):
-            # The sum comes one cycle behind its command, and one more for each column.
-            behind = cycle - 1 - column
+            # The sum comes one cycle behind its command, and later in the columns to the right.
+            behind = cycle - 1 - column_delay(config.array, column)
             value = p["sums"][behind][column] if behind >= 0 else 0
             packed |= (value & ((1 << bits) - 1)) << (bits * column)
         dut.sums.value = packed
@@ -39,10 +41,11 @@ async def accumulate(tb: Testbench) -> None:
         tb.result.append(np.frombuffer(raw, "<i4").tolist() if read is not None else None)
 
 
-def test_accumulate() -> None:
-    config = small_config(4, 3)
+@pytest.mark.parametrize(("columns", "multipliers"), [(3, Multipliers.DIRECT), (4, Multipliers.PAIRED)])
+def test_accumulate(columns: int, multipliers: Multipliers) -> None:
+    config = small_config(4, columns, multipliers)
     rng = random.Random(6)
-    entries, columns, bits = config.memory.accumulator_entries, config.array.columns, config.array.sum_bits
+    entries, bits = config.memory.accumulator_entries, config.array.sum_bits
     drained = columns + 1
     expected = np.zeros((2, entries, columns), np.int32)
     commands: list[dict[str, int]] = []

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.hdl.dsp_blocks import vendor_blocks
 from tilewright_hdl.array import SystolicArray
 from tilewright_hdl.config import ArrayConfig
 from tilewright_hdl.once import emit_verilog
-from tilewright_hdl.timing import array_delay
+from tilewright_hdl.targets import Target
+from tilewright_hdl.timing import array_delay, column_delay
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
@@ -68,8 +70,13 @@ def random_values(rng: random.Random, *shape: int) -> Any:
 
 
 @cache
-def array(rows: int, columns: int) -> str:
-    return emit_verilog(SystolicArray(ArrayConfig(rows=rows, columns=columns)), "dut")
+def array(rows: int, columns: int, multipliers: str = "direct", target: Target = Target.GENERIC) -> str:
+    text = emit_verilog(SystolicArray(config_of(rows, columns, multipliers)), "dut", target=target)
+    return text + vendor_blocks(target)
+
+
+def config_of(rows: int, columns: int, multipliers: str) -> ArrayConfig:
+    return ArrayConfig(rows=rows, columns=columns, depthwise=multipliers != "paired", multipliers=multipliers)
 
 
 def pack(values: list[int], bits: int) -> int:
@@ -83,7 +90,7 @@ async def products(tb: Testbench) -> None:
     Each member of ``parts`` says that a pass is one of pixels, and which part of the vector they are; or it is None.
     """
     rows, columns = tb.parameters["rows"], tb.parameters["columns"]
-    config = ArrayConfig(rows=rows, columns=columns)
+    config = config_of(rows, columns, tb.parameters["multipliers"])
     delay, bits = array_delay(config), config.sum_bits
     times, loads, parts = (tb.parameters[name] for name in ("times", "loads", "parts"))
     vectors = {
@@ -113,15 +120,33 @@ async def products(tb: Testbench) -> None:
         packed = int(dut.sums.value)
         for column in range(columns):
             raw = packed >> (bits * column) & ((1 << bits) - 1)
-            sums.setdefault(cycle - delay - column, []).append(raw - (1 << bits) if raw >> (bits - 1) else raw)
+            sums.setdefault(cycle - delay - column_delay(config, column), []).append(
+                raw - (1 << bits) if raw >> (bits - 1) else raw)
         await tb.cycles()
     tb.result = [[sums[cycle + (part is not None)] for cycle in cycles]
                  for cycles, part in zip(times, parts, strict=True)]
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(4, 4), (8, 2), (4, 7)])
+PRODUCTS = [(4, 4, "direct"), (8, 2, "direct"), (4, 7, "direct"), (5, 3, "registered"), (4, 6, "paired")]
+FILTERS = [(4, 4, "direct"), (8, 3, "direct"), (4, 7, "registered")]
+
+
+@pytest.mark.parametrize(("rows", "columns", "multipliers"), PRODUCTS)
 @pytest.mark.parametrize(("bubble", "late"), [(0.0, 0.0), (0.3, 0.0), (0.2, 0.3)])
-def test_passes_back_to_back(rows: int, columns: int, bubble: float, late: float) -> None:
+def test_passes_back_to_back(rows: int, columns: int, multipliers: str, bubble: float, late: float) -> None:
+    check_products(rows, columns, multipliers, bubble, late)
+
+
+@pytest.mark.parametrize(("rows", "columns", "multipliers", "target"), [
+    (5, 3, "registered", Target.ICE40), (4, 4, "paired", Target.ICE40), (4, 4, "paired", Target.ECP5),
+])
+def test_blocks_of_fpgas(rows: int, columns: int, multipliers: str, target: Target) -> None:
+    check_products(rows, columns, multipliers, 0.2, 0.3, target)
+
+
+def check_products(
+    rows: int, columns: int, multipliers: str, bubble: float, late: float, target: Target = Target.GENERIC
+) -> None:
     rng = random.Random(f"{rows} {columns} {bubble}")
     lengths = [1, 1, 1, rows - 1, rows, rows + 1, 1, 3 * rows, rows, 1, 2, rows, rows] * 2
     tiles = [random_values(rng, rows, columns) for _ in lengths]
@@ -136,13 +161,14 @@ def test_passes_back_to_back(rows: int, columns: int, bubble: float, late: float
         intervals = [after[0] - before[0] for before, after in pairwise(times)]
         assert intervals == [max(length, rows) for length in lengths[:-1]]
     parameters = {"rows": rows, "columns": columns, "tiles": tiles, "passes": passes, "times": times, "loads": loads,
-                  "parts": parts}
-    assert run_bench(array(rows, columns), __name__, "products", parameters=parameters) == ref_products(tiles, passes)
+                  "parts": parts, "multipliers": multipliers}
+    sums = run_bench(array(rows, columns, multipliers, target), __name__, "products", parameters=parameters)
+    assert sums == ref_products(tiles, passes)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(4, 4), (8, 3), (4, 7)])
+@pytest.mark.parametrize(("rows", "columns", "multipliers"), FILTERS)
 @pytest.mark.parametrize(("bubble", "late"), [(0.0, 0.0), (0.4, 0.2)])
-def test_filters_between_products(rows: int, columns: int, bubble: float, late: float) -> None:
+def test_filters_between_products(rows: int, columns: int, multipliers: str, bubble: float, late: float) -> None:
     """Passes of pixels, before and after each other and those of vectors; the rows that no load reaches keep zeros."""
     rng = random.Random(f"filters {rows} {columns} {bubble}")
     slices = ArrayConfig(rows=rows, columns=columns).slices
@@ -167,8 +193,8 @@ def test_filters_between_products(rows: int, columns: int, bubble: float, late: 
         filled = taps
     times, loads = schedule(tiles, passes, parts, rng, bubble, late)
     parameters = {"rows": rows, "columns": columns, "tiles": tiles, "passes": passes, "times": times, "loads": loads,
-                  "parts": parts}
-    sums = run_bench(array(rows, columns), __name__, "products", parameters=parameters)
+                  "parts": parts, "multipliers": multipliers}
+    sums = run_bench(array(rows, columns, multipliers), __name__, "products", parameters=parameters)
     assert [found[len(found) - len(those) :] if those else [] for found, those in zip(sums, expected, strict=True)
             ] == expected
     assert sum(len(those) for those, part in zip(expected, parts, strict=True) if part is not None) > 4 * rows

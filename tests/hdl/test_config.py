@@ -2,6 +2,7 @@
 """Configurations: presets, derived numbers, files, and each error message."""
 
 import dataclasses
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tilewright_hdl.config import (
     ArrayConfig,
     BusConfig,
     MemoryConfig,
+    Multipliers,
     PostConfig,
     bits_for,
     load_config,
@@ -49,6 +51,29 @@ def test_integers_out_of_range(part: str, name: str, low: int, high: int) -> Non
         with pytest.raises(ConfigError) as error:
             replace(owner, **{name: value})
         assert str(error.value) == integer(f"{part}.{name}", low, high, value)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"multipliers": "fast"},
+     "array.multipliers must be one of ['direct', 'registered', 'paired'], not 'fast'"),
+    ({"multipliers": ["direct"]},
+     "array.multipliers must be one of ['direct', 'registered', 'paired'], not ['direct']"),
+    ({"multipliers": "paired"},
+     "array.depthwise must be false where array.multipliers is 'paired', not True: both columns of a pair take the "
+     "same activation"),
+    ({"multipliers": "paired", "depthwise": False, "columns": 7},
+     "array.columns must be even where array.multipliers is 'paired', not 7"),
+])
+def test_multipliers(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        ArrayConfig(**({"rows": 4, "columns": 4} | settings))
+    assert str(error.value) == message
+
+
+def test_multipliers_from_a_file() -> None:
+    config = replace(EDGE16, array=ArrayConfig(rows=16, columns=16, depthwise=False, multipliers=Multipliers.PAIRED))
+    read = AcceleratorConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert (read, read.digest, read.array.multipliers) == (config, config.digest, Multipliers.PAIRED)
 
 
 @pytest.mark.parametrize(("part", "name", "value"), [
@@ -141,6 +166,9 @@ def test_digest_covers_every_number_but_the_name() -> None:
         replace(EDGE16, in_flight=2), replace(EDGE16, profile_records=0, counters=False),
         replace(EDGE16, array=ArrayConfig(rows=32, columns=16)),
         replace(EDGE16, array=ArrayConfig(rows=16, columns=32)),
+        replace(EDGE16, array=ArrayConfig(rows=16, columns=16, depthwise=False)),
+        replace(EDGE16, array=ArrayConfig(rows=16, columns=16, multipliers=Multipliers.REGISTERED)),
+        replace(EDGE16, array=ArrayConfig(rows=16, columns=16, depthwise=False, multipliers=Multipliers.PAIRED)),
     ]
     for part, other in {
         "memory": {"activation_bytes": 1 << 16, "weight_bytes": 1 << 16, "accumulator_entries": 512,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.hdl.exec_model import OutsideError, convolution, random_words, ref_exec, ref_passes, small_config
-from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.config import AcceleratorConfig, Multipliers
 from tilewright_hdl.exec_engine import ExecEngine
 from tilewright_hdl.exec_timing import ExecTimeline
 from tilewright_hdl.isa import Exec
@@ -24,7 +24,8 @@ from tilewright_hdl.timing import exec_cycles, exec_drain, exec_pass
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
-SHAPES = [(4, 4), (8, 2), (5, 7)]
+SHAPES = [(4, 4, Multipliers.DIRECT), (8, 2, Multipliers.DIRECT), (5, 7, Multipliers.REGISTERED),
+          (5, 6, Multipliers.PAIRED)]
 
 
 def word_bits(word: Any) -> int:
@@ -205,10 +206,10 @@ def check(run: Run, instructions: list[Exec], offered: list[int] | None = None) 
     np.testing.assert_array_equal(run.seen["accumulators"], ref_accumulators(run, instructions))
 
 
-@pytest.mark.parametrize(("rows", "columns"), SHAPES)
-def test_convolutions(rows: int, columns: int) -> None:
+@pytest.mark.parametrize(("rows", "columns", "multipliers"), SHAPES)
+def test_convolutions(rows: int, columns: int, multipliers: Multipliers) -> None:
     rng = random.Random(f"{rows} {columns}")
-    config = small_config(rows, columns)
+    config = small_config(rows, columns, multipliers)
     instructions = [convolution(config, rng) for _ in range(24)]
     check(rtl_exec(config, instructions), instructions)
 
@@ -221,9 +222,10 @@ def test_convolutions_with_waits() -> None:
     check(rtl_exec(config, instructions, offered=offered, grant=0.6), instructions, offered)
 
 
-def test_latency_when_idle() -> None:
+@pytest.mark.parametrize("multipliers", Multipliers)
+def test_latency_when_idle(multipliers: Multipliers) -> None:
     rng = random.Random(3)
-    config = small_config(4, 4)
+    config = small_config(4, 4, multipliers)
     instructions = [convolution(config, rng, input_height=7, input_width=6) for _ in range(6)]
     run = rtl_exec(config, instructions, offered=[2000 * i for i in range(len(instructions))])
     check(run, instructions, [2000 * i for i in range(len(instructions))])

@@ -100,12 +100,12 @@ def test_same_in_amaranths_simulator() -> None:
     assert seen[2:] == [16, 16]
 
 
-def test_array_has_one_pe() -> None:
+def test_array_has_one_tile() -> None:
     text = emit_verilog(SystolicArray(ArrayConfig(rows=8, columns=8)))
-    assert modules(text)[0] == "pe_19_true"
-    assert len([name for name in modules(text) if name.startswith("pe")]) == 1
-    assert len(re.findall(r"^  pe_19_true ", text, re.MULTILINE)) == 64
-    # No state of a PE has a reset, so it has no such port.
+    assert modules(text)[0] == "tile_1_1_19_true_direct"
+    assert len([name for name in modules(text) if name.startswith("tile")]) == 1
+    assert len(re.findall(r"^  tile_1_1_19_true_direct ", text, re.MULTILINE)) == 64
+    # No state of a tile has a reset, so it has no such port.
     assert "rst" not in text.split("endmodule")[0]
 
 

@@ -6,8 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from tilewright_hdl.config import PRESETS, AcceleratorConfig, ArrayConfig, BusConfig, MemoryConfig, PostConfig
+from tilewright_hdl.config import (
+    PRESETS,
+    AcceleratorConfig,
+    ArrayConfig,
+    BusConfig,
+    MemoryConfig,
+    Multipliers,
+    PostConfig,
+)
 from tilewright_hdl.numerics import Rounding
+from tilewright_hdl.targets import Target
 from tilewright_hdl.verilog import TOP, generate
 from tilewright_sim.verilator import lint
 
@@ -29,7 +38,12 @@ WIDE = replace(
 )
 
 
-CONFIGS = {"nano4": NANO, "edge16": PRESETS["edge16"], "bare": BARE, "multiplier": MULTIPLIER, "wide": WIDE}
+PAIRED = replace(BARE, array=replace(BARE.array, multipliers=Multipliers.PAIRED))
+REGISTERED = replace(NANO, array=replace(NANO.array, multipliers=Multipliers.REGISTERED))
+
+
+CONFIGS = {"nano4": NANO, "edge16": PRESETS["edge16"], "bare": BARE, "multiplier": MULTIPLIER, "wide": WIDE,
+           "paired": PAIRED, "registered": REGISTERED}
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -49,12 +63,21 @@ def test_text_is_plain_and_says_what_it_is() -> None:
     assert re.findall(r"lint_off (\w+)", text) == ["DECLFILENAME"], "nothing else is hidden from the lint"
 
 
+def test_target() -> None:
+    """Blocks of the target, with two products each, and the same ports."""
+    generic, ice40 = generate(REGISTERED), generate(REGISTERED, Target.ICE40)
+    for text, blocks, tiles in ((generic, 0, 16), (ice40, 1, 8)):
+        assert len(re.findall(r"^  SB_MAC16 ", text, re.MULTILINE)) == blocks
+        assert len(re.findall(r"^  tile_\w+ \w+ \(", text, re.MULTILINE)) == tiles
+    assert ice40.split(f"module {TOP} (")[1].split(");")[0] == generic.split(f"module {TOP} (")[1].split(");")[0]
+
+
 def test_repeated_modules_are_written_once() -> None:
     text = generate(NANO)
     names = re.findall(r"^module (\w+)", text, re.MULTILINE)
     assert len(set(names)) == len(names)
     assert names[-1] == TOP
-    instances = re.findall(r"^  (pe_\w+) \w+ \(", text, re.MULTILINE)
+    instances = re.findall(r"^  (tile_\w+) \w+ \(", text, re.MULTILINE)
     assert len(instances) == NANO.array.pes
 
 

@@ -13,14 +13,14 @@ from tilewright_driver.device import ALIGNMENT, Device
 from tilewright_driver.open_device import open_device
 from tilewright_driver.profile import Profile
 from tilewright_hdl.activation_layout import packed_bytes, unpack
-from tilewright_hdl.config import PRESETS, AcceleratorConfig
+from tilewright_hdl.config import PRESETS, AcceleratorConfig, Multipliers
 from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.program import Program, RunStep
 from tilewright_mapper.graph import Graph
 from tilewright_mapper.reference_run import reference_run
 from tilewright_sim.machine import ProfileRecord
 
-__all__ = ["CONFIGS", "NANO4", "TINY", "WIDE", "Agreement", "Devices", "agree"]
+__all__ = ["CONFIGS", "NANO4", "PAIRED", "TINY", "WIDE", "Agreement", "Devices", "agree"]
 
 Array = npt.NDArray[Any]
 
@@ -30,6 +30,9 @@ TINY = config(6, 4, 2, bus=32, activation_words=256, weight_words=64, entries=16
 WIDE = config(8, 4, 4, bus=128, activation_words=512, weight_words=128, entries=32, groups=8, banks=2)
 NARROW = config(4, 8, 4, activation_words=512, entries=32, multiplier_bits=17)
 NARROW = replace(NARROW, post=replace(NARROW.post, roundings=(Rounding.SINGLE,)))
+# Products that take longer, one by one and in pairs.
+WIDE = replace(WIDE, array=replace(WIDE.array, multipliers=Multipliers.REGISTERED))
+PAIRED = replace(NARROW, array=replace(NARROW.array, depthwise=False, multipliers=Multipliers.PAIRED))
 CONFIGS = {"nano4": NANO4, "tiny": TINY, "wide": WIDE, "narrow": NARROW}
 """Small accelerators; a simulator is built once for each."""
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.mapper.bench import Net
 from tests.mapper.test_pipeline import averages, broadcast, concat, paddings, rounded, roundings
-from tests.tilewright.agreement import CONFIGS, NANO4, TINY, Devices, agree
+from tests.tilewright.agreement import CONFIGS, NANO4, PAIRED, TINY, Devices, agree
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ModelError
 from tilewright_hdl.isa import Load, Memory
@@ -173,6 +173,13 @@ def test_random_chains(
     cfg: AcceleratorConfig, devices: Devices, case: tuple[Net, Graph], rounding: Rounding | int
 ) -> None:
     _check_or_refuse(devices, case, cfg, rounding)
+
+
+@settings(max_examples=20)
+@given(layers(2), roundings())
+def test_columns_in_pairs(devices: Devices, case: tuple[Net, Graph], rounding: Rounding | int) -> None:
+    """Nor can these columns filter channels of their own."""
+    _check_or_refuse(devices, case, PAIRED, rounding)
 
 
 # --- One case for each oddity.

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Multiplier of processing elements.
+
+Two products of one multiplier
+------------------------------
+Where two elements take the same activation ``a``, one multiplier of 18 x 18 bits makes both products, exactly, for all
+weights. With ``w0 = low + 64 * digit``, where ``low`` is from 0 to 63 and ``digit`` from -2 to 1, it multiplies
+``w1 * 2**10 + low``, which always fits into 18 bits, by ``a``:
+
+    P = w1 * a * 2**10 + y        with y = low * a, from -128 * 63 to 127 * 63: 14 bits
+
+The products overlap in bits 10 to 13, and what stands there of the upper one is ``m = w1 * a mod 16``, which is made
+beside the multiplier of the four low bits of both factors. So, modulo 16 and with the borrow of that subtraction,
+
+    y >> 10   = (P >> 10) - m
+    w1 * a    = ((P >> 14) - borrow + (y < 0)) * 16 + m
+    w0 * a    = y + 64 * digit * a
+
+The upper bits of ``w0`` as a digit cost one adder behind the multiplier. They spare the one in front of it that a
+negative ``w0`` would take, two of six bits of overlap, and all restrictions: -128 is a weight like any other.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import Multipliers
+from .once import VerilogLibrary
+from .targets import Target
+from .verilog_multipliers import ECP5, GOWIN, GOWIN_PIPELINED, ICE40, ICE40_PAIR
+
+__all__ = ["MultiplierLane", "PEMultiplier"]
+
+_OFFSET = 10
+_LOW = 6
+_OVERLAP = 4
+
+
+class MultiplierLane(wiring.Signature):
+    """What a processing element has to do with its multiplier, seen from the element.
+
+    In a cycle with ``swap`` the weight is used that is offered, and stays in use from then on.
+
+    Members
+    -------
+    factor : ``Out(signed(8))``
+    weight, swap : ``Out(signed(8))``, ``Out(1)``
+    factor_out : ``In(signed(8))``
+        The factor one cycle later.
+    product : ``In(signed(16))``
+        Product of the factor and the weight, :func:`~tilewright_hdl.timing.product_delay` cycles later.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({
+            "factor": Out(signed(8)),
+            "weight": Out(signed(8)),
+            "swap": Out(1),
+            "factor_out": In(signed(8)),
+            "product": In(signed(16)),
+        })
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __repr__(self) -> str:
+        return "MultiplierLane()"
+
+
+class PEMultiplier(wiring.Component):
+    """Products of one processing element, or of those that share a multiplier.
+
+    The target, which comes with the platform, decides what makes the products; behaviour is the same for all of them.
+    ``DIRECT`` is the same text for all: synthesis finds multipliers without registers itself.
+
+    Latency
+    -------
+    :func:`~tilewright_hdl.timing.product_delay`
+
+    Parameters
+    ----------
+    multipliers : Multipliers
+    lanes : int
+        At least 1; 2 for ``PAIRED``.
+
+    Members
+    -------
+    lanes : ``In(MultiplierLane()).array(lanes)``
+        With ``PAIRED``, ``factor`` and ``swap`` are the same for both.
+    """
+
+    lanes: Any
+
+    # Like the elements.
+    reset_less = True
+
+    def __init__(self, multipliers: Multipliers, lanes: int):
+        self._multipliers = Multipliers(multipliers)
+        paired = self._multipliers == Multipliers.PAIRED
+        if isinstance(lanes, bool) or not isinstance(lanes, int) or lanes < 1 or (paired and lanes != 2):
+            raise ValueError(f"lanes must be {'2' if paired else 'an integer of at least 1'}, not {lanes!r}")
+        super().__init__({"lanes": In(MultiplierLane()).array(lanes)})
+
+    @property
+    def multipliers(self) -> Multipliers:
+        return self._multipliers
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+
+        weights = [Signal(signed(8), name=f"weight_{i}") for i, _ in enumerate(self.lanes)]
+        for lane, weight in zip(self.lanes, weights, strict=True):
+            m.d.sync += lane.factor_out.eq(lane.factor)
+            with m.If(lane.swap):
+                m.d.sync += weight.eq(lane.weight)
+            if self._multipliers == Multipliers.DIRECT:
+                m.d.comb += lane.product.eq(lane.factor * Mux(lane.swap, lane.weight, weight))
+        if self._multipliers == Multipliers.DIRECT:
+            return m
+
+        target = platform.target if isinstance(platform, VerilogLibrary) else Target.GENERIC
+        products = _BODIES[target, self._multipliers](m, platform, self.lanes, weights)
+        m.d.comb += [lane.product.eq(value) for lane, value in zip(self.lanes, products, strict=True)]
+
+        return m
+
+
+def _generic(m: Module, platform: object, lanes: Any, weights: list[Value]) -> list[Value]:
+    return [_registered(m, lane.factor_out * weight) for lane, weight in zip(lanes, weights, strict=True)]
+
+
+def _generic_pair(m: Module, platform: object, lanes: Any, weights: list[Value]) -> list[Value]:
+    return [_registered(m, value) for value in _generic(m, platform, lanes, weights)]
+
+
+def _each(name: str, text: str, bits: int) -> Callable[..., list[Value]]:
+    """Body with a block for each product."""
+    def body(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Value]) -> list[Value]:
+        return [_block(m, platform, name, text, bits, lane.factor_out, weight)
+                for lane, weight in zip(lanes, weights, strict=True)]
+
+    return body
+
+
+def _ice40(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Value]) -> list[Value]:
+    products: list[Value] = []
+    factors = [lane.factor_out for lane in lanes]
+    for first in range(0, len(factors), 2):
+        a, b = (Cat(*values[first : first + 2]) for values in (factors, weights))
+        both = _block(m, platform, "ice40_multipliers", ICE40, 16, a, b)
+        products += [both.word_select(part, 16) for part in range(len(a) // 8)]
+    return products
+
+
+def _ice40_pair(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Value]) -> list[Value]:
+    # The registers of the operands are in the block, and swaps come to both lanes at once.
+    a, b = Cat(*(lane.factor for lane in lanes)), Cat(*(lane.weight for lane in lanes))
+    both = _block(m, platform, "ice40_pair", ICE40_PAIR, 16, a, b, i_hold=~lanes[0].swap)
+    return [both[:16], both[16:]]
+
+
+def _registered(m: Module, value: Value) -> Value:
+    register = Signal(signed(16))
+    m.d.sync += register.eq(value)
+    return register
+
+
+def _block(
+    m: Module, platform: VerilogLibrary, name: str, text: str, bits: int, a: Value, b: Value, **others: Value
+) -> Value:
+    """Product of two signed factors by an instance of a module of ``verilog_multipliers``.
+
+    Factors that are narrower than the block lie in its upper bits: zeros below them take no wires, many signs above
+    them would.
+    """
+    platform.define_text(name, text)
+    idle = 2 * bits - len(a) - len(b)
+    product = Signal(signed(2 * bits))
+    wide = [Cat(Const(0, bits - len(factor)), factor) for factor in (a, b)]
+    m.submodules += Instance(name, i_clk=ClockSignal(), i_a=wide[0], i_b=wide[1], o_p=product, **others)
+    return product[idle:].as_signed()
+
+
+def _ecp5_pair(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Value]) -> list[Value]:
+    a, w0, w1 = lanes[0].factor_out, *weights
+    both = Cat(w0[:_LOW], Const(0, _OFFSET - _LOW), w1)
+    p = _block(m, platform, "ecp5_multiplier", ECP5, 18, both, a)
+
+    # Not with `*`, which synthesis would turn into one more multiplier.
+    middle = Signal(_OVERLAP)
+    # digit * a; where that is negative, the complement, which lacks 1.
+    multiple = Signal(signed(9))
+    lacks = Signal()
+    size = Mux(w0[_LOW], a, Mux(w0[_LOW + 1], a << 1, 0))
+    m.d.sync += [
+        middle.eq(sum((Mux(w1[bit], a[: _OVERLAP - bit], 0) << bit for bit in range(_OVERLAP)), Const(0))),
+        multiple.eq(Mux(w0[_LOW + 1], ~size, size)),
+        lacks.eq(w0[_LOW + 1]),
+    ]
+
+    top = _OFFSET + _OVERLAP
+    overlap = Signal(_OVERLAP + 1)
+    y = Signal(signed(top))
+    less, more = Signal(), Signal()
+    m.d.comb += [
+        overlap.eq(p[_OFFSET:top] - middle),
+        y.eq(Cat(p[:_OFFSET], overlap[:_OVERLAP])),
+        less.eq(overlap[_OVERLAP] & ~y[-1]),
+        more.eq(y[-1] & ~overlap[_OVERLAP]),
+    ]
+    # Each is one adder: its lowest bit, which is dropped, makes the carry.
+    low = (Cat(lacks, y[_LOW:]).as_signed() + Cat(lacks, multiple).as_signed()) >> 1
+    high = (Cat(more, p[top : _OFFSET + 16]) + Cat(more, less.replicate(16 - _OVERLAP))) >> 1
+    return [_registered(m, Cat(y[:_LOW], low[: 16 - _LOW])), _registered(m, Cat(middle, high[: 16 - _OVERLAP]))]
+
+
+_BODIES = {
+    (Target.GENERIC, Multipliers.REGISTERED): _generic,
+    (Target.GENERIC, Multipliers.PAIRED): _generic_pair,
+    (Target.ECP5, Multipliers.REGISTERED): _each("ecp5_multiplier", ECP5, 18),
+    (Target.ECP5, Multipliers.PAIRED): _ecp5_pair,
+    (Target.ICE40, Multipliers.REGISTERED): _ice40,
+    (Target.ICE40, Multipliers.PAIRED): _ice40_pair,
+    (Target.GOWIN, Multipliers.REGISTERED): _each("gowin_multiplier", GOWIN, 9),
+    (Target.GOWIN, Multipliers.PAIRED): _each("gowin_pipelined_multiplier", GOWIN_PIPELINED, 9),
+}

@@ -1,0 +1,161 @@
+# amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
+"""Multipliers of all targets make the same products, all of them, with the vendors' blocks in the simulation."""
+
+import ctypes
+import re
+from functools import cache
+
+import numpy as np
+import pytest
+
+from tests.hdl.dsp_blocks import vendor_blocks
+from tilewright_hdl.config import ArrayConfig, Multipliers
+from tilewright_hdl.once import emit_verilog
+from tilewright_hdl.pe_multiplier import PEMultiplier
+from tilewright_hdl.targets import Target
+from tilewright_hdl.timing import product_delay
+from tilewright_sim.verilator import build_shared_library
+
+DIRECT, REGISTERED, PAIRED = Multipliers
+VARIANTS = [
+    (DIRECT, 1, Target.GENERIC), (REGISTERED, 1, Target.GENERIC), (PAIRED, 2, Target.GENERIC),
+    (DIRECT, 1, Target.ECP5), (REGISTERED, 1, Target.ECP5), (PAIRED, 2, Target.ECP5),
+    (REGISTERED, 1, Target.ICE40), (REGISTERED, 2, Target.ICE40), (REGISTERED, 3, Target.ICE40),
+    (PAIRED, 2, Target.ICE40), (REGISTERED, 1, Target.GOWIN), (PAIRED, 2, Target.GOWIN),
+]
+
+# Of each cycle: for each lane factor, weight and swap go in, factor_out and product come out.
+_SHIM = """\
+#include "Vtop.h"
+
+extern "C" void run(long cycles, const int *in, int *out) {{
+    Vtop top;
+    for (long cycle = 0; cycle < cycles; cycle++) {{
+        {set}
+        top.clk = 0;
+        top.eval();
+        {get}
+        top.clk = 1;
+        top.eval();
+    }}
+}}
+
+// Wrong products of all weights of the even lanes from w0 on, of the odd ones from w1 on, and all factors.
+extern "C" long wrong(int w0, int end0, int w1, int end1, int delay) {{
+    Vtop top;
+    const int first = w0;
+    long count = 0;
+    unsigned cycle = 0;
+    int expected[8][2];
+    for (; w1 < end1; w1++)
+        for (w0 = first; w0 < end0; w0++)
+            for (int factor = -128; factor < 128; factor++, cycle++) {{
+                expected[cycle % 8][0] = w0 * factor;
+                expected[cycle % 8][1] = w1 * factor;
+                {step}
+                top.clk = 0;
+                top.eval();
+                const int *products = expected[(cycle - delay) % 8];
+                if (cycle >= delay) {{
+                    {compare}
+                }}
+                top.clk = 1;
+                top.eval();
+            }}
+    return count;
+}}
+"""
+
+
+@cache
+def library(multipliers: Multipliers, lanes: int, target: Target) -> ctypes.CDLL:
+    text = emit_verilog(PEMultiplier(multipliers, lanes), "dut", separator="_", target=target)
+    names = [f"top.lanes_{i}_" for i in range(lanes)]
+    shim = _SHIM.format(
+        set=" ".join(f"{name}{port} = *in++;" for name in names for port in ("factor", "weight", "swap")),
+        get=" ".join(f"*out++ = ({kind}){name}{port};" for name in names
+                     for port, kind in (("factor_out", "signed char"), ("product", "short"))),
+        step=" ".join(f"{name}factor = factor; {name}weight = w{i % 2}; {name}swap = factor == -128;"
+                      for i, name in enumerate(names)),
+        compare=" ".join(f"count += (short){name}product != products[{i % 2}];" for i, name in enumerate(names)),
+    )
+    build = ctypes.CDLL(str(build_shared_library({"dut.v": text, "models.v": vendor_blocks(target)}, "dut", shim)))
+    build.wrong.restype = ctypes.c_long
+    return build
+
+
+def delay_of(multipliers: Multipliers) -> int:
+    return product_delay(ArrayConfig(rows=4, columns=2, multipliers=multipliers, depthwise=False))
+
+
+def ref_products(inputs: np.ndarray, delay: int) -> np.ndarray:
+    """Factors one cycle and products ``delay`` cycles later, for inputs of shape (cycles, lanes, 3)."""
+    cycles, lanes, _ = inputs.shape
+    outputs = np.zeros((cycles, lanes, 2), np.int32)
+    for lane in range(lanes):
+        weight = 0
+        for cycle, (factor, offered, swap) in enumerate(inputs[:, lane].tolist()):
+            weight = offered if swap else weight
+            if cycle + 1 < cycles:
+                outputs[cycle + 1, lane, 0] = factor
+            if cycle + delay < cycles:
+                outputs[cycle + delay, lane, 1] = factor * weight
+    return outputs
+
+
+def rtl_products(inputs: np.ndarray, multipliers: Multipliers, target: Target) -> np.ndarray:
+    cycles, lanes, _ = inputs.shape
+    outputs = np.zeros((cycles, lanes, 2), np.int32)
+    given = np.ascontiguousarray(inputs, np.int32)
+    library(multipliers, lanes, target).run(
+        ctypes.c_long(cycles), given.ctypes.data_as(ctypes.c_void_p), outputs.ctypes.data_as(ctypes.c_void_p))
+    return outputs
+
+
+@pytest.mark.parametrize(("multipliers", "lanes", "target"), VARIANTS)
+def test_random_swaps(multipliers: Multipliers, lanes: int, target: Target) -> None:
+    rng = np.random.default_rng(lanes)
+    inputs = rng.integers(-128, 128, (4000, lanes, 3))
+    inputs[rng.random(inputs.shape) < 0.3] = -128
+    inputs[:, :, 2] = rng.random(inputs.shape[:2]) < rng.choice([0.02, 0.5, 0.98], (4000, 1))
+    if multipliers == PAIRED:
+        inputs[:, 1, ::2] = inputs[:, 0, ::2]
+    assert np.array_equal(rtl_products(inputs, multipliers, target), ref_products(inputs, delay_of(multipliers)))
+
+
+@pytest.mark.parametrize(("multipliers", "lanes", "target"), VARIANTS)
+def test_all_products(multipliers: Multipliers, lanes: int, target: Target) -> None:
+    """All 65,536 products of each lane."""
+    every = (-128, 128)
+    for other in (-128, -1, 0, 85, 127):
+        one = (other, other + 1)
+        assert library(multipliers, lanes, target).wrong(*every, *one, delay_of(multipliers)) == 0
+        assert library(multipliers, lanes, target).wrong(*one, *every, delay_of(multipliers)) == 0
+
+
+def test_all_pairs_of_products() -> None:
+    """Those of a pair share bits, so all 16,777,216 pairs are made."""
+    assert library(PAIRED, 2, Target.ECP5).wrong(-128, 128, -128, 128, delay_of(PAIRED)) == 0
+
+
+def test_blocks_of_targets() -> None:
+    """As few blocks as the products need."""
+    blocks = {
+        (Target.ECP5, REGISTERED, 1): 1, (Target.ECP5, PAIRED, 2): 1, (Target.ICE40, DIRECT, 1): 0,
+        (Target.ICE40, REGISTERED, 2): 1, (Target.ICE40, REGISTERED, 3): 2, (Target.ICE40, PAIRED, 2): 1,
+        (Target.GOWIN, REGISTERED, 1): 1, (Target.GOWIN, PAIRED, 2): 2, (Target.GENERIC, REGISTERED, 1): 0,
+    }
+    for (target, multipliers, lanes), count in blocks.items():
+        text = emit_verilog(PEMultiplier(multipliers, lanes), "dut", target=target)
+        assert len(re.findall(rf"^  {target}_\w+ \w+ \(", text, re.MULTILINE)) == count
+
+
+@pytest.mark.parametrize(("multipliers", "lanes", "message"), [
+    (REGISTERED, 0, "lanes must be an integer of at least 1, not 0"),
+    (DIRECT, True, "lanes must be an integer of at least 1, not True"),
+    (PAIRED, 1, "lanes must be 2, not 1"),
+])
+def test_wrong_arguments(multipliers: Multipliers, lanes: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PEMultiplier(multipliers, lanes)
