@@ -6,11 +6,11 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from .config_parts import bits_for
 from .sdram_banks import SdramBanks
 from .sdram_config import BANKS, SdramConfig
 from .sdram_ports import ALL_BANKS, Command, PieceLayout
 from .sdram_upkeep import SdramUpkeep
-from .config_parts import bits_for
 
 __all__ = ["SdramSequencer"]
 

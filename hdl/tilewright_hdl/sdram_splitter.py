@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """AXI bursts to pieces that each lie within a page of the SDRAM."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -91,7 +91,9 @@ class SdramSplitter(wiring.Component):
         ]
         self._place(m, beat, beats, unserved)
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [beat.eq(beat + beats), left.eq(left - beats)]
+            # Another piece begins where this one was cut; no sum of a whole address and a length is needed.
+            m.d.sync += [beat.eq(Cat(Const(0, exact_log2(longest)), beat[exact_log2(longest):] + 1)),
+                         left.eq(left - room)]
             with m.If(self.o.p.last):
                 m.d.sync += active.eq(0)
         i = self.i.p
@@ -109,7 +111,7 @@ class SdramSplitter(wiring.Component):
     def _place(self, m: Module, beat: Signal, beats: Signal, unserved: Signal) -> None:
         """Give ``o`` its piece and its response."""
         config, piece = self._config, self.o.p.piece
-        word = Cat(Signal(exact_log2(config.beat_words)), beat)  # From the address in beats to that in words.
+        word = Cat(Const(0, exact_log2(config.beat_words)), beat)  # From the address in beats to that in words.
         page = word[config.chip.column_bits:]
         commands = config.beat_words // config.burst_words
         outside = beat[exact_log2(config.chip.bytes // config.bus.data_bytes):].any()

@@ -60,12 +60,11 @@ class SdramWrites(wiring.Component):
         m.submodules.splitter = splitter = SdramSplitter(config, write=True)
         m.submodules.pieces = pieces = StreamFifo(PieceLayout(config), _PIECES)
         m.submodules.arrivals = arrivals = StreamFifo(arrival, _ANSWERS)
-        # Each piece is in this queue until it is written, so it is never shorter than the others.
+        # A piece leaves the queue of answers last, so the queue of arrivals, which is as deep, has room whenever this has.
         m.submodules.answers = answers = StreamFifo(answer, _ANSWERS)
 
         part = splitter.o.p
         served = part.response == RESPONSE_OKAY
-        # The queue of arrivals has room whenever that of answers has.
         m.d.comb += [
             splitter.i.valid.eq(axi.awvalid),
             *(getattr(splitter.i.p, name).eq(getattr(axi, f"aw{port}")) for name, port in (

@@ -3,13 +3,14 @@
 
 The module ``sdram_model`` has the pins of a chip (its data pins split in ``dq_i`` with ``dq_oe_i``, and ``dq_o`` with
 ``dq_oe_o``), and ``power``. It keeps a chip's times in picoseconds by itself, knowing nothing of the controller. The
-first violation of :data:`RULES` is printed, and stands on ``error``, ``error_ps`` and ``error_bank`` from then on.
+first violation of :data:`RULES` is printed, and stands on ``error``, ``error_ps`` and ``error_bank`` from then on;
+``broken`` tells which rules were violated at all.
 
 Stricter than a chip: no burst may be cut short, nobody may drive the data pins but for words that are written, a cycle
 in which nobody does goes between reading and writing, and at most ``postponed`` refreshes may be behind.
 
 A word is sampled at the edge where the datasheet has it, ``cas`` edges after the command's. DQM masks bytes that are
-written at once, and those that are read two cycles later. What is not driven is noise. Not modelled, and so errors: auto
+written at once, and those that are read two cycles later. What is not driven or was never written is noise. Not modelled, and so errors: auto
 precharge, the end of a burst by command, power-down, full-page and interleaved bursts, single writes.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 from tilewright_hdl.sdram_config import SdramChip
 
-__all__ = ["RULES", "Violation", "sdram_model", "violation"]
+__all__ = ["RULES", "Violation", "broken_rules", "sdram_model", "violation"]
 
 RULES: dict[str, str] = {
     "TOO_EARLY": "a command came before the power-up time was over",
@@ -71,6 +72,11 @@ def violation(error: int, bank: int, time_ps: int) -> Violation | None:
     return Violation(list(RULES)[error - 1], bank, time_ps) if error else None
 
 
+def broken_rules(broken: int) -> set[str]:
+    """Names of the rules on ``broken``."""
+    return {rule for number, rule in enumerate(RULES, 1) if broken >> number & 1}
+
+
 def sdram_model(chip: SdramChip, clock_hz: int, *, postponed: int = 8, check_unwritten: bool = False) -> str:
     """Verilog text of the module ``sdram_model`` for a chip at a clock.
 
@@ -79,7 +85,7 @@ def sdram_model(chip: SdramChip, clock_hz: int, *, postponed: int = 8, check_unw
     postponed : int
         Refreshes that may be behind. A controller that is reset in the middle misses as many as its power-up time has.
     check_unwritten : bool
-        Whether reading a byte that was never written is an error. The contents survive a loss of power.
+        Whether reading a byte that was never written is an error.
     """
     text = importlib.resources.files("tilewright_sim").joinpath("sdram_model.v").read_text(encoding="utf-8")
     latencies = dict(chip.cas_clocks)

@@ -18,14 +18,15 @@ module sdram_model #(
   output reg                   dq_oe_o,
   output reg [7:0]             error,     // The first violation, 0 if there was none.
   output reg [63:0]            error_ps,  // When, since power-up.
-  output reg [1:0]             error_bank
+  output reg [1:0]             error_bank,
+  output reg [63:0]            broken     // Bit n: rule n was violated at least once.
 );
   localparam BYTES = DATA_BITS / 8;
   localparam WORD_BITS = 2 + ROW_BITS + COLUMN_BITS;
 //@RULES
 
-  reg [DATA_BITS-1:0] words [0:(1 << WORD_BITS) - 1];
-  reg [BYTES-1:0] written [0:(CHECK_UNWRITTEN ? (1 << WORD_BITS) : 2) - 1];
+  // Words that were written: data, and above it which of the bytes were.
+  reg [DATA_BITS+BYTES-1:0] words [reg [WORD_BITS-1:0]];
 
   reg [63:0] now;
   reg [3:0] opened;
@@ -63,6 +64,7 @@ module sdram_model #(
   endfunction
 
   task fail(input [7:0] code, input [1:0] bank);
+    broken[code[5:0]] = 1'b1;
     if (error == 0) begin
       error = code;
       error_ps = now - NEVER;
@@ -75,14 +77,22 @@ module sdram_model #(
     if (!correct) fail(code, bank);
   endtask
 
+  // The word at a place, noise where it was never written.
+  reg [DATA_BITS+BYTES-1:0] word;
+  task fetch(input [WORD_BITS-1:0] where);
+    word = words.exists(where) ? words[where] : {{BYTES{1'b0}}, noise[DATA_BITS-1:0]};
+  endtask
+
+  integer n;
   task store(input [COLUMN_BITS-1:0] column);
-    integer n;
     check(dq_oe_i, NO_DATA, burst_bank);
+    fetch(place(burst_bank, column));
     for (n = 0; n < BYTES; n = n + 1)
       if (!dqm[n]) begin
-        words[place(burst_bank, column)][8*n +: 8] = dq_i[8*n +: 8];
-        if (CHECK_UNWRITTEN) written[place(burst_bank, column)][n] = 1'b1;
+        word[8*n +: 8] = dq_i[8*n +: 8];
+        word[DATA_BITS + n] = 1'b1;
       end
+    words[place(burst_bank, column)] = word;
     last_written[burst_bank] = now;
   endtask
 
@@ -107,6 +117,7 @@ module sdram_model #(
   integer b;
   task forget;
     begin
+      words.delete();
       now = NEVER;
       opened = 0;
       for (b = 0; b < 4; b = b + 1) begin
@@ -120,15 +131,12 @@ module sdram_model #(
       next_refresh = 0;
       dq_oe_o = 0;
       error = 0;
+      broken = 0;
       noise = 32'h2545_f491;
     end
   endtask
 
-  integer w;
-  initial begin
-    forget;
-    if (CHECK_UNWRITTEN) for (w = 0; w < (1 << WORD_BITS); w = w + 1) written[w] = 0;
-  end
+  initial forget;
 
   reg driven, out;
   reg [DATA_BITS-1:0] out_word;
@@ -148,8 +156,9 @@ module sdram_model #(
     if (busy_left != 0) busy_left = busy_left - 1'b1;
     if (read_left != 0) begin
       out = 1'b1;
-      out_word = words[place(burst_bank, burst_column)];
-      if (CHECK_UNWRITTEN) check(&written[place(burst_bank, burst_column)], UNWRITTEN, burst_bank);
+      fetch(place(burst_bank, burst_column));
+      out_word = word[DATA_BITS-1:0];
+      if (CHECK_UNWRITTEN) check(&word[DATA_BITS +: BYTES], UNWRITTEN, burst_bank);
       burst_column = after(burst_column);
       read_left = read_left - 1'b1;
     end
@@ -176,7 +185,7 @@ module sdram_model #(
         settled(ba);
         check(opened[ba], CLOSED, ba);
         check(now - activated[ba] >= RCD, T_RCD, ba);
-        check(now - activated[ba] <= RAS_MAX, T_RAS_MAX, ba);
+        check(!opened[ba] || now - activated[ba] <= RAS_MAX, T_RAS_MAX, ba);
         check(!a[10], AUTO_PRECHARGE, ba);
         check((a >> COLUMN_BITS) == 0 || a[10], COLUMN, ba);
         check(busy_left == 0, INTERRUPTED, ba);
@@ -235,7 +244,7 @@ module sdram_model #(
 
     drove = driven;
     dq_oe_o <= mode_cas3 ? staged : out;
-    dq_o <= {(DATA_BITS+31)/32{noise}};
+    dq_o <= noise[DATA_BITS-1:0];
     for (b = 0; b < BYTES; b = b + 1)
       // DQM takes two cycles to mask what is read.
       if ((mode_cas3 ? staged : out) && !masked[b])
