@@ -203,6 +203,12 @@ class SdramConfig:
         return 4 * self.piece_beats
 
     @property
+    def read_delay(self) -> int:
+        """Cycles from the address of a read to its first beat, with its row open and nothing else under way."""
+        # Splitter, queue of pieces, the sequencer's two stages and the command's register; queue of beats, twice.
+        return 5 + self.timing.cas + self.phy_delay + self.beat_words + 2
+
+    @property
     def mode(self) -> int:
         """Value of the mode register: sequential bursts of ``burst_words``, reads and writes alike."""
         return self.burst_words.bit_length() - 1 | self.timing.cas << 4

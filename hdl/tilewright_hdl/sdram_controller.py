@@ -31,8 +31,8 @@ class SdramController(wiring.Component):
 
     Latency
     -------
-    From the address of a read to its first beat, in an idle chip with the row open:
-    :attr:`read_delay` cycles; ``timing.rcd`` more if the bank is closed.
+    From the address of a read to its first beat, with its row open and nothing else under way:
+    ``config.read_delay``; ``timing.rcd`` more if the bank is closed.
 
     Parameters
     ----------
@@ -62,12 +62,6 @@ class SdramController(wiring.Component):
     @property
     def config(self) -> SdramConfig:
         return self._config
-
-    @property
-    def read_delay(self) -> int:
-        """Cycles from the address of a read to its first beat, if its row is open and nothing is under way."""
-        # Splitter, queue of pieces, two stages of the sequencer, command pins; then the word's way; queue of beats.
-        return 5 + self.config.timing.cas + self.config.phy_delay + self.config.beat_words + 2
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -19,8 +19,8 @@ class SdramData(wiring.Component):
 
     Latency
     -------
-    A word is on the pins one cycle after ``write``, as its command. A beat is on ``o`` one cycle after its last word was
-    on the pins.
+    A word is on the pins one cycle after ``write``, as its command is. A beat is on ``o`` one cycle after its last
+    word was on the pins.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ __all__ = ["SdramSequencer"]
 class SdramSequencer(wiring.Component):
     """Open rows, and read and write them, one piece ahead.
 
-    Two pieces are under way. One *moves*: it sends a column command whenever the data pins are free for it. The next one
+    Two pieces are under way. One *moves*: it sends a column command whenever the data pins are free for it. The next
     is *prepared* meanwhile: its bank gets its row, unless the moving piece is in another row of that bank; it moves
     when the one before has sent its last command. Rows stay open until another row of the bank is wanted or a refresh
     closes all.

@@ -71,14 +71,13 @@ class SdramUpkeep(wiring.Component):
                 m.d.comb += one_less.eq(self.ready)
             with m.State("REFRESHED"):
                 # Time enough to look at the debt: a refresh takes several cycles.
-                with m.If(self.ready & (debt == 0)):
-                    with m.If(over):
-                        m.next = "RUN"
-                with m.Elif(self.ready):
+                with m.If(self.ready & (debt != 0)):
                     m.next = "REFRESH"
-                with m.Elif(refreshes != 0):
+                with m.Elif(~self.ready & (refreshes != 0)):
                     m.d.sync += refreshes.eq(refreshes - 1)
                     m.next = "REFRESH"
+                with m.Elif(over & self.ready):
+                    m.next = "RUN"
                 with m.Elif(over):
                     self._send(m, Command.LOAD_MODE, wait, timing.mrd, "LOADED")
             with m.State("LOADED"), m.If(over):

@@ -60,7 +60,7 @@ class SdramWrites(wiring.Component):
         m.submodules.splitter = splitter = SdramSplitter(config, write=True)
         m.submodules.pieces = pieces = StreamFifo(PieceLayout(config), _PIECES)
         m.submodules.arrivals = arrivals = StreamFifo(arrival, _ANSWERS)
-        # A piece leaves the queue of answers last, so the queue of arrivals, which is as deep, has room whenever this has.
+        # A piece leaves this queue last, so that of arrivals, which is as deep, has room whenever this one has.
         m.submodules.answers = answers = StreamFifo(answer, _ANSWERS)
 
         part = splitter.o.p

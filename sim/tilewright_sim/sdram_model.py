@@ -10,8 +10,10 @@ Stricter than a chip: no burst may be cut short, nobody may drive the data pins 
 in which nobody does goes between reading and writing, and at most ``postponed`` refreshes may be behind.
 
 A word is sampled at the edge where the datasheet has it, ``cas`` edges after the command's. DQM masks bytes that are
-written at once, and those that are read two cycles later. What is not driven or was never written is noise. Not modelled, and so errors: auto
-precharge, the end of a burst by command, power-down, full-page and interleaved bursts, single writes.
+written at once, and those that are read two cycles later. What is not driven or was never written is noise.
+
+Not modelled, and so errors: auto precharge, the end of a burst by command, power-down, full-page and interleaved
+bursts, single writes.
 """
 
 import importlib.resources

@@ -93,7 +93,8 @@ def rtl_rounds(
     parameters = {"rounds": rounds, "stall": stall, "beat_bytes": config.bus.data_bytes}
     verilog = verilog_of(config, chip or config.chip)
     result: dict[str, Any] = run_bench(verilog, __name__, "bench_rounds", parameters=parameters, seed=seed)
-    assert broken_rules(result["broken"]) == broken, f"the model says: {violation(*result['violation'])}"
+    found = broken_rules(result["broken"])
+    assert found == broken, f"the model found {sorted(found)}, first {violation(*result['violation'])}"
     return result
 
 

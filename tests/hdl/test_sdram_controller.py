@@ -9,13 +9,14 @@ import pytest
 
 from tests.hdl.sdram_bench import CONFIGS, rtl_rounds, verilog_of
 from tilewright_hdl.sdram_config import SdramConfig
-from tilewright_hdl.sdram_controller import SdramController
 from tilewright_hdl.sdram_scheduler import TURN_PIECES
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
 OKAY, SLVERR, DECERR = 0, 2, 3
-FIXED, INCR, WRAP = 0, 1, 2
+FIXED, WRAP = 0, 2
+# Each configuration is a simulator to build; the rarest is left to the long run.
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "ulx3s-wide" else []) for name in CONFIGS]
 
 
 class Image:
@@ -35,7 +36,8 @@ class Image:
         for n, byte in enumerate(data):
             if masks[n // size] >> n % size & 1:
                 self.bytes[begin + n] = byte
-        return {"address": address, "beats": beats, "data": data.hex(), "strobes": masks, "id": self.chance.getrandbits(1)}
+        return {"address": address, "beats": beats, "data": data.hex(), "strobes": masks,
+                "id": self.chance.getrandbits(1)}
 
     def read(self, address: int, beats: int) -> str:
         """What a burst reads, in hexadecimal."""
@@ -63,7 +65,7 @@ def burst(config: SdramConfig, chance: random.Random, base: int) -> tuple[int, i
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_random_bursts(name: str, stall: float) -> None:
     """Reads of some windows while others are written, in an order that the chance gives."""
     config = CONFIGS[name]
@@ -75,7 +77,7 @@ def test_random_bursts(name: str, stall: float) -> None:
     fill = [image.write(base + n * size, most) for base in places for n in range(0, 4096 // size, most)]
     rounds: list[dict[str, Any]] = [{"writes": fill}]
     expected: list[list[str]] = [[]]
-    for _ in range(4):
+    for _ in range(3):
         read_from = chance.sample(places, 3)
         reads = [burst(config, chance, chance.choice(read_from)) for _ in range(6)]
         expected.append([image.read(*one) for one in reads])
@@ -100,19 +102,19 @@ def sequential(config: SdramConfig, image: Image, base: int, total: int) -> list
     return [image.write(base + n, config.bus.burst_beats) for n in range(0, total, step)]
 
 
-# Cycles of 8 KiB written, read, and of 16 KiB in a mix; and of one beat whose row is open. From the first address to
-# the last beat or response, refreshes included.
+# Cycles of 8 KiB written, 8 KiB read, and 18 KiB in a mix: from the first address to the last beat or response,
+# refreshes included.
 RATES = {
-    "ulx3s": (4209, 4192, 0, 20),
-    "ulx3s-wide": (4186, 4179, 0, 32),
-    "tang": (2109, 2090, 0, 12),
-    "tang-narrow": (2339, 2090, 0, 13),
+    "ulx3s": (4209, 4180, 9427),
+    "ulx3s-wide": (4186, 4179, 9386),
+    "tang": (2109, 2092, 4722),
+    "tang-narrow": (2339, 2109, 4704),
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_rates(name: str) -> None:
-    """At least 80 % of the pins' rate: reads in order, writes in order, and fetch, weights and stores at once.
+    """Of the pins' rate at least 96 %: reads in order, writes in order, and fetch, weights and stores at once.
 
     The three streams of the mix are in different rows of the same banks, which is the worst place for them.
     """
@@ -128,24 +130,27 @@ def test_rates(name: str) -> None:
     every = max(1, len(reads) // len(fetches))
     mix = [one for n, read in enumerate(reads) for one in ([read, fetches[n // every % len(fetches)]]
                                                            if n % every == 0 else [read])]
-    single = {"address": 8192 - config.bus.data_bytes, "beats": 1}
-    result = rtl_rounds(config, [{"writes": weights}, {"writes": code}, {"reads": reads}, {"reads": [single]},
-                                 {"reads": mix, "writes": stores}, {"reads": [single]}])["rounds"]
-    assert [read["data"] for read in result[4]["reads"]] == [image.read(**one) for one in mix]
-    found = result[0]["cycles"], result[2]["cycles"], result[4]["cycles"], result[3]["cycles"]
+    result = rtl_rounds(config, [{"writes": weights}, {"writes": code}, {"reads": reads},
+                                 {"reads": mix, "writes": stores}])["rounds"]
+    assert [read["data"] for read in result[3]["reads"]] == [image.read(**one) for one in mix]
+    found = result[0]["cycles"], result[2]["cycles"], result[3]["cycles"]
     assert found == RATES[name]
-    assert found[3] == config_delay(config)
     words = 8192 // config.chip.data_bytes
-    # The first burst is buffered before it is written; in the long run that is nothing.
-    assert words / (found[0] - config.bus.burst_beats) > 0.95
-    assert words / found[1] > 0.95
     moved = words + len(mix) * step // config.chip.data_bytes
-    assert moved / (found[2] - config.bus.burst_beats) > 0.8
+    # The first burst is buffered before it is written; in the long run that is nothing.
+    first = config.bus.burst_beats
+    assert min(words / (found[0] - first), words / found[1], moved / (found[2] - first)) > 0.96
 
 
-def config_delay(config: SdramConfig) -> int:
-    """Cycles of a round that reads one beat whose row is open: the address's, those to the beat, and the beat's."""
-    return SdramController(config).read_delay + 1
+@pytest.mark.parametrize("name", NAMES)
+def test_read_delay(name: str) -> None:
+    """A beat alone comes as soon as the configuration says; a refresh may come between and close its row."""
+    config = CONFIGS[name]
+    write = Image(config, 8).write(0, 1)
+    reads = {"reads": [{"address": 0, "beats": 1}]}
+    delays = [one["reads"][0]["cycle"] for one in rtl_rounds(config, [{"writes": [write]}, *[reads] * 4])["rounds"][1:]]
+    assert min(delays) == config.read_delay
+    assert sorted(delays)[2] == config.read_delay
 
 
 @pytest.mark.parametrize("name", ["ulx3s", "tang"])
@@ -210,19 +215,17 @@ def test_hostile_bursts(name: str) -> None:
 
 def test_planted_times() -> None:
     """A controller that takes the chip for a quicker one is found out in all it does too early."""
-    config = CONFIGS["tang"]
-    slow = dataclasses.replace(config.chip, cas_clocks=((3, 7_000),))
-    wrong = dataclasses.replace(config, chip=dataclasses.replace(
-        config.chip, rcd=20_000, rp=20_000, rrd=1, ras=21_000, rc=41_000, rfc=42_000, wr=1, refresh=30 * slow.refresh,
-        power_up=slow.power_up // 2))
-    assert wrong.timing.rcd == config.timing.rcd - 1
+    config = CONFIGS["tang-narrow"]
+    chip = dataclasses.replace(config.chip, cas_clocks=((3, 7_000),), refresh=1_000_000)
+    quicker = dataclasses.replace(chip, cas_clocks=((2, 5_000),), rcd=1, rp=12_000, rrd=1, ras=12_000, rc=1,
+                                  rfc=60_000, wr=1, refresh=64_000_000, power_up=chip.power_up // 2)
     row = 4 * config.chip.page_bytes
     image = Image(config, 7)
     writes = [image.write(n % 2 * row, 1) for n in range(6)]
-    reads = [{"address": n % 2 * row, "beats": 1} for n in range(6)] * 40
-    answers = rtl_rounds(wrong, [{"writes": writes}, {"reads": reads}], chip=slow, broken=frozenset({
-        "TOO_EARLY", "MODE_CAS", "T_RCD", "T_RP", "T_RAS", "T_RC", "T_RFC", "MISSED_REFRESH"}))
-    assert len(answers["rounds"]) == 2
+    reads = [{"address": n % 2 * row, "beats": 1} for n in range(6)] * 30
+    rtl_rounds(dataclasses.replace(config, chip=quicker), [{"writes": writes}, {"reads": reads}], chip=chip,
+               broken=frozenset({"TOO_EARLY", "MODE_CAS", "T_RCD", "T_RP", "T_RAS", "T_RC", "T_RFC", "T_WR",
+                                 "MISSED_REFRESH"}))
 
 
 def rtl_peer(config: SdramConfig) -> bool:
