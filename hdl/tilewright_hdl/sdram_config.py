@@ -117,10 +117,8 @@ class SdramTiming:
     @classmethod
     def of(cls, chip: SdramChip, clock_hz: int) -> "SdramTiming":
         """Cycles of a chip at ``clock_hz``; raises :class:`ConfigError` where the chip is too slow for that clock."""
-        for cas, period in chip.cas_clocks:
-            if clock_hz * period <= _PS:
-                break
-        else:
+        latencies = [cas for cas, period in chip.cas_clocks if clock_hz * period <= _PS]
+        if not latencies:
             fastest = _PS / min(period for _, period in chip.cas_clocks) / 1e6
             raise ConfigError(f"the clock of {chip.name} must be at most {fastest:.1f} MHz, "
                               f"not {clock_hz / 1e6:.1f} MHz")
@@ -130,7 +128,7 @@ class SdramTiming:
 
         rp = cycles(chip.rp)
         return cls(
-            cas=cas,
+            cas=latencies[0],
             rcd=cycles(chip.rcd),
             rp=rp,
             ras=max(cycles(chip.ras), cycles(chip.rc) - rp),
@@ -201,6 +199,12 @@ class SdramConfig:
     def buffer_beats(self) -> int:
         """Beats that the controller holds of reads, and as many of writes: some pieces, so that none waits."""
         return 4 * self.piece_beats
+
+    def place(self, address: int) -> tuple[int, int, int]:
+        """Bank, row and column of a byte address."""
+        page, byte = divmod(address, self.chip.page_bytes)
+        row, bank = divmod(page, BANKS)
+        return bank, row, byte // self.chip.data_bytes
 
     @property
     def read_delay(self) -> int:

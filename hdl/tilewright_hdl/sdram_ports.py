@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .config_parts import bits_for
 from .sdram_config import BANKS, SdramChip, SdramConfig
 
-__all__ = ["ALL_BANKS", "BeatWrite", "Command", "PieceLayout", "SdramPins", "place_of"]
+__all__ = ["ALL_BANKS", "BeatWrite", "Command", "PieceLayout", "SdramPins"]
 
 ALL_BANKS = 1 << 10
 """Address bit 10: PRECHARGE closes all banks."""
@@ -73,11 +73,3 @@ class BeatWrite(data.StructLayout):
 
     def __init__(self, config: SdramConfig):
         super().__init__({"data": config.bus.data_bits, "strobe": config.bus.data_bytes})
-
-
-def place_of(config: SdramConfig, address: int) -> tuple[int, int, int]:
-    """Bank, row and column of a byte address."""
-    word = address // config.chip.data_bytes
-    page, column = divmod(word, 1 << config.chip.column_bits)
-    row, bank = divmod(page, BANKS)
-    return bank, row, column

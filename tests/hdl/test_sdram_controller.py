@@ -135,6 +135,7 @@ def test_rates(name: str) -> None:
     assert [read["data"] for read in result[3]["reads"]] == [image.read(**one) for one in mix]
     found = result[0]["cycles"], result[2]["cycles"], result[3]["cycles"]
     assert found == RATES[name]
+    assert len({config.place(stream[0]["address"])[0] for stream in (weights, code, stores)}) == 1
     words = 8192 // config.chip.data_bytes
     moved = words + len(mix) * step // config.chip.data_bytes
     # The first burst is buffered before it is written; in the long run that is nothing.
