@@ -223,7 +223,7 @@ def test_planted_times() -> None:
     row = 4 * config.chip.page_bytes
     image = Image(config, 7)
     writes = [image.write(n % 2 * row, 1) for n in range(6)]
-    reads = [{"address": n % 2 * row, "beats": 1} for n in range(6)] * 30
+    reads = [{"address": n % 2 * row, "beats": 1} for n in range(6)] * 60
     rtl_rounds(dataclasses.replace(config, chip=quicker), [{"writes": writes}, {"reads": reads}], chip=chip,
                broken=frozenset({"TOO_EARLY", "MODE_CAS", "T_RCD", "T_RP", "T_RAS", "T_RC", "T_RFC", "T_WR",
                                  "MISSED_REFRESH"}))
