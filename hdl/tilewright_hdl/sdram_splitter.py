@@ -76,24 +76,21 @@ class SdramSplitter(wiring.Component):
         owner = Signal()
         unserved = Signal()
         beat = Signal(config.bus.address_bits - skip)
-        left = Signal(9)  # Beats that are not in a piece yet.
-
-        room = Signal(range(longest + 1))
-        beats = Signal(range(longest + 1))
+        # Beats that are not in a piece yet, and those up to the next cut. All counts are less one, which saves adders.
+        left = Signal(8)
+        room = Signal(exact_log2(longest))
         m.d.comb += [
-            room.eq(longest - beat[:exact_log2(longest)]),
-            beats.eq(Mux(left > room, room, left)),
+            room.eq(~beat[:len(room)]),
             self.o.valid.eq(active),
             self.o.p.id.eq(owner),
-            self.o.p.beats.eq(beats - 1),
+            self.o.p.beats.eq(Mux(self.o.p.last, left, room)),
             self.o.p.last.eq(left <= room),
             self.i.ready.eq(~active),
         ]
-        self._place(m, beat, beats, unserved)
+        self._place(m, beat, unserved)
         with m.If(self.o.valid & self.o.ready):
             # Another piece begins where this one was cut; no sum of a whole address and a length is needed.
-            m.d.sync += [beat.eq(Cat(Const(0, exact_log2(longest)), beat[exact_log2(longest):] + 1)),
-                         left.eq(left - room)]
+            m.d.sync += [beat.eq(Cat(Const(0, len(room)), beat[len(room):] + 1)), left.eq(left - room - 1)]
             with m.If(self.o.p.last):
                 m.d.sync += active.eq(0)
         i = self.i.p
@@ -102,13 +99,13 @@ class SdramSplitter(wiring.Component):
                 active.eq(1),
                 owner.eq(i.id),
                 beat.eq(i.address[skip:]),
-                left.eq(i.length + 1),
+                left.eq(i.length),
                 # A single beat is the same in every type of burst, and a narrow one has strobes.
                 unserved.eq((i.length != 0) & ((i.burst != BURST_INCR) | (i.size != skip))),
             ]
         return m
 
-    def _place(self, m: Module, beat: Signal, beats: Signal, unserved: Signal) -> None:
+    def _place(self, m: Module, beat: Signal, unserved: Signal) -> None:
         """Give ``o`` its piece and its response."""
         config, piece = self._config, self.o.p.piece
         word = Cat(Const(0, exact_log2(config.beat_words)), beat)  # From the address in beats to that in words.
@@ -120,6 +117,6 @@ class SdramSplitter(wiring.Component):
             piece.column.eq(word[:config.chip.column_bits]),
             piece.bank.eq(page),
             piece.row.eq(page[len(piece.bank):]),
-            piece.count.eq(beats * commands - 1),
+            piece.count.eq(Cat(Const(commands - 1, exact_log2(commands)), self.o.p.beats)),
             self.o.p.response.eq(Mux(outside, RESPONSE_DECERR, Mux(unserved, RESPONSE_SLVERR, RESPONSE_OKAY))),
         ]
