@@ -14,7 +14,9 @@ from .config import AcceleratorConfig
 __all__ = [
     "BURST_INCR",
     "CACHE_MODIFIABLE",
+    "RESPONSE_DECERR",
     "RESPONSE_OKAY",
+    "RESPONSE_SLVERR",
     "Axi4",
     "Axi4Read",
     "Axi4Write",
@@ -29,6 +31,8 @@ BURST_INCR = 1
 CACHE_MODIFIABLE = 0b0011
 """Normal, not cacheable, modifiable and bufferable: the interconnect may resize and merge."""
 RESPONSE_OKAY = 0
+RESPONSE_SLVERR = 2
+RESPONSE_DECERR = 3
 
 _LENGTH_BITS = 8
 
