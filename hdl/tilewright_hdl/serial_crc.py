@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CRC of the host link, bit by bit."""
+
+from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .link_format import CRC_POLYNOMIAL
+
+__all__ = ["SerialCrc"]
+
+_BITS = 32
+
+
+class SerialCrc(wiring.Component):
+    """CRC-32 of a stream of bytes, as ``zlib.crc32``: the value is ``~register``.
+
+    Latency
+    -------
+    A byte takes nine cycles; then ``i.ready`` is high and ``register`` holds all bytes that were taken.
+
+    Members
+    -------
+    clear : ``In(1)``
+        Begin anew. Only while ``i.ready``, and not with a byte.
+    i : ``In(stream.Signature(8))``
+    drain : ``In(1)``
+        With a byte: shift ``register`` down by eight bits instead, so that its bytes can be taken from the lowest.
+    register : ``Out(32)``
+    """
+
+    i: stream.Interface
+
+    def __init__(self) -> None:
+        super().__init__({
+            "clear": In(1), "i": In(stream.Signature(8)), "drain": In(1), "register": Out(_BITS, init=(1 << _BITS) - 1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        byte = Signal(8)
+        left = Signal(4)
+        draining = Signal()
+        feedback = Signal()
+        m.d.comb += [
+            self.i.ready.eq(left == 0),
+            feedback.eq((self.register[0] ^ byte[0]) & ~draining),
+        ]
+        with m.If(~self.i.ready):
+            m.d.sync += [
+                self.register.eq(Cat(self.register[1:], Const(0, 1)) ^ Mux(feedback, CRC_POLYNOMIAL, 0)),
+                byte.eq(byte[1:]),
+                left.eq(left - 1),
+            ]
+        with m.Elif(self.i.valid):
+            m.d.sync += [byte.eq(self.i.payload), draining.eq(self.drain), left.eq(8)]
+        with m.If(self.clear):
+            m.d.sync += self.register.eq((1 << _BITS) - 1)
+        return m
