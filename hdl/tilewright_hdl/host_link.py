@@ -80,11 +80,11 @@ class HostLink(wiring.Component):
         m.d.comb += [
             uart_receiver.rx.eq(self.rx),
             receiver.valid.eq(uart_receiver.valid),
-            receiver.byte.eq(uart_receiver.byte),
+            receiver.data.eq(uart_receiver.data),
             *(getattr(transmitter, name).eq(getattr(executor, name))
-              for name in ("begin", "aside", "finish", "keep", "repeat")),
+              for name in ("start", "aside", "finish", "keep", "resend")),
             executor.free.eq(transmitter.free),
-            executor.register.eq(transmitter.register),
+            executor.crc.eq(transmitter.crc),
             self.tx.eq(uart_transmitter.tx),
             self.reset.eq(executor.reset),
             self.synced.eq(executor.synced),

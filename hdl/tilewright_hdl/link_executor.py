@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The executor of the host link: requests to accesses on two buses, results to responses."""
 
-from amaranth import Array, C, Cat, Module, Mux, Signal, Value
+from amaranth import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -45,10 +45,10 @@ class LinkExecutor(wiring.Component):
     -------
     i : ``In(stream.Signature(8))``
         See :attr:`~.link_receiver.LinkReceiver.o`.
-    begin, aside, finish, keep, repeat : ``Out(1)``
+    start, aside, finish, keep, resend : ``Out(1)``
     o : ``Out(stream.Signature(8))``
     free : ``In(1)``
-    register : ``In(32)``
+    crc : ``In(32)``
         See :class:`~.link_transmitter.LinkTransmitter`.
     registers : ``Out(AxiLite(ADDRESS_BITS, REGISTER_BITS))``
         To the accelerator.
@@ -68,8 +68,8 @@ class LinkExecutor(wiring.Component):
     def __init__(self, identity: Identity, address_bits: int):
         self._identity = identity
         super().__init__({
-            "i": In(stream.Signature(8)), "begin": Out(1), "o": Out(stream.Signature(8)), "aside": Out(1),
-            "finish": Out(1), "keep": Out(1), "repeat": Out(1), "free": In(1), "register": In(32),
+            "i": In(stream.Signature(8)), "start": Out(1), "o": Out(stream.Signature(8)), "aside": Out(1),
+            "finish": Out(1), "keep": Out(1), "resend": Out(1), "free": In(1), "crc": In(32),
             "registers": Out(AxiLite(ADDRESS_BITS, REGISTER_BITS)),
             "memory": Out(Axi4(address_bits, 8 * identity.word_bytes)),
             "reset": Out(1), "synced": Out(1),
@@ -81,14 +81,15 @@ class LinkExecutor(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._header = header = Signal(_Header())
-        self._word = Signal(8 * self.identity.word_bytes)
+        self._header = header = Signal(_Header(), reset_less=True)
+        # Shorter words than those of memory lie at the top, where bytes come in.
+        self._word = Signal(8 * self.identity.word_bytes, reset_less=True)
         # Bytes of a request that were not looked at yet, CRC included, and one more.
-        self._left = left = Signal(8)
-        self._byte = Signal(range(max(HEADER_BYTES + 1, self.identity.word_bytes)))
+        self._left = left = Signal(8, reset_less=True)
+        self._byte = Signal(range(max(HEADER_BYTES + 1, self.identity.word_bytes)), reset_less=True)
         self._status = Signal(Status)
-        self._expected = Signal(SEQUENCE_BITS)
-        self._done = Signal()
+        self._expected = Signal(SEQUENCE_BITS, reset_less=True)
+        self._done = Signal(reset_less=True)
         operation = header.operation
         self._is_sync = operation == Operation.SYNC
         self._writes = (operation & _WRITES).any()
@@ -97,6 +98,8 @@ class LinkExecutor(wiring.Component):
         # Of a check, the words come first and the response afterwards.
         self._short = self._to_registers | self._is_sync | (self._checks & (header.count == 0))
         self._word_ends = Signal()
+        self._shift = Signal()
+        self._digest = Signal()
         m.d.comb += self._word_ends.eq(
             self._byte == Mux(self._short, _REGISTER_BYTES - 1, self.identity.word_bytes - 1))
         with m.If(self.i.valid & self.i.ready):
@@ -124,7 +127,6 @@ class LinkExecutor(wiring.Component):
             memory.wlast.eq(1),
             memory.wdata.eq(word),
             memory.wstrb.eq(~0),
-            # Four bytes that were shifted in from above lie at the top.
             lite.wdata.eq(word[-REGISTER_BITS:]),
             lite.wstrb.eq(~0),
         ]
@@ -142,8 +144,14 @@ class LinkExecutor(wiring.Component):
                 m.d.sync += give.eq(0)
             answered += [bus.rvalid, bus.bvalid]
             errors += [bus.rvalid & (bus.rresp != RESPONSE_OKAY), bus.bvalid & (bus.bresp != RESPONSE_OKAY)]
-            with m.If(bus.rvalid):
-                m.d.sync += word.eq(bus.rdata)
+        read = Signal.like(word)
+        m.d.comb += read.eq(memory.rdata)
+        with m.If(self._to_registers):
+            m.d.comb += read[-REGISTER_BITS:].eq(lite.rdata)
+        with m.If(self._digest):
+            m.d.comb += read[-REGISTER_BITS:].eq(~self.crc)
+        with m.If(self._shift | self._digest | lite.rvalid | memory.rvalid):
+            m.d.sync += word.eq(Mux(self._shift, Cat(word[8:], self.i.payload), read))
         with m.If(Cat(errors).any()):
             m.d.sync += self._status.eq(Status.ERROR)
         return Cat(answered).any()
@@ -173,11 +181,11 @@ class LinkExecutor(wiring.Component):
         with m.State("DECIDE"):
             m.d.sync += [self._byte.eq(0), self._done.eq(0)]
             with m.If(self._is_sync):
-                m.d.sync += [self._word.eq(header.address), header.count.eq(Identity.BYTES)]
+                m.d.sync += header.count.eq(Identity.BYTES)
             with m.If(self.synced & ~self._is_sync & (ahead == (1 << SEQUENCE_BITS) - 1)):
                 m.next = "AGAIN"
             with m.Elif(self.free):
-                m.d.comb += self.begin.eq(1)
+                m.d.comb += self.start.eq(1)
                 m.next = "SEQUENCE"
                 with m.If(~self._is_sync & ~self.synced):
                     m.d.sync += status.eq(Status.UNSYNCED)
@@ -189,8 +197,8 @@ class LinkExecutor(wiring.Component):
                     with m.If(self._checks):
                         m.next = "NEXT"
         with m.State("AGAIN"):
-            m.d.comb += [self.i.ready.eq(self._left != 1), self.repeat.eq((self._left == 1) & self.free)]
-            with m.If(self.repeat):
+            m.d.comb += [self.i.ready.eq(self._left != 1), self.resend.eq((self._left == 1) & self.free)]
+            with m.If(self.resend):
                 m.next = "LENGTH"
 
     def _start_response(self, m: Module) -> None:
@@ -200,7 +208,9 @@ class LinkExecutor(wiring.Component):
             with m.If(self.o.ready):
                 with m.If(self._status == Status.SEQUENCE):
                     m.next = "EXPECTED"
-                with m.Elif(self._is_sync | (self._done & self._checks)):
+                with m.Elif(self._is_sync):
+                    m.next = "GATHER"
+                with m.Elif(self._done & self._checks):
                     m.next = "WORD"
                 with m.Elif(~self._done | (self._status == Status.UNKNOWN) | alone):
                     m.next = "REST"
@@ -212,8 +222,7 @@ class LinkExecutor(wiring.Component):
                 m.next = "REST"
         with m.State("IDENTITY"):
             count = self._header.count
-            rom = Array(C(byte, 8) for byte in reversed(b"\0" + self.identity.encode() + b"\0"))
-            self._emit(m, rom[count])
+            self._emit(m, _rom(b"\0" + self.identity.encode()[::-1], count))
             with m.If(self.o.ready):
                 m.d.sync += count.eq(count - 1)
                 with m.If(count == 1):
@@ -236,14 +245,17 @@ class LinkExecutor(wiring.Component):
             with m.If(~data_left):
                 m.next = "REST"
             with m.Elif(self.i.valid):
-                m.d.sync += [self._word.eq(Cat(self._word[8:], self.i.payload)), self._byte.eq(self._byte + 1)]
+                m.d.comb += self._shift.eq(1)
+                m.d.sync += self._byte.eq(self._byte + 1)
                 with m.If(self._word_ends):
-                    m.d.sync += [self._byte.eq(0), self._ask.eq(1), self._give.eq(1)]
+                    m.d.sync += [self._byte.eq(0), self._ask.eq(~self._is_sync), self._give.eq(~self._is_sync)]
                     m.next = "WAIT"
+                    with m.If(self._is_sync):
+                        m.next = "WORD"
         with m.State("DIGEST"):
-            m.d.comb += self.begin.eq(self.o.ready)
+            m.d.comb += self.start.eq(self.o.ready)
             with m.If(self.o.ready):
-                m.d.sync += self._word.eq(~self.register)
+                m.d.comb += self._digest.eq(1)
                 m.next = "SEQUENCE"
 
     def _give_words(self, m: Module, answered: Value) -> None:
@@ -258,10 +270,11 @@ class LinkExecutor(wiring.Component):
                 with m.If(~self._writes):
                     m.next = "WORD"
         with m.State("WORD"):
-            self._emit(m, self._word[:8])
+            self._emit(m, Mux(self._short, self._word[-REGISTER_BITS:][:8], self._word[:8]))
             m.d.comb += self.aside.eq(self._checks & (header.count != 0))
             with m.If(self.o.ready):
-                m.d.sync += [self._word.eq(self._word >> 8), self._byte.eq(self._byte + 1)]
+                m.d.comb += self._shift.eq(1)
+                m.d.sync += self._byte.eq(self._byte + 1)
                 with m.If(self._word_ends):
                     m.d.sync += self._byte.eq(0)
                     with m.If(self._is_sync):
@@ -291,3 +304,9 @@ class LinkExecutor(wiring.Component):
 
     def _emit(self, m: Module, value: Value) -> None:
         m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(value)]
+
+
+def _rom(data: bytes, place: Value) -> Value:
+    """A byte of constant data; each bit of it is a function of the place, which is less than a table of bytes."""
+    planes = (C(sum((byte >> bit & 1) << n for n, byte in enumerate(data)), len(data)) for bit in range(8))
+    return Cat(plane.bit_select(place[:(len(data) - 1).bit_length()], 1) for plane in planes)

@@ -27,8 +27,8 @@ class LinkReceiver(wiring.Component):
     Members
     -------
     valid : ``In(1)``
-        Pulse: ``byte`` came from the line. At most every tenth cycle.
-    byte : ``In(8)``
+        Pulse: ``data`` came from the line. At most every tenth cycle.
+    data : ``In(8)``
     o : ``Out(stream.Signature(8))``
         Frame by frame: the number of its bytes and one more, then its bytes, CRC included.
     """
@@ -36,46 +36,48 @@ class LinkReceiver(wiring.Component):
     o: stream.Interface
 
     def __init__(self) -> None:
-        super().__init__({"valid": In(1), "byte": In(8), "o": Out(stream.Signature(8))})
+        super().__init__({"valid": In(1), "data": In(8), "o": Out(stream.Signature(8))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.crc = crc = SerialCrc()
         m.submodules.buffer = buffer = Memory(RECEIVE_BYTES, 8)
         address = range(RECEIVE_BYTES)
-        begin, end = Signal(address), Signal(address, init=1)
+        begin, end = Signal(address), Signal(address)
         self._read(m, buffer, begin)
 
         used = Signal(address)
-        length = Signal(address)
+        # Of the frame, with the place of its length.
+        length = Signal(address, init=1)
         fresh = Signal(init=1)
         bad = Signal()
         # Bytes until the next one that stands for a zero.
-        distance = Signal(8)
-        data = Signal()
+        distance = Signal(8, reset_less=True)
+        put = Signal()
         good = Signal()
         half = exact_log2(RECEIVE_BYTES) - 1
         m.d.comb += [
             used.eq(begin - self._reader),
-            length.eq(end - begin),
-            good.eq(~fresh & ~bad & (length > HEADER_BYTES + CRC_BYTES) & (crc.register == CRC_RESIDUE)),
-            buffer.write.data.eq(Mux(distance == 0, 0, self.byte)),
+            end.eq(begin + length),
+            good.eq(~fresh & ~bad & (length > HEADER_BYTES + CRC_BYTES) & (crc.state == CRC_RESIDUE)),
+            buffer.write.data.eq(Mux(distance == 0, 0, self.data)),
             buffer.write.address.eq(end),
             buffer.write.mask.eq(1),
             crc.i.payload.eq(buffer.write.data),
-            crc.i.valid.eq(data),
+            crc.i.valid.eq(put),
         ]
-        with m.If(self.valid & (self.byte == END)):
+        with m.If(self.valid & (self.data == END)):
             m.d.comb += [
                 buffer.write.valid.eq(good), buffer.write.address.eq(begin), buffer.write.data.eq(length), crc.clear.eq(1),
             ]
-            last = Mux(good, end, begin)
-            m.d.sync += [begin.eq(last), end.eq((last + 1)[:end.shape().width]), fresh.eq(1), bad.eq(0)]
+            m.d.sync += [length.eq(1), fresh.eq(1), bad.eq(0)]
+            with m.If(good):
+                m.d.sync += begin.eq(end)
         with m.Elif(self.valid):
-            m.d.sync += [fresh.eq(0), distance.eq(Mux(fresh | (distance == 0), self.byte, distance) - 1)]
-            m.d.comb += [data.eq(~fresh & ~bad), buffer.write.valid.eq(data)]
-            with m.If(data):
-                m.d.sync += end.eq(end + 1)
+            m.d.sync += [fresh.eq(0), distance.eq(Mux(fresh | (distance == 0), self.data, distance) - 1)]
+            m.d.comb += [put.eq(~fresh & ~bad), buffer.write.valid.eq(put)]
+            with m.If(put):
+                m.d.sync += length.eq(length + 1)
             # With the byte behind the longest frame, `length` is out of its range; with fewer than half in use, there
             # is room for a whole frame.
             with m.If((length > FRAME_BYTES) | (fresh & used[half])):

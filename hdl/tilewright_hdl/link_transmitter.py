@@ -29,18 +29,18 @@ class LinkTransmitter(wiring.Component):
     -------
     free : ``Out(1)``
         A frame can be begun, or the last one repeated.
-    begin : ``In(1)``
+    start : ``In(1)``
         Pulse, while ``free``: the first byte follows. Once more while ``i.ready``: only the CRC begins anew.
     i : ``In(stream.Signature(8))``
     aside : ``In(1)``
         The byte counts for the CRC, and is not written.
-    register : ``Out(32)``
-        Inverted CRC of the bytes since ``begin``, while ``i.ready``.
+    crc : ``Out(32)``
+        Inverted CRC of the bytes since ``start``, while ``i.ready``.
     finish : ``In(1)``
         Pulse, while ``i.ready``: send what was built.
     keep : ``In(1)``
         With ``finish``: it is the last response from now on.
-    repeat : ``In(1)``
+    resend : ``In(1)``
         Pulse, while ``free``: send the last response again.
     o : ``Out(stream.Signature(8))``
         To the line.
@@ -51,8 +51,8 @@ class LinkTransmitter(wiring.Component):
 
     def __init__(self) -> None:
         super().__init__({
-            "free": Out(1), "begin": In(1), "i": In(stream.Signature(8)), "aside": In(1), "register": Out(32),
-            "finish": In(1), "keep": In(1), "repeat": In(1), "o": Out(stream.Signature(8)),
+            "free": Out(1), "start": In(1), "i": In(stream.Signature(8)), "aside": In(1), "crc": Out(32),
+            "finish": In(1), "keep": In(1), "resend": In(1), "o": Out(stream.Signature(8)),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -62,14 +62,14 @@ class LinkTransmitter(wiring.Component):
         sending, half = self._send(m, buffer)
 
         kept, keep, again = Signal(), Signal(), Signal()
-        place = Signal(_HALF_BITS)
-        distance = Signal(_HALF_BITS)
+        place = Signal(_HALF_BITS, reset_less=True)
+        distance = Signal(_HALF_BITS, reset_less=True)
         byte = Signal(8)
         put = Signal()
         zero = Signal()
-        left = Signal(range(CRC_BYTES))
+        left = Signal(range(CRC_BYTES), reset_less=True)
         m.d.comb += [
-            self.register.eq(crc.register),
+            self.crc.eq(crc.state),
             crc.i.payload.eq(byte),
             zero.eq(byte == 0),
             # A zero is not written; in the place of the one before goes the distance between them.
@@ -83,11 +83,11 @@ class LinkTransmitter(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.free.eq(~(sending & (half != kept)))
-                m.d.sync += [place.eq(1), distance.eq(1), again.eq(self.repeat), left.eq(CRC_BYTES - 1)]
-                with m.If(self.begin):
+                m.d.sync += [place.eq(1), distance.eq(1), again.eq(self.resend), left.eq(CRC_BYTES - 1)]
+                with m.If(self.start):
                     m.d.comb += crc.clear.eq(1)
                     m.next = "BODY"
-                with m.Elif(self.repeat):
+                with m.Elif(self.resend):
                     m.next = "SEND"
             with m.State("BODY"):
                 m.d.comb += [
@@ -96,12 +96,12 @@ class LinkTransmitter(wiring.Component):
                     self.i.ready.eq(crc.i.ready),
                     put.eq(self.i.valid & crc.i.ready & ~self.aside),
                 ]
-                m.d.comb += crc.clear.eq(self.begin)
+                m.d.comb += crc.clear.eq(self.start)
                 with m.If(self.finish):
                     m.d.sync += keep.eq(self.keep)
                     m.next = "CRC"
             with m.State("CRC"):
-                m.d.comb += [byte.eq(~crc.register[:8]), crc.i.valid.eq(1), crc.drain.eq(1), put.eq(crc.i.ready)]
+                m.d.comb += [byte.eq(~crc.state[:8]), crc.i.valid.eq(1), crc.drain.eq(1), put.eq(crc.i.ready)]
                 with m.If(crc.i.ready):
                     m.d.sync += left.eq(left - 1)
                     with m.If(left == 0):

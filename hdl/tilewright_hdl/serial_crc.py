@@ -13,11 +13,11 @@ _BITS = 32
 
 
 class SerialCrc(wiring.Component):
-    """CRC-32 of a stream of bytes, as ``zlib.crc32``: the value is ``~register``.
+    """CRC-32 of a stream of bytes, as ``zlib.crc32``: the value is ``~state``.
 
     Latency
     -------
-    A byte takes nine cycles; then ``i.ready`` is high and ``register`` holds all bytes that were taken.
+    A byte takes nine cycles; then ``i.ready`` is high and ``state`` holds all bytes that were taken.
 
     Members
     -------
@@ -25,35 +25,33 @@ class SerialCrc(wiring.Component):
         Begin anew. Only while ``i.ready``, and not with a byte.
     i : ``In(stream.Signature(8))``
     drain : ``In(1)``
-        With a byte: shift ``register`` down by eight bits instead, so that its bytes can be taken from the lowest.
-    register : ``Out(32)``
+        With a byte: shift ``state`` down by eight bits instead, so that its bytes can be taken from the lowest.
+    state : ``Out(32)``
     """
 
     i: stream.Interface
 
     def __init__(self) -> None:
         super().__init__({
-            "clear": In(1), "i": In(stream.Signature(8)), "drain": In(1), "register": Out(_BITS, init=(1 << _BITS) - 1),
+            "clear": In(1), "i": In(stream.Signature(8)), "drain": In(1), "state": Out(_BITS, init=(1 << _BITS) - 1),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        byte = Signal(8)
+        byte = Signal(8, reset_less=True)
         left = Signal(4)
-        draining = Signal()
+        draining = Signal(reset_less=True)
         feedback = Signal()
         m.d.comb += [
             self.i.ready.eq(left == 0),
-            feedback.eq((self.register[0] ^ byte[0]) & ~draining),
+            feedback.eq((self.state[0] ^ byte[0]) & ~draining),
         ]
         with m.If(~self.i.ready):
-            m.d.sync += [
-                self.register.eq(Cat(self.register[1:], Const(0, 1)) ^ Mux(feedback, CRC_POLYNOMIAL, 0)),
-                byte.eq(byte[1:]),
-                left.eq(left - 1),
-            ]
+            m.d.sync += [byte.eq(byte[1:]), left.eq(left - 1)]
         with m.Elif(self.i.valid):
             m.d.sync += [byte.eq(self.i.payload), draining.eq(self.drain), left.eq(8)]
         with m.If(self.clear):
-            m.d.sync += self.register.eq((1 << _BITS) - 1)
+            m.d.sync += self.state.eq((1 << _BITS) - 1)
+        with m.Elif(~self.i.ready):
+            m.d.sync += self.state.eq(Cat(self.state[1:], Const(0, 1)) ^ Mux(feedback, CRC_POLYNOMIAL, 0))
         return m

@@ -32,13 +32,13 @@ class UartReceiver(wiring.Component):
     rx : ``In(1)``
         The line, in no relation to the clock.
     valid : ``Out(1)``
-        Pulse: ``byte`` is there, in this cycle only.
-    byte : ``Out(8)``
+        Pulse: ``data`` is there, in this cycle only.
+    data : ``Out(8)``
     """
 
     def __init__(self, timing: UartTiming):
         self._timing = timing
-        super().__init__({"rx": In(1, init=1), "valid": Out(1), "byte": Out(8)})
+        super().__init__({"rx": In(1, init=1), "valid": Out(1), "data": Out(8)})
 
     @property
     def timing(self) -> UartTiming:
@@ -54,7 +54,7 @@ class UartReceiver(wiring.Component):
         busy = Signal()
         # Start, eight bits, and a one in front of them that arrives at the bottom when all are in.
         shift = Signal(10)
-        m.d.comb += [self.byte.eq(shift[2:]), self.valid.eq(busy & tick & shift[0] & line)]
+        m.d.comb += [self.data.eq(shift[2:]), self.valid.eq(busy & tick & shift[0] & line)]
         with m.If(busy):
             m.d.comb += tick.eq((phase + increment)[bits])
             m.d.sync += phase.eq(phase + increment)
