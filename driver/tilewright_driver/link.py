@@ -66,17 +66,15 @@ class Link:
             If nothing answers, or not a board of ours.
         """
         self._sequence = secrets.randbelow(_SEQUENCES)
-        nonce = secrets.randbits(8 * NONCE_BYTES)
-        frame = frame_of(Request(Operation.SYNC, nonce).encode(self._sequence))
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        frame = frame_of(Request(Operation.SYNC, data=nonce).encode(self._sequence))
         for _ in range(self._attempts):
             # The zero in front ends what a host before us may have left unfinished.
             self._line.write(bytes((END,)) + frame)
             deadline = monotonic() + self._timeout
             while (left := deadline - monotonic()) > 0:
                 for response in self._received(left):
-                    if response.sequence == self._sequence and response.data[:NONCE_BYTES] == nonce.to_bytes(
-                        NONCE_BYTES, "little"
-                    ):
+                    if response.sequence == self._sequence and response.data[:NONCE_BYTES] == nonce:
                         self._sequence = (self._sequence + 1) % _SEQUENCES
                         return Identity.decode(response.data[NONCE_BYTES:])
         raise self._silence()

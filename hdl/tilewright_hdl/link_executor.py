@@ -134,8 +134,10 @@ class LinkExecutor(wiring.Component):
         errors: list[Value] = []
         for bus, mine in ((lite, self._to_registers), (memory, ~self._to_registers)):
             write, read = mine & self._writes, mine & ~self._writes
+            below = exact_log2(_REGISTER_BYTES if bus is lite else self.identity.word_bytes)
+            address = Cat(C(0, below), header.address[below:])
             m.d.comb += [
-                bus.awaddr.eq(header.address), bus.araddr.eq(header.address), bus.bready.eq(1), bus.rready.eq(1),
+                bus.awaddr.eq(address), bus.araddr.eq(address), bus.bready.eq(1), bus.rready.eq(1),
                 bus.awvalid.eq(ask & write), bus.arvalid.eq(ask & read), bus.wvalid.eq(give & mine),
             ]
             with m.If((write & bus.awready) | (read & bus.arready)):
@@ -283,7 +285,7 @@ class LinkExecutor(wiring.Component):
                         m.next = "REST"
                     with m.Else():
                         m.next = "NEXT"
-                        with m.If(~self._checks | (low[:exact_log2(CHECK_UNIT)] == 0)):
+                        with m.If(~self._checks | (low[exact_log2(self.identity.word_bytes):exact_log2(CHECK_UNIT)] == 0)):
                             m.d.sync += header.count.eq(header.count - 1)
 
     def _end_response(self, m: Module) -> None:

@@ -75,7 +75,7 @@ CRC_RESIDUE = 0xDEBB20E3
 """What the CRC's register holds behind a good frame, before the last inversion."""
 SEQUENCE_BITS = 8
 NONCE_BYTES = 4
-"""Bytes of the address of a ``SYNC``, which come back."""
+"""Bytes by which the host knows the answer to its own ``SYNC`` from what an earlier session left on the line."""
 
 _HEADER = Struct("<BBBI")
 HEADER_BYTES = _HEADER.size
@@ -100,7 +100,7 @@ class Operation(IntEnum):
     READ_REGISTER = 6
     """The same register, ``count`` times."""
     SYNC = 8
-    """Begin a session. The response's data are the address, which is any number, and an :class:`Identity`."""
+    """Begin a session. The data, :data:`NONCE_BYTES` of any value, come back in front of an :class:`Identity`."""
     RESET = 9
     """Reset the accelerator, not the link."""
 

@@ -82,7 +82,7 @@ class LinkTransmitter(wiring.Component):
             m.d.sync += [place.eq(place + 1), distance.eq(Mux(zero, 0, distance) + 1)]
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.free.eq(~(sending & (half != kept)))
+                m.d.comb += self.free.eq(~(sending & (half != kept)) & crc.i.ready)
                 m.d.sync += [place.eq(1), distance.eq(1), again.eq(self.resend), left.eq(CRC_BYTES - 1)]
                 with m.If(self.start):
                     m.d.comb += crc.clear.eq(1)

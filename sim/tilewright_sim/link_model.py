@@ -106,7 +106,8 @@ class LinkModel:
             return Response(sequence, Status.UNKNOWN)
         operation = Operation(code)
         if operation == Operation.SYNC:
-            return Response(sequence, Status.OK, address.to_bytes(NONCE_BYTES, "little") + self.identity.encode())
+            known = len(data) >= NONCE_BYTES
+            return Response(sequence, Status.OK, data[:NONCE_BYTES] + self.identity.encode() if known else b"")
         if operation == Operation.RESET:
             self._buses.reset()
             return Response(sequence, Status.OK)

@@ -131,11 +131,10 @@ class GatewareBoard:
         length = self._library.board_run(self._handle, cycles, self._buffer.ctypes.data, len(self._buffer))
         return self._buffer[:length].tobytes()
 
-    def exchange(self, data: bytes, *, quiet: int = 4000) -> bytes:
-        """What comes back for ``data``, until nothing has come for ``quiet`` cycles since it was sent."""
+    def exchange(self, data: bytes, expected: int, *, quiet: int = 700, most: int = 400_000) -> bytes:
+        """What comes back for ``data``: at least ``expected`` bytes, and what comes ``quiet`` cycles after them."""
+        end = self.cycle + most
         found = self.run(data, 0)
-        while True:
-            more = self.run(b"", quiet)
-            found += more
-            if not more and not self._library.board_waiting(self._handle):
-                return found
+        while self.cycle < end and (self._library.board_waiting(self._handle) or len(found) < expected):
+            found += self.run(b"", 50)
+        return found + self.run(b"", quiet)
