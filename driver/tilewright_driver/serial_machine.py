@@ -80,8 +80,8 @@ class SerialMachine:
     config : AcceleratorConfig or None
         What must be on the board; by default any preset.
     baud : int
-    timeout : float
-        Seconds in which the board must answer.
+    timeout, attempts
+        See :class:`~.link.Link`.
     run_timeout : float
         Seconds in which some instruction of a running program must finish.
     open_line : callable
@@ -100,11 +100,12 @@ class SerialMachine:
         *,
         baud: int = BAUD,
         timeout: float = 0.25,
+        attempts: int = 8,
         run_timeout: float = 60.0,
         open_line: Callable[[str, int, float], Line] = SerialLine,
     ):
         self._port, self._baud, self._open_line = port, baud, open_line
-        self._timeout, self._run_timeout = timeout, run_timeout
+        self._timeout, self._attempts, self._run_timeout = timeout, attempts, run_timeout
         self._config = config
         self._identity: Identity | None = None
         self._link: Link | None = None
@@ -186,7 +187,8 @@ class SerialMachine:
             raise DeviceError(f"The machine {self.name!r} must be open, but close() was called; open a new one")
         try:
             if self._link is None:
-                self._link = Link(self._open_line(self._port, self._baud, 32 * self._timeout), timeout=self._timeout)
+                line = self._open_line(self._port, self._baud, self._attempts * self._timeout)
+                self._link = Link(line, timeout=self._timeout, attempts=self._attempts)
                 self._meet(self._link)
             yield self._link
         except BaseException:
@@ -216,8 +218,8 @@ class SerialMachine:
                               f"its bus has, not {identity.word_bytes}; its bitstream is wrong")
         if self._identity not in (None, identity):
             raise DeviceError(f"The board at {self._port!r} must be the one that was opened, {self.name!r} with build "
-                              f"{self.identity.build.hex()[:12]}, not {identity.board!r} with {identity.build.hex()[:12]}; "
-                              f"open it again")
+                              f"{self.identity.build.hex()[:12]}, not {identity.board!r} with build "
+                              f"{identity.build.hex()[:12]}; open it again")
         self._identity, self._config = identity, config
         if _read_registers(link, "STATUS", "STATUS")["STATUS"] & STATUS_BUSY:
             link.ask(Request(Operation.RESET))
