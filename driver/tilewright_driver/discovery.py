@@ -17,8 +17,8 @@ BRIDGES = {
     (0x0403, 0x6014): "FT232H",
     (0x0403, 0x6015): "FT231X (ULX3S)",
 }
-"""USB vendor and product of the bridges on boards that we serve. Only these are asked who they are: bytes that come out of
-the blue may disturb other things on serial ports."""
+"""USB vendor and product of the bridges on boards that we serve. Only these are asked who they are: bytes that come out
+of the blue may disturb other things on serial ports."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class FoundDevice:
     usb : str or None
         USB vendor and product, such as ``"0403:6015"``.
     board, config, build : str or None
-        What the board said of itself: its name, its preset or the beginning of its configuration's digest, and the digest
-        of its build.
+        What the board said of itself: its name, its preset or the beginning of its configuration's digest, and the
+        digest of its build.
     problem : str or None
         Why the board said nothing.
     """
@@ -70,7 +70,8 @@ def devices() -> list[FoundDevice]:
         if (port.vid, port.pid) in BRIDGES:
             found.append(_ask(port.device, port.description, usb))
         else:
-            found.append(FoundDevice(SERIAL + port.device, port.description, usb, problem="an unknown bridge: not asked"))
+            problem = "an unknown bridge: not asked"
+            found.append(FoundDevice(SERIAL + port.device, port.description, usb, problem=problem))
     return found
 
 

@@ -119,9 +119,9 @@ class Link:
         return [response for body in bodies if (response := Response.decode(body)) is not None]
 
     def _silence(self) -> DeviceError:
-        return DeviceError(f"The board must answer within {self._timeout:g} s, but has not {self._attempts} times; check "
-                           f"that it is on, programmed with a bitstream of Tilewright, and that nothing else uses "
-                           f"the port")
+        return DeviceError(f"The board must answer within {self._timeout:g} s, but has not {self._attempts} times; "
+                           f"check that it is on, programmed with a bitstream of Tilewright, and that nothing else "
+                           f"uses the port")
 
 
 class _Window:
@@ -216,7 +216,7 @@ class _Window:
 
 def _refusal(request: Request, status: Status) -> str:
     if status == Status.UNKNOWN:
-        return (f"The board must know the operation {request.operation.name}, but does not; program it with a bitstream "
-                f"of this release")
+        return (f"The board must know the operation {request.operation.name}, but does not; program it with a "
+                f"bitstream of this release")
     return (f"The bus of the board answered {request.operation.name} at {request.address:#x} with an error; it has no "
             f"such address, or its memory is not ready")

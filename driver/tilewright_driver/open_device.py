@@ -39,7 +39,8 @@ def open_device(
     device : str
         One of :data:`DEVICES`, or :data:`SERIAL` and a port.
     config : str, Path or AcceleratorConfig
-        Preset, TOML file or configuration. A board has its own, which is asked for; it must be this one if one is given.
+        Preset, TOML file or configuration. A board has its own, which is asked for; if one is given, it must be this
+        one.
     memory_bytes : int
         Size of the simulated main memory, 4 KiB to 4 GiB; this and the next two are not for boards.
     memory_latency : int

@@ -55,8 +55,9 @@ def identify(link: Link) -> tuple[Identity, str]:
     identity = link.synchronize()
     found = _read_registers(link, "IDENTITY", f"CONFIG_DIGEST_{DIGEST_WORDS - 1}")
     if (found["IDENTITY"], found["VERSION"]) != (IDENTITY, VERSION):
-        raise DeviceError(f"The registers of board {identity.board!r} must begin with {IDENTITY:#x} and version {VERSION}, "
-                          f"not {found['IDENTITY']:#x} and {found['VERSION']}; program it with a bitstream of this release")
+        raise DeviceError(f"The registers of board {identity.board!r} must begin with {IDENTITY:#x} and version "
+                          f"{VERSION}, not {found['IDENTITY']:#x} and {found['VERSION']}; program it with a bitstream "
+                          f"of this release")
     return identity, "".join(f"{found[f'CONFIG_DIGEST_{n}']:08x}" for n in range(DIGEST_WORDS))
 
 
@@ -68,10 +69,10 @@ def preset_of(digest: str) -> AcceleratorConfig | None:
 class SerialMachine:
     """Board on a serial port; implements :class:`~tilewright_sim.machine.Machine`.
 
-    After any error the session is over, and the next call begins another one: it opens the port again, asks the board who
-    it is, and resets the accelerator if it is still busy. Data of a block and more are compared by their CRC first, and
-    only blocks that differ are sent: so constants are sent once, also by a process that comes later, and a load that
-    was broken off goes on where it was.
+    After any error the session is over, and the next call begins another one: it opens the port again, asks the board
+    who it is, and resets the accelerator if it is still busy. Data of a block and more are compared by their CRC first,
+    and only blocks that differ are sent: so constants are sent once, also by a process that comes later, and a load
+    that was broken off goes on where it was.
 
     Parameters
     ----------
@@ -146,8 +147,8 @@ class SerialMachine:
             changed = self._different(link, begin, data, blocks)
             self._send(link, begin, data, changed + rest)
             if wrong := self._different(link, begin, data, changed):
-                raise DeviceError(f"Memory of board {self.name!r} must hold what was written to {wrong[0][0]:#x}, but does "
-                                  f"not; it is not ready, or broken")
+                raise DeviceError(f"Memory of board {self.name!r} must hold what was written to {wrong[0][0]:#x}, but "
+                                  f"does not; it is not ready, or broken")
 
     def read(self, address: int, length: int) -> bytes:
         check_range(self.memory_bytes, address, length)
@@ -206,16 +207,16 @@ class SerialMachine:
         config = self._config or preset_of(digest)
         if config is None:
             raise DeviceError(f"The configuration of board {identity.board!r} (digest {digest[:12]}) must be a preset "
-                              f"({', '.join(PRESETS)}) or be given; open the device with config= the .toml file that it was "
-                              f"built from")
+                              f"({', '.join(PRESETS)}) or be given; open the device with config= the .toml file that "
+                              f"it was built from")
         if not config.digest.startswith(digest):
             there = preset_of(digest)
             raise DeviceError(f"Board {identity.board!r} must have configuration {config.name!r} (digest "
-                              f"{config.digest[:12]}), not {there.name if there else 'another one'!r} ({digest[:12]}); program "
-                              f"it with a bitstream of {config.name!r}, or compile for what is there")
+                              f"{config.digest[:12]}), not {there.name if there else 'another one'!r} ({digest[:12]}); "
+                              f"program it with a bitstream of {config.name!r}, or compile for what is there")
         if identity.word_bytes != config.bus.data_bytes:
-            raise DeviceError(f"The link of board {identity.board!r} must have words of {config.bus.data_bytes} bytes as "
-                              f"its bus has, not {identity.word_bytes}; its bitstream is wrong")
+            raise DeviceError(f"The link of board {identity.board!r} must have words of {config.bus.data_bytes} bytes "
+                              f"as its bus has, not {identity.word_bytes}; its bitstream is wrong")
         if self._identity not in (None, identity):
             raise DeviceError(f"The board at {self._port!r} must be the one that was opened, {self.name!r} with build "
                               f"{self.identity.build.hex()[:12]}, not {identity.board!r} with build "
@@ -224,8 +225,8 @@ class SerialMachine:
         if _read_registers(link, "STATUS", "STATUS")["STATUS"] & STATUS_BUSY:
             link.ask(Request(Operation.RESET))
             if _read_registers(link, "STATUS", "STATUS")["STATUS"] & STATUS_BUSY:
-                raise DeviceError(f"The accelerator of board {identity.board!r} must be idle after a reset, but is busy; "
-                                  f"switch the board off and on")
+                raise DeviceError(f"The accelerator of board {identity.board!r} must be idle after a reset, but is "
+                                  f"busy; switch the board off and on")
 
     def _run_to_end(self, link: Link, max_cycles: int | None) -> tuple[dict[str, int], list[ProfileRecord]]:
         """The registers at the end of the run, and its profile, which is fetched while it grows."""
@@ -246,8 +247,8 @@ class SerialMachine:
             if max_cycles is not None and state["CYCLES"] > max_cycles:
                 raise DeviceError(f"The program must end within max_cycles={max_cycles}, but has not")
             if monotonic() - last > self._run_timeout:
-                raise DeviceError(f"The machine must go on, but no instruction has finished for {self._run_timeout:g} s; "
-                                  f"{len(words) // len(PROFILE_FIELDS)} had finished before")
+                raise DeviceError(f"The machine must go on, but no instruction has finished for "
+                                  f"{self._run_timeout:g} s; {len(words) // len(PROFILE_FIELDS)} had finished before")
         count = len(PROFILE_FIELDS)
         records = [words[n : n + count] for n in range(0, len(words), count)]
         return state, [ProfileRecord(tag & ((1 << TAG_ENGINE_OFFSET) - 1), Engine(tag >> TAG_ENGINE_OFFSET), *cycles)
@@ -275,7 +276,8 @@ class SerialMachine:
     def _fetch(self, link: Link, address: int, length: int) -> bytes:
         most = self.identity.words * self.identity.word_bytes
         requests = [Request(Operation.READ_MEMORY, place, size // self.identity.word_bytes)
-                    for begin, span in _pieces(address, length, SPAN_BYTES) for place, size in _split(begin, span, most)]
+                    for begin, span in _pieces(address, length, SPAN_BYTES)
+                    for place, size in _split(begin, span, most)]
         return b"".join(link.ask_all(requests))
 
     def _send(self, link: Link, base: int, data: bytes, pieces: Sequence[tuple[int, int]]) -> None:

@@ -17,8 +17,9 @@ __all__ = ["AxiShare"]
 class AxiShare(wiring.Component):
     """Two AXI4 managers on one port, for reads and for writes apart.
 
-    The link goes first: when it asks, what the accelerator has under way is finished, the link has its one burst, and then
-    the accelerator goes on. No IDs, queues or reordering; and nothing that stands on the bus is taken back.
+    The link goes first: when it asks, what the accelerator has under way is finished, the link has its one burst, and
+    then the accelerator goes on. No IDs, queues or reordering; and nothing that stands on the bus is taken back. Both
+    are reset together with the accelerator, between two bursts of the link.
 
     Latency
     -------
@@ -66,8 +67,9 @@ class AxiShare(wiring.Component):
         m.d.comb += to_link.eq(hold & (under_way == 0))
         for channel in forth:
             shown = ~hold if channel == address else ~to_link
-            m.d.comb += self._of(self.axi, channel, "valid").eq(
-                Mux(to_link, self._of(self.link, channel, "valid"), self._of(self.accelerator, channel, "valid") & shown))
+            mine, link, accelerator = (
+                self._of(port, channel, "valid") for port in (self.axi, self.link, self.accelerator))
+            m.d.comb += mine.eq(Mux(to_link, link, accelerator & shown))
             ready = self._of(self.axi, channel, "ready")
             m.d.comb += [self._of(self.link, channel, "ready").eq(ready & to_link),
                          self._of(self.accelerator, channel, "ready").eq(ready & shown)]

@@ -19,8 +19,8 @@ __all__ = ["HostLink"]
 class HostLink(wiring.Component):
     """A host on a serial line becomes a manager of the accelerator's registers and of main memory.
 
-    The protocol is that of :mod:`~.link_format`. The next request is received and the last response is sent while one is
-    executed, so the line is the bottleneck as long as a word takes less than its bytes on the line.
+    The protocol is that of :mod:`~.link_format`. The next request is received and the last response is sent while
+    one is executed, so the line is the bottleneck as long as a word takes less than its bytes on the line.
 
     Parameters
     ----------

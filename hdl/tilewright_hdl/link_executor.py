@@ -263,14 +263,14 @@ class LinkExecutor(wiring.Component):
     def _give_words(self, m: Module, answered: Value) -> None:
         header = self._header
         low = header.address[:exact_log2(SPAN_BYTES)]
+        unit = low[exact_log2(self.identity.word_bytes):exact_log2(CHECK_UNIT)]
         step = Mux(self._to_registers, Mux((header.operation & _OTHER).any(), 0, _REGISTER_BYTES),
                    self.identity.word_bytes)
-        with m.State("WAIT"):
-            with m.If(answered):
-                m.d.sync += low.eq(low + step)
-                m.next = "NEXT"
-                with m.If(~self._writes):
-                    m.next = "WORD"
+        with m.State("WAIT"), m.If(answered):
+            m.d.sync += low.eq(low + step)
+            m.next = "NEXT"
+            with m.If(~self._writes):
+                m.next = "WORD"
         with m.State("WORD"):
             self._emit(m, Mux(self._short, self._word[-REGISTER_BITS:][:8], self._word[:8]))
             m.d.comb += self.aside.eq(self._checks & (header.count != 0))
@@ -285,7 +285,7 @@ class LinkExecutor(wiring.Component):
                         m.next = "REST"
                     with m.Else():
                         m.next = "NEXT"
-                        with m.If(~self._checks | (low[exact_log2(self.identity.word_bytes):exact_log2(CHECK_UNIT)] == 0)):
+                        with m.If(~self._checks | (unit == 0)):
                             m.d.sync += header.count.eq(header.count - 1)
 
     def _end_response(self, m: Module) -> None:

@@ -68,7 +68,8 @@ class LinkReceiver(wiring.Component):
         ]
         with m.If(self.valid & (self.data == END)):
             m.d.comb += [
-                buffer.write.valid.eq(good), buffer.write.address.eq(begin), buffer.write.data.eq(length), crc.clear.eq(1),
+                buffer.write.valid.eq(good), buffer.write.address.eq(begin), buffer.write.data.eq(length),
+                crc.clear.eq(1),
             ]
             m.d.sync += [length.eq(1), fresh.eq(1), bad.eq(0)]
             with m.If(good):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From responses to bytes on the line."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,7 +19,7 @@ class LinkTransmitter(wiring.Component):
 
     The buffer has two halves, one of which always holds the last response; a frame is built in the other one. COBS
     needs the distance to the next zero where a zero would be: it is written there when that zero comes, so each byte
-    costs one write and nothing is moved. The zero behind a frame stands in the buffer as well, and is where sending ends.
+    costs one write and nothing is moved. The zero behind a frame stands in the buffer as well; there sending ends.
 
     Latency
     -------
@@ -67,7 +67,6 @@ class LinkTransmitter(wiring.Component):
         byte = Signal(8)
         put = Signal()
         zero = Signal()
-        left = Signal(range(CRC_BYTES), reset_less=True)
         m.d.comb += [
             self.crc.eq(crc.state),
             crc.i.payload.eq(byte),
@@ -83,7 +82,7 @@ class LinkTransmitter(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.free.eq(~(sending & (half != kept)) & crc.i.ready)
-                m.d.sync += [place.eq(1), distance.eq(1), again.eq(self.resend), left.eq(CRC_BYTES - 1)]
+                m.d.sync += [place.eq(1), distance.eq(1), again.eq(self.resend)]
                 with m.If(self.start):
                     m.d.comb += crc.clear.eq(1)
                     m.next = "BODY"
@@ -100,28 +99,34 @@ class LinkTransmitter(wiring.Component):
                 with m.If(self.finish):
                     m.d.sync += keep.eq(self.keep)
                     m.next = "CRC"
-            with m.State("CRC"):
-                m.d.comb += [byte.eq(~crc.state[:8]), crc.i.valid.eq(1), crc.drain.eq(1), put.eq(crc.i.ready)]
-                with m.If(crc.i.ready):
-                    m.d.sync += left.eq(left - 1)
-                    with m.If(left == 0):
-                        m.next = "DISTANCE"
-            with m.State("DISTANCE"):
-                # The end is a zero too, and unlike others it is written.
-                m.d.comb += [byte.eq(END), buffer.write.valid.eq(1)]
-                m.next = "END"
-            with m.State("END"):
-                m.d.comb += [
-                    buffer.write.address.eq(Cat(place, ~kept)), buffer.write.data.eq(END), buffer.write.valid.eq(1),
-                ]
-                m.next = "SEND"
-            with m.State("SEND"):
-                with m.If(~sending):
-                    m.d.sync += [sending.eq(1), half.eq(Mux(again, kept, ~kept))]
-                    with m.If(keep & ~again):
-                        m.d.sync += kept.eq(~kept)
-                    m.next = "IDLE"
+            self._end(m, crc, buffer, Cat(place, ~kept), byte, put)
+            with m.State("SEND"), m.If(~sending):
+                m.d.sync += [sending.eq(1), half.eq(Mux(again, kept, ~kept))]
+                with m.If(keep & ~again):
+                    m.d.sync += kept.eq(~kept)
+                m.next = "IDLE"
         return m
+
+    def _end(
+        self, m: Module, crc: SerialCrc, buffer: Memory, place: Value, byte: Signal, put: Signal
+    ) -> None:
+        """Put the CRC, the last distance and the end behind what was built."""
+        left = Signal(range(CRC_BYTES), init=CRC_BYTES - 1)
+        with m.State("CRC"):
+            m.d.comb += [byte.eq(~crc.state[:8]), crc.i.valid.eq(1), crc.drain.eq(1), put.eq(crc.i.ready)]
+            with m.If(crc.i.ready):
+                m.d.sync += left.eq(left - 1)
+                with m.If(left == 0):
+                    m.next = "DISTANCE"
+        with m.State("DISTANCE"):
+            # The end is a zero too, and unlike others it is written.
+            m.d.comb += [byte.eq(END), buffer.write.valid.eq(1)]
+            m.next = "END"
+        with m.State("END"):
+            m.d.comb += [
+                buffer.write.address.eq(place), buffer.write.data.eq(END), buffer.write.valid.eq(1),
+            ]
+            m.next = "SEND"
 
     def _send(self, m: Module, buffer: Memory) -> tuple[Signal, Signal]:
         """Sending: whether, and which half."""

@@ -114,7 +114,9 @@ class LinkModel:
         registers = operation in (Operation.READ_REGISTERS, Operation.WRITE_REGISTERS, Operation.READ_REGISTER)
         size = _REGISTER_BYTES if registers else self.identity.word_bytes
         writes = operation in (Operation.WRITE_REGISTERS, Operation.WRITE_MEMORY)
-        words = len(data) // size if writes else count * CHECK_UNIT // size if operation == Operation.CHECK_MEMORY else count
+        words = len(data) // size if writes else count
+        if operation == Operation.CHECK_MEMORY:
+            words *= CHECK_UNIT // size
         found, status = [], Status.OK
         for number in range(words):
             offset = 0 if operation == Operation.READ_REGISTER else number * size
@@ -204,7 +206,8 @@ class MachineBuses:
         try:
             result = self._machine.run(job)
         except MachineStopped as error:
-            self._values |= {"STATUS": STATUS_ERROR | error.code << STATUS_ERROR_CODE_OFFSET, "ERROR_INDEX": error.index}
+            self._values["STATUS"] = STATUS_ERROR | error.code << STATUS_ERROR_CODE_OFFSET
+            self._values["ERROR_INDEX"] = error.index
             return
         self._values |= result.counters | {"STATUS": STATUS_DONE, "CYCLES": result.cycles, "PROFILE_LOST": 0}
         for record in result.profile:

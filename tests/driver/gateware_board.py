@@ -18,6 +18,7 @@ from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.host_link import HostLink
 from tilewright_hdl.link_format import Identity
 from tilewright_hdl.once import emit_verilog
+from tilewright_sim.rtl_build import cached_verilog
 from tilewright_sim.verilator import build_shared_library
 
 __all__ = ["BAUD", "CLOCK_HZ", "GatewareBoard", "LinkedAccelerator", "identity_of"]
@@ -58,9 +59,11 @@ class LinkedAccelerator(wiring.Component):
 
 @functools.cache
 def _library(config: AcceleratorConfig, identity: Identity) -> ctypes.CDLL:
-    verilog = emit_verilog(LinkedAccelerator(config, identity), "board", separator="_")
+    verilog = cached_verilog(lambda: emit_verilog(LinkedAccelerator(config, identity), "board", separator="_"),
+                             config.digest, repr(identity), Path(__file__).read_text())
     shim = Path(__file__).with_name("link_board.cpp").read_text()
-    path = build_shared_library(verilog, "board", f"static constexpr unsigned BUS_BYTES = {config.bus.data_bytes};\n{shim}")
+    constants = f"static constexpr unsigned BUS_BYTES = {config.bus.data_bytes};\n"
+    path = build_shared_library(verilog, "board", constants + shim)
     library = ctypes.CDLL(str(path))
     pointer, count, real = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_double
     functions: dict[str, tuple[Any, list[Any]]] = {

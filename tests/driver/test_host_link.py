@@ -148,7 +148,8 @@ def test_the_line_is_used(writes: bool) -> None:
     size = WORDS * CONFIG.bus.data_bytes
     requests = [Request(Operation.SYNC, data=b"abcd")]
     if writes:
-        requests += [Request(Operation.WRITE_MEMORY, n * size, data=bytes(range(1, size + 1))) for n in range(WRITE_WINDOW)]
+        data = bytes(range(1, size + 1))
+        requests += [Request(Operation.WRITE_MEMORY, n * size, data=data) for n in range(WRITE_WINDOW)]
     else:
         requests += [Request(Operation.READ_MEMORY, n * size, WORDS) for n in range(READ_WINDOW)]
     frames = [frame_of(request.encode(n)) for n, request in enumerate(requests)]

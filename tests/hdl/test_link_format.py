@@ -52,7 +52,8 @@ def test_cobs(data: str, stuffed: str) -> None:
 def test_cobs_of_anything() -> None:
     chance = random.Random(1)
     for _ in range(300):
-        data = bytes(chance.choice((0, 0, 1, 255, chance.randrange(256))) for _ in range(chance.randint(0, FRAME_BYTES)))
+        size = chance.randint(0, FRAME_BYTES)
+        data = bytes(chance.choice((0, 0, 1, 255, chance.randrange(256))) for _ in range(size))
         stuffed = encode_cobs(data)
         assert 0 not in stuffed and len(stuffed) == len(data) + 1 and decode_cobs(stuffed) == data
     with pytest.raises(ValueError, match="at most 254 bytes, not 255"):
@@ -86,15 +87,15 @@ def test_frames_are_found_in_any_pieces_and_among_noise() -> None:
 
 
 def test_no_single_fault_gets_through() -> None:
-    whole = frame_of(Request(Operation.WRITE_MEMORY, 0x1234, data=bytes(12)).encode(7))
+    body = Request(Operation.WRITE_MEMORY, 0x1234, data=bytes(12)).encode(7)
+    whole = frame_of(body)
     for place in range(len(whole) - 1):
         cut = whole[:place] + whole[place + 1 :]
         flipped = [whole[:place] + bytes((whole[place] ^ 1 << bit,)) + whole[place + 1 :] for bit in range(8)]
         inserted = [whole[:place] + bytes((byte,)) + whole[place:] for byte in (0, 1, 255) if place or byte]
         for damaged in (cut, *flipped, *inserted):
-            # The last COBS byte says where the end would be, which is where it is.
-            assert all(body == whole for body in FrameReader().feed(damaged)) or decode_cobs(damaged[:-1]) == decode_cobs(
-                whole[:-1])
+            # The last byte of COBS says where the end is, which is known anyway.
+            assert list(FrameReader().feed(damaged)) in ([], [body])
 
 
 def test_what_is_asked_and_answered_has_room_in_a_frame() -> None:
@@ -140,8 +141,8 @@ def test_what_no_identity_has(changes: dict[str, object], message: str) -> None:
 
 
 @pytest.mark.parametrize(("clock", "baud", "bits"), [
-    (24_000_000, 3_000_000, 3), (12_000_000, 3_000_000, 2), (25_000_000, 3_000_000, None), (80_000_000, 3_000_000, None),
-    (48_000_000, 115_200, None), (27_000_000, 2_000_000, None),
+    (24_000_000, 3_000_000, 3), (12_000_000, 3_000_000, 2), (25_000_000, 3_000_000, None),
+    (80_000_000, 3_000_000, None), (48_000_000, 115_200, None), (27_000_000, 2_000_000, None),
 ])
 def test_bits_have_the_right_length(clock: int, baud: int, bits: int | None) -> None:
     timing = UartTiming(clock, baud)
