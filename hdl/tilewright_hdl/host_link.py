@@ -82,7 +82,7 @@ class HostLink(wiring.Component):
             receiver.valid.eq(uart_receiver.valid),
             receiver.data.eq(uart_receiver.data),
             *(getattr(transmitter, name).eq(getattr(executor, name))
-              for name in ("start", "aside", "finish", "keep", "resend")),
+              for name in ("start", "aside", "drain", "finish", "keep", "resend")),
             executor.free.eq(transmitter.free),
             executor.crc.eq(transmitter.crc),
             self.tx.eq(uart_transmitter.tx),

@@ -45,10 +45,10 @@ class LinkExecutor(wiring.Component):
     -------
     i : ``In(stream.Signature(8))``
         See :attr:`~.link_receiver.LinkReceiver.o`.
-    start, aside, finish, keep, resend : ``Out(1)``
+    start, aside, drain, finish, keep, resend : ``Out(1)``
     o : ``Out(stream.Signature(8))``
     free : ``In(1)``
-    crc : ``In(32)``
+    crc : ``In(8)``
         See :class:`~.link_transmitter.LinkTransmitter`.
     registers : ``Out(AxiLite(ADDRESS_BITS, REGISTER_BITS))``
         To the accelerator.
@@ -68,8 +68,8 @@ class LinkExecutor(wiring.Component):
     def __init__(self, identity: Identity, address_bits: int):
         self._identity = identity
         super().__init__({
-            "i": In(stream.Signature(8)), "start": Out(1), "o": Out(stream.Signature(8)), "aside": Out(1),
-            "finish": Out(1), "keep": Out(1), "resend": Out(1), "free": In(1), "crc": In(32),
+            "i": In(stream.Signature(8)), "start": Out(1), "o": Out(stream.Signature(8)), "aside": Out(1), "drain": Out(1),
+            "finish": Out(1), "keep": Out(1), "resend": Out(1), "free": In(1), "crc": In(8),
             "registers": Out(AxiLite(ADDRESS_BITS, REGISTER_BITS)),
             "memory": Out(Axi4(address_bits, 8 * identity.word_bytes)),
             "reset": Out(1), "synced": Out(1),
@@ -87,7 +87,7 @@ class LinkExecutor(wiring.Component):
         # Bytes of a request that were not looked at yet, CRC included, and one more.
         self._left = left = Signal(8, reset_less=True)
         self._byte = Signal(range(max(HEADER_BYTES + 1, self.identity.word_bytes)), reset_less=True)
-        self._status = Signal(Status)
+        self._status = Signal(Status, reset_less=True)
         self._expected = Signal(SEQUENCE_BITS, reset_less=True)
         self._done = Signal(reset_less=True)
         operation = header.operation
@@ -99,7 +99,6 @@ class LinkExecutor(wiring.Component):
         self._short = self._to_registers | self._is_sync | (self._checks & (header.count == 0))
         self._word_ends = Signal()
         self._shift = Signal()
-        self._digest = Signal()
         m.d.comb += self._word_ends.eq(
             self._byte == Mux(self._short, _REGISTER_BYTES - 1, self.identity.word_bytes - 1))
         with m.If(self.i.valid & self.i.ready):
@@ -150,10 +149,8 @@ class LinkExecutor(wiring.Component):
         m.d.comb += read.eq(memory.rdata)
         with m.If(self._to_registers):
             m.d.comb += read[-REGISTER_BITS:].eq(lite.rdata)
-        with m.If(self._digest):
-            m.d.comb += read[-REGISTER_BITS:].eq(~self.crc)
-        with m.If(self._shift | self._digest | lite.rvalid | memory.rvalid):
-            m.d.sync += word.eq(Mux(self._shift, Cat(word[8:], self.i.payload), read))
+        with m.If(self._shift | lite.rvalid | memory.rvalid):
+            m.d.sync += word.eq(Mux(self._shift, Cat(word[8:], Mux(self.drain, self.crc, self.i.payload)), read))
         with m.If(Cat(errors).any()):
             m.d.sync += self._status.eq(Status.ERROR)
         return Cat(answered).any()
@@ -255,9 +252,15 @@ class LinkExecutor(wiring.Component):
                     with m.If(self._is_sync):
                         m.next = "WORD"
         with m.State("DIGEST"):
+            m.d.comb += [self.drain.eq(1), self.aside.eq(1), self._shift.eq(self.o.ready), self.o.valid.eq(1)]
+            with m.If(self.o.ready):
+                m.d.sync += self._byte.eq(self._byte + 1)
+                with m.If(self._word_ends):
+                    m.d.sync += self._byte.eq(0)
+                    m.next = "AFRESH"
+        with m.State("AFRESH"):
             m.d.comb += self.start.eq(self.o.ready)
             with m.If(self.o.ready):
-                m.d.comb += self._digest.eq(1)
                 m.next = "SEQUENCE"
 
     def _give_words(self, m: Module, answered: Value) -> None:

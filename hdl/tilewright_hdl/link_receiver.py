@@ -18,7 +18,7 @@ class LinkReceiver(wiring.Component):
 
     A frame is written to the buffer as it comes, behind the place of its length; only with its end, and if its CRC is
     right, is the length written and the frame there for the reader. A damaged frame, one of wrong length, or one that
-    begins while half of the buffer is in use leaves no trace.
+    begins while half of the buffer is in use leaves no trace; after power is on, all before the first end is such.
 
     Latency
     -------
@@ -48,7 +48,7 @@ class LinkReceiver(wiring.Component):
 
         used = Signal(address)
         # Of the frame, with the place of its length.
-        length = Signal(address, init=1)
+        length = Signal(address, init=1, reset_less=True)
         fresh = Signal(init=1)
         bad = Signal()
         # Bytes until the next one that stands for a zero.

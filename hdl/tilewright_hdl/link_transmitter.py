@@ -34,8 +34,10 @@ class LinkTransmitter(wiring.Component):
     i : ``In(stream.Signature(8))``
     aside : ``In(1)``
         The byte counts for the CRC, and is not written.
-    crc : ``Out(32)``
-        Inverted CRC of the bytes since ``start``, while ``i.ready``.
+    drain : ``In(1)``
+        With ``aside``: the byte does not count; ``crc`` goes on to the next byte of the CRC.
+    crc : ``Out(8)``
+        Lowest byte of the CRC of the bytes since ``start``, while ``i.ready``.
     finish : ``In(1)``
         Pulse, while ``i.ready``: send what was built.
     keep : ``In(1)``
@@ -51,7 +53,7 @@ class LinkTransmitter(wiring.Component):
 
     def __init__(self) -> None:
         super().__init__({
-            "free": Out(1), "start": In(1), "i": In(stream.Signature(8)), "aside": In(1), "crc": Out(32),
+            "free": Out(1), "start": In(1), "i": In(stream.Signature(8)), "aside": In(1), "drain": In(1), "crc": Out(8),
             "finish": In(1), "keep": In(1), "resend": In(1), "o": Out(stream.Signature(8)),
         })
 
@@ -61,14 +63,14 @@ class LinkTransmitter(wiring.Component):
         m.submodules.buffer = buffer = Memory(2 << _HALF_BITS, 8)
         sending, half = self._send(m, buffer)
 
-        kept, keep, again = Signal(), Signal(), Signal()
+        kept, keep, again = (Signal(reset_less=True) for _ in range(3))
         place = Signal(_HALF_BITS, reset_less=True)
         distance = Signal(_HALF_BITS, reset_less=True)
         byte = Signal(8)
         put = Signal()
         zero = Signal()
         m.d.comb += [
-            self.crc.eq(crc.state),
+            self.crc.eq(~crc.state[:8]),
             crc.i.payload.eq(byte),
             zero.eq(byte == 0),
             # A zero is not written; in the place of the one before goes the distance between them.
@@ -92,6 +94,7 @@ class LinkTransmitter(wiring.Component):
                 m.d.comb += [
                     byte.eq(self.i.payload),
                     crc.i.valid.eq(self.i.valid),
+                    crc.drain.eq(self.drain),
                     self.i.ready.eq(crc.i.ready),
                     put.eq(self.i.valid & crc.i.ready & ~self.aside),
                 ]
@@ -113,7 +116,7 @@ class LinkTransmitter(wiring.Component):
         """Put the CRC, the last distance and the end behind what was built."""
         left = Signal(range(CRC_BYTES), init=CRC_BYTES - 1)
         with m.State("CRC"):
-            m.d.comb += [byte.eq(~crc.state[:8]), crc.i.valid.eq(1), crc.drain.eq(1), put.eq(crc.i.ready)]
+            m.d.comb += [byte.eq(self.crc), crc.i.valid.eq(1), crc.drain.eq(1), put.eq(crc.i.ready)]
             with m.If(crc.i.ready):
                 m.d.sync += left.eq(left - 1)
                 with m.If(left == 0):

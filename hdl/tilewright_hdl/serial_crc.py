@@ -33,11 +33,13 @@ class SerialCrc(wiring.Component):
 
     def __init__(self) -> None:
         super().__init__({
-            "clear": In(1), "i": In(stream.Signature(8)), "drain": In(1), "state": Out(_BITS, init=(1 << _BITS) - 1),
+            "clear": In(1), "i": In(stream.Signature(8)), "drain": In(1), "state": Out(_BITS),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        state = Signal(_BITS, reset_less=True)
+        m.d.comb += self.state.eq(state)
         byte = Signal(8, reset_less=True)
         left = Signal(4)
         draining = Signal(reset_less=True)
@@ -51,7 +53,7 @@ class SerialCrc(wiring.Component):
         with m.Elif(self.i.valid):
             m.d.sync += [byte.eq(self.i.payload), draining.eq(self.drain), left.eq(8)]
         with m.If(self.clear):
-            m.d.sync += self.state.eq((1 << _BITS) - 1)
+            m.d.sync += state.eq((1 << _BITS) - 1)
         with m.Elif(~self.i.ready):
-            m.d.sync += self.state.eq(Cat(self.state[1:], Const(0, 1)) ^ Mux(feedback, CRC_POLYNOMIAL, 0))
+            m.d.sync += state.eq(Cat(self.state[1:], Const(0, 1)) ^ Mux(feedback, CRC_POLYNOMIAL, 0))
         return m

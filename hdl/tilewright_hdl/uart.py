@@ -49,11 +49,11 @@ class UartReceiver(wiring.Component):
         bits, increment = self.timing.phase_bits, self.timing.increment
         line = Signal(init=1)
         m.submodules.synchronizer = FFSynchronizer(self.rx, line, init=1, stages=SYNCHRONIZER_CYCLES)
-        phase = Signal(bits)
+        phase = Signal(bits, reset_less=True)
         tick = Signal()
         busy = Signal()
         # Start, eight bits, and a one in front of them that arrives at the bottom when all are in.
-        shift = Signal(10)
+        shift = Signal(10, reset_less=True)
         m.d.comb += [self.data.eq(shift[2:]), self.valid.eq(busy & tick & shift[0] & line)]
         with m.If(busy):
             m.d.comb += tick.eq((phase + increment)[bits])
@@ -95,11 +95,11 @@ class UartTransmitter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bits, increment = self.timing.phase_bits, self.timing.increment
-        phase = Signal(bits)
+        phase = Signal(bits, reset_less=True)
         tick = Signal()
         busy = Signal()
         # What is left of start, eight bits and stop; nothing is left when the stop bit is the lowest.
-        shift = Signal(10)
+        shift = Signal(10, reset_less=True)
         last = Signal()
         m.d.comb += [last.eq(~shift[1:].any()), self.i.ready.eq(~busy | (tick & last))]
         m.d.sync += self.tx.eq(~busy | shift[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal
+from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, ResetInserter, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,13 +15,14 @@ from tilewright_hdl.accelerator import Accelerator
 from tilewright_hdl.axi import Axi4
 from tilewright_hdl.axi_share import AxiShare
 from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.control import Control
 from tilewright_hdl.host_link import HostLink
 from tilewright_hdl.link_format import Identity
 from tilewright_hdl.once import emit_verilog
 from tilewright_sim.rtl_build import cached_verilog
 from tilewright_sim.verilator import build_shared_library
 
-__all__ = ["BAUD", "CLOCK_HZ", "GatewareBoard", "LinkedAccelerator", "identity_of"]
+__all__ = ["BAUD", "CLOCK_HZ", "GatewareBoard", "LinkedAccelerator", "LinkedRegisters", "identity_of"]
 
 BAUD, CLOCK_HZ = 3_000_000, 12_000_000
 _SLICE_CYCLES = 4000
@@ -57,10 +58,29 @@ class LinkedAccelerator(wiring.Component):
         return m
 
 
+class LinkedRegisters(wiring.Component):
+    """Host link with nothing but the registers of an accelerator and a memory; it is built in a second."""
+
+    def __init__(self, config: AcceleratorConfig, identity: Identity):
+        self._config = config
+        self._link = HostLink(identity, baud=BAUD, address_bits=config.bus.address_bits)
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "reset": Out(1),
+                          "axi": Out(Axi4(config.bus.address_bits, config.bus.data_bits))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.link = link = self._link
+        m.submodules.control = control = ResetInserter(link.reset)(Control(self._config))
+        wiring.connect(m, link.registers, control.axi)
+        wiring.connect(m, link.memory, wiring.flipped(self.axi))
+        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), self.reset.eq(link.reset)]
+        return m
+
+
 @functools.cache
-def _library(config: AcceleratorConfig, identity: Identity) -> ctypes.CDLL:
-    verilog = cached_verilog(lambda: emit_verilog(LinkedAccelerator(config, identity), "board", separator="_"),
-                             config.digest, repr(identity), Path(__file__).read_text())
+def _library(top: type[wiring.Component], config: AcceleratorConfig, identity: Identity) -> ctypes.CDLL:
+    verilog = cached_verilog(lambda: emit_verilog(top(config, identity), "board", separator="_"),
+                             top.__name__, config.digest, repr(identity), Path(__file__).read_text())
     shim = Path(__file__).with_name("link_board.cpp").read_text()
     constants = f"static constexpr unsigned BUS_BYTES = {config.bus.data_bytes};\n"
     path = build_shared_library(verilog, "board", constants + shim)
@@ -94,6 +114,8 @@ class GatewareBoard:
         Share of the cycles in which memory is not ready.
     drift : float
         By how much the host's bits are longer than they should be.
+    top : type
+        What is on the board.
 
     Members
     -------
@@ -102,8 +124,8 @@ class GatewareBoard:
     """
 
     def __init__(self, config: AcceleratorConfig, memory_bytes: int = 1 << 16, *, latency: int = 8, stall: float = 0.0,
-                 drift: float = 0.0):
-        self._library = _library(config, identity_of(config, memory_bytes))
+                 drift: float = 0.0, top: type[wiring.Component] = LinkedAccelerator):
+        self._library = _library(top, config, identity_of(config, memory_bytes))
         self.memory = np.zeros(memory_bytes, np.uint8)
         self.cycles_a_byte = 10 * CLOCK_HZ / BAUD
         self._handle = self._library.board_open(self.memory.ctypes.data, memory_bytes, latency, stall,

@@ -2,12 +2,13 @@
 """The gateware of the host link against its model: the same bytes go back for whatever comes, on a line that is bad, a
 memory that is slow, and clocks that differ. And how much of the line is used."""
 
+import dataclasses
 import random
 
 import pytest
 
-from tests.driver.gateware_board import GatewareBoard, identity_of
-from tilewright_hdl.config import PRESETS
+from tests.driver.gateware_board import GatewareBoard, LinkedRegisters, identity_of
+from tilewright_hdl.config import PRESETS, AcceleratorConfig, BusConfig
 from tilewright_hdl.link_format import (
     DATA_BYTES,
     END,
@@ -27,20 +28,22 @@ from tilewright_hdl.registers import REGISTERS
 from tilewright_sim.iss import IssMachine
 from tilewright_sim.link_model import LinkModel, MachineBuses
 
-CONFIG = PRESETS["nano4"]
+NARROW = PRESETS["nano4"]
+WIDE = dataclasses.replace(NARROW, bus=BusConfig(data_bits=128))
 MEMORY_BYTES = SPAN_BYTES
-WORDS = DATA_BYTES // CONFIG.bus.data_bytes
 JOB = REGISTERS["PROGRAM_ADDRESS"].address
 
 
-def pair(**options: float) -> tuple[GatewareBoard, LinkModel]:
+def pair(config: AcceleratorConfig = NARROW, **options: float) -> tuple[GatewareBoard, LinkModel]:
     """The two ends that must not differ, with the same noise in memory."""
-    board = GatewareBoard(CONFIG, MEMORY_BYTES, **options)  # type: ignore[arg-type]
-    machine = IssMachine(CONFIG, memory_bytes=MEMORY_BYTES)
+    board = GatewareBoard(config, MEMORY_BYTES, top=LinkedRegisters, **options)  # type: ignore[arg-type]
+    machine = IssMachine(config, memory_bytes=MEMORY_BYTES)
     noise = random.Random(5).randbytes(MEMORY_BYTES)
     machine.write(0, noise)
     board.memory[:] = memoryview(noise)
-    return board, LinkModel(identity_of(CONFIG, MEMORY_BYTES), MachineBuses(machine))
+    # As every host begins: after power is on, the end of what may have come before.
+    board.run(bytes((END,)), 100)
+    return board, LinkModel(identity_of(config, MEMORY_BYTES), MachineBuses(machine))
 
 
 def both(board: GatewareBoard, model: LinkModel, data: bytes) -> bytes:
@@ -50,19 +53,19 @@ def both(board: GatewareBoard, model: LinkModel, data: bytes) -> bytes:
     return expected
 
 
-def random_request(chance: random.Random) -> Request:
+def random_request(chance: random.Random, word_bytes: int) -> Request:
     """Anything, but for a start of the accelerator; registers are those of a job."""
     operation = chance.choice(list(Operation))
     if operation in (Operation.READ_REGISTERS, Operation.READ_REGISTER):
         return Request(operation, JOB, chance.randint(0, 4))
     if operation == Operation.WRITE_REGISTERS:
         # Addresses are whole beats.
-        data = bytes(byte & 0xFC for byte in chance.randbytes(4 * chance.randint(0, 4)))
+        data = bytes(byte & -word_bytes & 0xFF for byte in chance.randbytes(4 * chance.randint(0, 4)))
         return Request(operation, JOB, chance.randrange(256), data)
     if operation == Operation.CHECK_MEMORY:
         return Request(operation, 256 * chance.randrange(256), chance.randint(0, 2))
     if operation == Operation.READ_MEMORY:
-        return Request(operation, chance.randrange(MEMORY_BYTES), chance.randint(0, WORDS))
+        return Request(operation, chance.randrange(MEMORY_BYTES), chance.randint(0, DATA_BYTES // word_bytes))
     if operation == Operation.WRITE_MEMORY:
         # What does not fill a word is dropped.
         data = bytes(chance.choice((0, chance.randrange(256))) for _ in range(chance.randint(0, DATA_BYTES)))
@@ -80,15 +83,16 @@ def damaged(chance: random.Random, frame: bytes) -> bytes:
     ))
 
 
+@pytest.mark.parametrize("config", [NARROW, WIDE], ids=["narrow", "wide"])
 @pytest.mark.parametrize(("seed", "options"), [
     (1, {}), (2, {"stall": 0.5, "latency": 20}), (3, {"drift": 0.02, "latency": 1}), (4, {"drift": -0.02}),
 ])
-def test_gateware_answers_as_the_model(seed: int, options: dict[str, float]) -> None:
-    board, model = pair(**options)
+def test_gateware_answers_as_the_model(config: AcceleratorConfig, seed: int, options: dict[str, float]) -> None:
+    board, model = pair(config, **options)
     chance = random.Random(seed)
     number, last, statuses = 0, b"", set[Status]()
     for _ in range(70):
-        request = random_request(chance)
+        request = random_request(chance, config.bus.data_bytes)
         sequence = number if chance.random() < 0.8 else chance.randrange(256)
         frame = frame_of(request.encode(sequence))
         if chance.random() < 0.15:
@@ -141,17 +145,19 @@ def test_errors_of_the_bus_are_told() -> None:
     assert bytes(board.memory) == model._buses.read(0, MEMORY_BYTES)
 
 
+@pytest.mark.parametrize("config", [NARROW, WIDE], ids=["narrow", "wide"])
 @pytest.mark.parametrize("writes", [True, False])
-def test_the_line_is_used(writes: bool) -> None:
+def test_the_line_is_used(config: AcceleratorConfig, writes: bool) -> None:
     """Nine tenths of the bytes that the line can carry are data, with requests as the driver makes them."""
-    board, model = pair(latency=20)
-    size = WORDS * CONFIG.bus.data_bytes
+    board, model = pair(config, latency=20)
+    words = DATA_BYTES // config.bus.data_bytes
+    size = words * config.bus.data_bytes
     requests = [Request(Operation.SYNC, data=b"abcd")]
     if writes:
         data = bytes(range(1, size + 1))
         requests += [Request(Operation.WRITE_MEMORY, n * size, data=data) for n in range(WRITE_WINDOW)]
     else:
-        requests += [Request(Operation.READ_MEMORY, n * size, WORDS) for n in range(READ_WINDOW)]
+        requests += [Request(Operation.READ_MEMORY, n * size, words) for n in range(READ_WINDOW)]
     frames = [frame_of(request.encode(n)) for n, request in enumerate(requests)]
     both(board, model, frames[0])
     expected = model.receive(b"".join(frames[1:]))
