@@ -68,7 +68,8 @@ class LinkExecutor(wiring.Component):
     def __init__(self, identity: Identity, address_bits: int):
         self._identity = identity
         super().__init__({
-            "i": In(stream.Signature(8)), "start": Out(1), "o": Out(stream.Signature(8)), "aside": Out(1), "drain": Out(1),
+            "i": In(stream.Signature(8)), "start": Out(1), "o": Out(stream.Signature(8)), "aside": Out(1),
+            "drain": Out(1),
             "finish": Out(1), "keep": Out(1), "resend": Out(1), "free": In(1), "crc": In(8),
             "registers": Out(AxiLite(ADDRESS_BITS, REGISTER_BITS)),
             "memory": Out(Axi4(address_bits, 8 * identity.word_bytes)),
