@@ -145,8 +145,11 @@ def _rule(rounding: str | Rounding | None) -> Rounding | None:
         raise ValueError(f"rounding must be one of {', '.join(Rounding)}, not {rounding!r}") from None
 
 
-def open(device: str, *, config: str | Path | AcceleratorConfig, **options: Any) -> "Device":
-    """Open a device: ``"iss"`` or ``"rtl"``; see :func:`tilewright_driver.open_device.open_device`."""
+def open(device: str, *, config: str | Path | AcceleratorConfig | None = None, **options: Any) -> "Device":
+    """Open a device: ``"iss"``, ``"rtl"``, or a board as ``"serial:/dev/ttyUSB0"``.
+
+    See :func:`tilewright_driver.open_device.open_device`.
+    """
     from tilewright_driver.open_device import open_device
 
     return open_device(device, config=config, **options)

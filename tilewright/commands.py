@@ -224,6 +224,27 @@ def verilog(options: argparse.Namespace) -> int:
     return 0
 
 
+def devices(options: argparse.Namespace) -> int:
+    """``tilewright devices``."""
+    from dataclasses import asdict
+
+    from tilewright_driver.discovery import devices as find_devices
+
+    with status("Asking the serial ports", quiet=options.json):
+        found = find_devices()
+    if options.json:
+        print_json([asdict(device) for device in found])
+        return 0
+    for device in found:
+        what = f"{device.meaning} ({device.usb})" if device.usb else device.meaning
+        if device.board is not None:
+            build = (device.build or "")[:12]
+            say(f"{device.device}: {device.board}, configuration {device.config}, build {build}; {what}")
+        else:
+            say(f"{device.device}: {what}" + (f"; {device.problem}" if device.problem else ""))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "bench": bench,
     "check": check,
@@ -234,4 +255,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "disasm": disasm,
     "report": report,
     "verilog": verilog,
+    "devices": devices,
 }

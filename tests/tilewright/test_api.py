@@ -52,7 +52,7 @@ def test_inputs_and_outputs_keep_their_kind(small: Files) -> None:
 
 def test_errors_of_a_caller(small: Files) -> None:
     program = tw.Program.load(small.program)
-    with pytest.raises(ValueError, match="Device must be one of iss, rtl, not 'fpga'"):
+    with pytest.raises(ValueError, match="Device must be one of iss, rtl, or serial:PORT, not 'fpga'"):
         tw.open("fpga", config="nano4")
     with pytest.raises(ValueError, match=r"rounding must be one of single, tflite_double, .* not 'up'"):
         tw.compile(small.model, config="nano4", rounding="up")

@@ -310,7 +310,7 @@ def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["demo", "compile", "run", "disasm", "verilog", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "compile", "run", "disasm", "verilog", "devices", "doctor"])
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
