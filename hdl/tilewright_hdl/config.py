@@ -63,7 +63,8 @@ class AcceleratorConfig:
     counters : bool
         Whether the cycles of each engine are counted; if not, those registers read 0. A profile needs them.
     in_flight : int
-        Instructions that an engine may have been given and that have not retired, 2 or 4.
+        Instructions that an engine may have been given and that have not retired, 1, 2 or 4. With 1 the fields of an
+        instruction stay in its decoder, and no engine has a copy of them.
     """
 
     name: str = field(compare=False)
@@ -89,7 +90,7 @@ class AcceleratorConfig:
         if self.profile_records and not self.counters:
             raise ConfigError(f"config.profile_records must be 0 where config.counters is false, "
                               f"not {self.profile_records!r}")
-        check_int("config", "in_flight", self.in_flight, 2, 4)
+        check_int("config", "in_flight", self.in_flight, 1, 4)
         check_power_of_two("config", "in_flight", self.in_flight)
         for what in ("rows", "columns"):
             size = getattr(self.array, what)
