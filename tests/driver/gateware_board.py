@@ -81,7 +81,7 @@ class LinkedRegisters(wiring.Component):
 def _library(top: type[wiring.Component], config: AcceleratorConfig, identity: Identity) -> ctypes.CDLL:
     verilog = cached_verilog(lambda: emit_verilog(top(config, identity), "board", separator="_"),
                              top.__name__, config.digest, repr(identity), Path(__file__).read_text())
-    shim = Path(__file__).with_name("link_board.cpp").read_text()
+    shim = "".join(Path(__file__).with_name(name).read_text() for name in ("host_uart.cpp", "link_board.cpp"))
     constants = f"static constexpr unsigned BUS_BYTES = {config.bus.data_bytes};\n"
     path = build_shared_library(verilog, "board", constants + shim)
     library = ctypes.CDLL(str(path))

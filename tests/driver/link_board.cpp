@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A board around the gateware: main memory on its AXI port, a host's UART on its line, and the clock.
 //
-// Python puts BUS_BYTES in front. Memory answers `latency` cycles after an address, a beat a cycle; with `stall`, it is
-// ready in some cycles only. Addresses outside of it are answered with DECERR.
+// Python puts BUS_BYTES and host_uart.cpp in front. Memory answers `latency` cycles after an address, a beat a cycle;
+// with `stall`, it is ready in some cycles only. Addresses outside of it are answered with DECERR.
 
 #include <cstdint>
 #include <cstring>
@@ -21,8 +21,7 @@ struct Burst {
 
 struct Board {
     Board(uint8_t* memory, uint64_t bytes, uint64_t latency, double stall, double bit)
-        : memory(memory), bytes(bytes), latency(latency), stall(stall), bit(bit) {
-        top->rx = 1;
+        : memory(memory), bytes(bytes), latency(latency), stall(stall), host{bit} {
         reset();
     }
 
@@ -38,40 +37,6 @@ struct Board {
         answers.clear();
         read_sent = written = 0;
         offering = false;
-    }
-
-    // The host's transmitter: start, eight bits, stop; each of `bit` cycles, which need not be whole.
-    void drive() {
-        if (!sending && !to_board.empty()) {
-            sending = true;
-            sent = 0;
-        }
-        if (!sending) return;
-        const int place = int(sent / bit);
-        top->rx = place == 0 ? 0 : place > 8 ? 1 : to_board.front() >> (place - 1) & 1;
-        if (++sent >= 10 * bit) {
-            sending = false;
-            to_board.pop_front();
-        }
-    }
-
-    // The host's receiver, which samples in the middle of each bit.
-    void listen() {
-        if (receiving < 0) {
-            if (top->tx) return;
-            receiving = 0;
-            taken = 0;
-            byte = 0;
-        }
-        const bool sample = receiving >= (taken + 0.5) * bit;
-        receiving++;
-        if (!sample) return;
-        if (taken >= 1 && taken <= 8) byte |= top->tx << (taken - 1);
-        if (taken == 9) {
-            if (top->tx) to_host.push_back(byte);
-            receiving = -1;
-        }
-        taken++;
     }
 
     bool ready() { return stall == 0 || chance(random) >= stall; }
@@ -91,10 +56,10 @@ struct Board {
         top->axi_arready = ready();
         top->axi_awready = ready();
         top->axi_wready = !writes.empty() && ready();
-        drive();
+        top->rx = host.drive();
         top->clk = 0;
         top->eval();
-        listen();
+        host.listen(top->tx);
         if (top->reset || top->rst) {
             clear();
         } else {
@@ -136,17 +101,14 @@ struct Board {
 
     uint8_t* memory;
     uint64_t bytes, latency;
-    double stall, bit;
+    double stall;
+    HostUart host;
     std::unique_ptr<VerilatedContext> context = std::make_unique<VerilatedContext>();
     std::unique_ptr<Vtop> top = std::make_unique<Vtop>(context.get());
     uint64_t cycle = 0;
     std::deque<Burst> reads, writes, answers;
     uint64_t read_sent = 0, written = 0;
-    std::deque<uint8_t> to_board, to_host;
-    bool offering = false, sending = false;
-    double sent = 0, receiving = -1;
-    int taken = 0;
-    uint8_t byte = 0;
+    bool offering = false;
     std::mt19937 random{1};
     std::uniform_real_distribution<double> chance;
 };
@@ -164,21 +126,16 @@ void board_close(Board* board) { delete board; }
 void board_reset(Board* board) { board->reset(); }
 
 void board_put(Board* board, const uint8_t* data, uint64_t length) {
-    board->to_board.insert(board->to_board.end(), data, data + length);
+    board->host.put(data, length);
 }
 
 // Runs, and takes up to `most` bytes of what the board has sent; returns how many.
 uint64_t board_run(Board* board, uint64_t cycles, uint8_t* data, uint64_t most) {
     for (uint64_t n = 0; n < cycles; n++) board->tick();
-    uint64_t length = 0;
-    while (length < most && !board->to_host.empty()) {
-        data[length++] = board->to_host.front();
-        board->to_host.pop_front();
-    }
-    return length;
+    return board->host.take(data, most);
 }
 
-uint64_t board_waiting(Board* board) { return board->to_board.size(); }
+uint64_t board_waiting(Board* board) { return board->host.waiting(); }
 
 uint64_t board_cycle(Board* board) { return board->cycle; }
 }
