@@ -85,8 +85,8 @@ def test_accumulate(columns: int, multipliers: Multipliers, bits: int, in_flight
             command = None
             # One instruction after the other never comes to an entry in two cycles on end.
             if rng.random() < 0.8 and (in_flight > 1 or before != address):
-                command = {"valid": 1, "bank": bank, "address": address, "fresh": int(address > 1 and rng.random() < 0.2),
-                           "again": int(before == address)}
+                command = {"valid": 1, "bank": bank, "address": address, "again": int(before == address),
+                           "fresh": int(address > 1 and rng.random() < 0.2)}
             before = address if command else None
             cycle(command, (1 - bank, rng.randrange(entries)) if rng.random() < 0.7 else None)
     for _ in range(drained):
