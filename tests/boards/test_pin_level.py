@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boards from their pins on: the driver as it is, a pseudo-terminal, the board's top with its memory in Verilator."""
+
+import random
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import tilewright as tw
+from tests.boards.pin_board import BUILD, PinBoard
+from tests.driver.pty_board import Faults, PtyBoard
+from tilewright.comparison import reference_outputs
+from tilewright.demo.network import load_digits, train
+from tilewright_boards.board import boards
+from tilewright_driver.device import Device, required_memory
+from tilewright_driver.serial_machine import SerialMachine
+from tilewright_hdl.errors import DeviceError, TilewrightError
+from tilewright_hdl.numerics import quantize
+from tilewright_hdl.program import Program
+
+pytestmark = pytest.mark.slow
+
+BOARDS = boards()
+SMALL = "icebreaker"
+# A simulated second takes a minute and more.
+PATIENCE: dict[str, Any] = {"timeout": 0.5, "attempts": 60}
+FAULTS = 1000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network for a board, int8 images, and the logits that the framework's integer arithmetic has for them."""
+
+    program: Program
+    images: npt.NDArray[np.int8]
+    logits: npt.NDArray[Any]
+
+    def check(self, device: Device, count: int = 1) -> None:
+        np.testing.assert_array_equal(device.run(self.program, self.images[:count]), self.logits[:count])
+
+
+@cache
+def _quantized(seed: int) -> Any:
+    digits = load_digits()
+    model = train(digits, epochs=2, seed=seed)
+    return tw.quantize(model, digits.train_images.split(256)[:2])
+
+
+@cache
+def case(name: str, seed: int = 0) -> Case:
+    """The demo's network, trained a little, for a board of the catalog."""
+    program = tw.compile(_quantized(seed), config=BOARDS[name].config, name=f"digits{seed}")
+    x = quantize(load_digits().test_images[:3].numpy(), *program.tensors[program.inputs[0]].quantization)
+    assert required_memory(program) <= BOARDS[name].memory.bytes
+    return Case(program, x, reference_outputs(_quantized(seed), x, program))
+
+
+def opened(name: str, served: PtyBoard) -> Device:
+    return Device(SerialMachine(served.port, BOARDS[name].config, baud=BOARDS[name].baud, **PATIENCE))
+
+
+@pytest.fixture
+def small() -> Iterator[tuple[PinBoard, PtyBoard]]:
+    board = PinBoard(BOARDS[SMALL])
+    with PtyBoard(board) as served:
+        yield board, served
+
+
+@pytest.mark.parametrize("name", [SMALL, "ulx3s-85f"])
+def test_digits(name: str) -> None:
+    """Every logit of the digits network is the framework's; constants are sent once."""
+    board = PinBoard(BOARDS[name], drift=0.01)
+    found = case(name)
+    with PtyBoard(board) as served:
+        with opened(name, served) as device:
+            identity = device.machine.identity  # type: ignore[attr-defined]
+            assert (identity.board, identity.build) == (name, BUILD)
+            found.check(device, count=2)
+            assert "synced" in board.leds
+            assert not board.leds & {"running", "error"}
+        before = served.to_board
+        with opened(name, served) as device:
+            found.check(device)
+        # Neither weights nor code went over the line again.
+        assert served.to_board - before < len(found.program.constants) // 4
+    assert board.violation is None
+
+
+@pytest.mark.parametrize("kinds", ["d", "f", "i", "dfi"])
+def test_faults_on_the_line(small: tuple[PinBoard, PtyBoard], kinds: str) -> None:
+    """Bytes that are dropped, flipped and inserted: a result is right or there is an error, and then all is well."""
+    _, served = small
+    pair = case(SMALL), case(SMALL, 1)
+    served.faults = faults = Faults(len(kinds), 0.003, kinds)
+    results = errors = 0
+    while faults.count < FAULTS // 4:
+        try:
+            with opened(SMALL, served) as device:
+                for found in (*pair, *pair):
+                    found.check(device)
+                    results += 1
+        except DeviceError:
+            errors += 1
+    assert results > errors
+    served.faults = None
+    with opened(SMALL, served) as device:
+        for found in pair:
+            found.check(device)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_host_that_dies_while_it_loads(small: tuple[PinBoard, PtyBoard], seed: int) -> None:
+    _, served = small
+    pair = case(SMALL), case(SMALL, 1)
+    chance = random.Random(seed)
+    with opened(SMALL, served) as device:
+        pair[0].check(device)
+    device = opened(SMALL, served)
+    line = device.machine._link._line  # type: ignore[attr-defined]
+    write, left = line.write, chance.randrange(2000, 20000)
+
+    class Dies(TilewrightError):
+        pass
+
+    def dying(data: bytes) -> None:
+        nonlocal left
+        write(data[: max(0, left)])
+        left -= len(data)
+        if left < 0:
+            raise Dies
+
+    line.write = dying
+    with pytest.raises(Dies):
+        pair[1].check(device)
+    device.close()
+    with opened(SMALL, served) as again:
+        for found in (*pair, pair[0]):
+            found.check(again)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_button_in_the_middle_of_runs(small: tuple[PinBoard, PtyBoard], seed: int) -> None:
+    board, served = small
+    found = case(SMALL)
+    with opened(SMALL, served) as device:
+        found.check(device)
+        timer = threading.Timer(random.Random(seed).uniform(0, 0.5), board.press)
+        timer.start()
+        try:
+            with pytest.raises(DeviceError, match="was reset, and has lost"):
+                for _ in range(100):
+                    found.check(device)
+        finally:
+            timer.join()
+        found.check(device)
