@@ -18,7 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tilewright_hdl.config import PRESETS, AcceleratorConfig, load_config
+    from tilewright_hdl.config import PRESETS, AcceleratorConfig
     from tilewright_hdl.errors import (
         ConfigError,
         DeviceError,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tilewright_hdl.program import Program
 
     from .api import check, compile, open, quantize, verilog
+    from .configs import load_config
 
 __all__ = [
     "PRESETS",
@@ -51,7 +52,8 @@ __all__ = [
     "verilog",
 ]
 
-_HOMES = ("tilewright_hdl.errors", "tilewright_hdl.config", "tilewright_hdl.program", "tilewright.api")
+_HOMES = ("tilewright_hdl.errors", "tilewright.configs", "tilewright_hdl.config", "tilewright_hdl.program",
+          "tilewright.api")
 
 if not TYPE_CHECKING:
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tilewright_hdl.config import AcceleratorConfig, load_config
+from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, Rounding
 from tilewright_hdl.program import Program
+
+from .configs import known_configs, load_config
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +70,7 @@ def compile(
     model : torch.export.ExportedProgram, torch.fx.GraphModule, str or Path
         A network quantized with PT2E, or a ``.pt2``, ``.tflite`` or ``.onnx`` file.
     config : str, Path or AcceleratorConfig
-        Accelerator to compile for: a preset, a TOML file or a configuration.
+        Accelerator to compile for: the name of a preset or board, a TOML file or a configuration.
     strict : bool
         Refuse a network of which anything would run on the host.
     rounding : str or None
@@ -152,7 +154,7 @@ def open(device: str, *, config: str | Path | AcceleratorConfig | None = None, *
     """
     from tilewright_driver.open_device import open_device
 
-    return open_device(device, config=config, **options)
+    return open_device(device, config=config, known=known_configs(), **options)
 
 
 def verilog(config: str | Path | AcceleratorConfig) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from tilewright_driver.device import required_memory
 from tilewright_driver.open_device import DEFAULT_MEMORY
 from tilewright_driver.profile import Profile
-from tilewright_hdl.config import AcceleratorConfig, load_config
+from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.numerics import quantize
 from tilewright_hdl.program import Program
 
@@ -19,6 +19,7 @@ from . import api
 from .bench_record import CONFIG, update
 from .bench_tables import markdown, print_results
 from .comparison import Int8, reference_outputs
+from .configs import load_config
 from .examples import random_example
 from .networks import NETWORKS, Network
 from .output import check_target, print_json, say, status, write_text

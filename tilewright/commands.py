@@ -17,6 +17,7 @@ from tilewright_hdl.program import HostStep, Program
 from tilewright_mapper.model_files import MODEL_FILES
 
 from . import api
+from .configs import known_configs
 from .output import (
     check_target,
     host_notes,
@@ -144,8 +145,9 @@ def check(options: argparse.Namespace) -> int:
 def _open(options: argparse.Namespace, program: Program) -> Device:
     with status(f"Preparing the device {options.device}", quiet=options.json):
         return open_device(
-            options.device, config=options.config or program.config, memory_latency=options.memory_latency,
-            memory_bytes=max(DEFAULT_MEMORY, required_memory(program)), vcd=options.vcd, fst=options.fst,
+            options.device, config=options.config or program.config, known=known_configs(),
+            memory_latency=options.memory_latency, memory_bytes=max(DEFAULT_MEMORY, required_memory(program)),
+            vcd=options.vcd, fst=options.fst,
         )
 
 
@@ -250,7 +252,7 @@ def devices(options: argparse.Namespace) -> int:
     from tilewright_driver.discovery import devices as find_devices
 
     with status("Asking the serial ports", quiet=options.json):
-        found = find_devices()
+        found = find_devices(known_configs().values())
     if options.json:
         print_json([asdict(device) for device in found])
         return 0

@@ -11,12 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from tilewright_hdl.config import AcceleratorConfig, load_config
+from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.numerics import dequantize, quantize
 from tilewright_hdl.program import Program
 
 from . import api
 from .comparison import per_image, reference_outputs, run_on, say_agreement, say_cycles
+from .configs import load_config
 from .example_data import load_examples
 from .networks import NETWORKS, Network
 from .output import (

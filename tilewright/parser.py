@@ -24,9 +24,9 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of all commands."""
-    from tilewright_hdl.config import PRESETS
+    from .configs import known_configs
 
-    config_help = f"accelerator: {', '.join(PRESETS)}, or a .toml file"
+    config_help = f"accelerator: {', '.join(known_configs())}, or a .toml file"
     parser = Parser(
         prog="tilewright",
         description="Quantized neural networks on generated, verified INT8 systolic-array hardware.",

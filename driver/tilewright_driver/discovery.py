@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which devices there are."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tilewright_hdl.config import PRESETS, AcceleratorConfig
 from tilewright_hdl.errors import DeviceError
 
-from .link import Link
+from .find_board import config_of, find_board
 from .open_device import DEVICES, SERIAL
-from .serial_line import SerialLine
-from .serial_machine import BAUD, identify, preset_of
 
 __all__ = ["BRIDGES", "FoundDevice", "devices"]
 
@@ -34,8 +34,8 @@ class FoundDevice:
     usb : str or None
         USB vendor and product, such as ``"0403:6015"``.
     board, config, build : str or None
-        What the board said of itself: its name, its preset or the beginning of its configuration's digest, and the
-        digest of its build.
+        What the board said of itself: its name, the name of its configuration or the beginning of that one's digest,
+        and the digest of its build.
     problem : str or None
         Why the board said nothing.
     """
@@ -49,8 +49,13 @@ class FoundDevice:
     problem: str | None = None
 
 
-def devices() -> list[FoundDevice]:
+def devices(known: Iterable[AcceleratorConfig] = tuple(PRESETS.values())) -> list[FoundDevice]:
     """The simulators, and all serial ports; those with one of our :data:`BRIDGES` are asked who they are.
+
+    Parameters
+    ----------
+    known : iterable of AcceleratorConfig
+        Configurations whose names are told.
 
     Raises
     ------
@@ -68,24 +73,20 @@ def devices() -> list[FoundDevice]:
             continue
         usb = f"{port.vid:04x}:{port.pid:04x}"
         if (port.vid, port.pid) in BRIDGES:
-            found.append(_ask(port.device, port.description, usb))
+            found.append(_ask(port.device, port.description, usb, known))
         else:
             problem = "an unknown bridge: not asked"
             found.append(FoundDevice(SERIAL + port.device, port.description, usb, problem=problem))
     return found
 
 
-def _ask(port: str, description: str, usb: str) -> FoundDevice:
+def _ask(port: str, description: str, usb: str, known: Iterable[AcceleratorConfig]) -> FoundDevice:
     """Find out which board is at a port; another program that uses it is left alone."""
-    link = None
     try:
-        link = Link(SerialLine(port, BAUD, 1.0), timeout=0.1, attempts=3)
-        identity, digest = identify(link)
+        found = find_board(port, timeout=0.1, attempts=3)
     except DeviceError as error:
         return FoundDevice(SERIAL + port, description, usb, problem=str(error))
-    finally:
-        if link is not None:
-            link.close()
-    preset = preset_of(digest)
-    return FoundDevice(SERIAL + port, description, usb, board=identity.board,
-                       config=digest[:12] if preset is None else preset.name, build=identity.build.hex())
+    found.link.close()
+    config = config_of(found.digest, known)
+    return FoundDevice(SERIAL + port, description, usb, board=found.identity.board,
+                       config=found.digest[:12] if config is None else config.name, build=found.identity.build.hex())

@@ -23,13 +23,17 @@ from tilewright_hdl.link_format import (
 
 from .serial_line import Line
 
-__all__ = ["BoardWasReset", "Link"]
+__all__ = ["BoardWasReset", "Link", "NoAnswer"]
 
 _SEQUENCES = 1 << SEQUENCE_BITS
 
 
 class BoardWasReset(DeviceError):
     """The board has lost its session, and with it whatever was in its memories."""
+
+
+class NoAnswer(DeviceError):
+    """Nothing at the other end of the line answers."""
 
 
 class Link:
@@ -62,8 +66,9 @@ class Link:
 
         Raises
         ------
+        NoAnswer
         DeviceError
-            If nothing answers, or not a board of ours.
+            If it is not a board of ours.
         """
         self._sequence = secrets.randbelow(_SEQUENCES)
         nonce = secrets.token_bytes(NONCE_BYTES)
@@ -118,10 +123,10 @@ class Link:
         bodies = self._reader.feed(self._line.read(timeout))
         return [response for body in bodies if (response := Response.decode(body)) is not None]
 
-    def _silence(self) -> DeviceError:
-        return DeviceError(f"The board must answer within {self._timeout:g} s, but has not {self._attempts} times; "
-                           f"check that it is on, programmed with a bitstream of Tilewright, and that nothing else "
-                           f"uses the port")
+    def _silence(self) -> NoAnswer:
+        return NoAnswer(f"The board must answer within {self._timeout:g} s, but has not {self._attempts} times; check "
+                        f"that it is on, programmed with a bitstream of Tilewright, and that nothing else uses the "
+                        f"port")
 
 
 class _Window:

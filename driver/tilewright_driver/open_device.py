@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Open a device by name."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from tilewright_hdl.config import AcceleratorConfig, load_config
+from tilewright_hdl.config import PRESETS, AcceleratorConfig, load_config
 from tilewright_sim.machine import Machine
 
 from .device import Device
@@ -26,6 +27,7 @@ def open_device(
     device: str,
     *,
     config: str | Path | AcceleratorConfig | None = None,
+    known: Mapping[str, AcceleratorConfig] = PRESETS,
     memory_bytes: int = DEFAULT_MEMORY,
     memory_latency: int = 32,
     memory_beat_period: int = 1,
@@ -39,8 +41,10 @@ def open_device(
     device : str
         One of :data:`DEVICES`, or :data:`SERIAL` and a port.
     config : str, Path or AcceleratorConfig
-        Preset, TOML file or configuration. A board has its own, which is asked for; if one is given, it must be this
-        one.
+        Name of one that is known, TOML file or configuration. A board has its own, which is asked for; if one is
+        given, it must be this one.
+    known : mapping of str to AcceleratorConfig
+        Configurations with names.
     memory_bytes : int
         Size of the simulated main memory, 4 KiB to 4 GiB; this and the next two are not for boards.
     memory_latency : int
@@ -61,14 +65,14 @@ def open_device(
     SimulationError
         If the simulator cannot be built.
     """
-    config = None if config is None else load_config(config)
+    config = None if config is None else load_config(config, known)
     waveform = vcd is not None or fst is not None
     if device.startswith(SERIAL):
         if waveform:
             raise ValueError("A board has no waveforms; open 'rtl' to write vcd or fst")
         from .serial_machine import SerialMachine
 
-        return Device(SerialMachine(device.removeprefix(SERIAL), config))
+        return Device(SerialMachine(device.removeprefix(SERIAL), config, known=known.values()))
     if device not in DEVICES:
         raise ValueError(f"Device must be one of {', '.join(DEVICES)}, or {SERIAL}PORT, not {device!r}")
     if config is None:

@@ -2,9 +2,9 @@
 """A board at the other end of a serial line."""
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from struct import pack, unpack
+from struct import pack
 from time import monotonic
 
 from tilewright_hdl.config import PRESETS, AcceleratorConfig
@@ -13,8 +13,6 @@ from tilewright_hdl.isa import ENGINES, Engine
 from tilewright_hdl.link_format import CHECK_UNIT, DATA_BYTES, SPAN_BYTES, Identity, Operation, Request
 from tilewright_hdl.registers import (
     CONTROL_START,
-    DIGEST_WORDS,
-    IDENTITY,
     PROFILE_FIELDS,
     REGISTER_BITS,
     REGISTERS,
@@ -22,19 +20,16 @@ from tilewright_hdl.registers import (
     STATUS_ERROR,
     STATUS_ERROR_CODE_OFFSET,
     TAG_ENGINE_OFFSET,
-    VERSION,
     ErrorCode,
     counter_name,
 )
 from tilewright_sim.machine import COUNTERS, Job, MachineStopped, ProfileRecord, RunResult, check_job, check_range
 
+from .find_board import BAUDS, config_of, find_board, read_registers, words_of
 from .link import Link
 from .serial_line import Line, SerialLine
 
-__all__ = ["BAUD", "SerialMachine", "identify", "preset_of"]
-
-BAUD = 3_000_000
-"""The highest rate that the bridges of our boards really do."""
+__all__ = ["SerialMachine"]
 
 _REGISTER_BYTES = REGISTER_BITS // 8
 _BLOCK_BYTES = 4096
@@ -42,28 +37,6 @@ _BLOCK_BYTES = 4096
 _STATE = ("STATUS", "PROFILE_LOST")
 """First and last of the registers that are read while a program runs; none of them changes by being read."""
 _COUNTERS = tuple(counter_name(engine, what) for engine in ENGINES for what in ("BUSY", "WAIT", "STALL"))
-
-
-def identify(link: Link) -> tuple[Identity, str]:
-    """Begin a session, and tell what the board is and how the digest of its configuration begins.
-
-    Raises
-    ------
-    DeviceError
-        If nothing answers, or there is no accelerator of this version behind the link.
-    """
-    identity = link.synchronize()
-    found = _read_registers(link, "IDENTITY", f"CONFIG_DIGEST_{DIGEST_WORDS - 1}")
-    if (found["IDENTITY"], found["VERSION"]) != (IDENTITY, VERSION):
-        raise DeviceError(f"The registers of board {identity.board!r} must begin with {IDENTITY:#x} and version "
-                          f"{VERSION}, not {found['IDENTITY']:#x} and {found['VERSION']}; program it with a bitstream "
-                          f"of this release")
-    return identity, "".join(f"{found[f'CONFIG_DIGEST_{n}']:08x}" for n in range(DIGEST_WORDS))
-
-
-def preset_of(digest: str) -> AcceleratorConfig | None:
-    """The preset whose digest begins so, if there is one."""
-    return next((config for config in PRESETS.values() if config.digest.startswith(digest)), None)
 
 
 class SerialMachine:
@@ -79,8 +52,10 @@ class SerialMachine:
     port : str
         Such as ``/dev/ttyUSB0``.
     config : AcceleratorConfig or None
-        What must be on the board; by default any preset.
-    baud : int
+        What must be on the board; by default any of ``known``.
+    baud : int or None
+        By default each of :data:`~.find_board.BAUDS`, until a board answers.
+    known : iterable of AcceleratorConfig
     timeout, attempts
         See :class:`~.link.Link`.
     run_timeout : float
@@ -99,13 +74,15 @@ class SerialMachine:
         port: str,
         config: AcceleratorConfig | None = None,
         *,
-        baud: int = BAUD,
+        baud: int | None = None,
+        known: Iterable[AcceleratorConfig] = tuple(PRESETS.values()),
         timeout: float = 0.25,
         attempts: int = 8,
         run_timeout: float = 60.0,
         open_line: Callable[[str, int, float], Line] = SerialLine,
     ):
-        self._port, self._baud, self._open_line = port, baud, open_line
+        self._port, self._open_line = port, open_line
+        self._bauds, self._known = BAUDS if baud is None else (baud,), tuple(known)
         self._timeout, self._attempts, self._run_timeout = timeout, attempts, run_timeout
         self._config = config
         self._identity: Identity | None = None
@@ -168,7 +145,7 @@ class SerialMachine:
                 # No error of the link; but the next run begins with what is there.
                 code = self._fetch(link, *self._code_range(job))
             else:
-                counters = _read_registers(link, _COUNTERS[0], _COUNTERS[-1]) | state
+                counters = read_registers(link, _COUNTERS[0], _COUNTERS[-1]) | state
         if state["STATUS"] & STATUS_ERROR:
             error = ErrorCode(state["STATUS"] >> STATUS_ERROR_CODE_OFFSET & 0xFF)
             raise MachineStopped(error, state["ERROR_INDEX"], code[: job.program_bytes])
@@ -188,9 +165,10 @@ class SerialMachine:
             raise DeviceError(f"The machine {self.name!r} must be open, but close() was called; open a new one")
         try:
             if self._link is None:
-                line = self._open_line(self._port, self._baud, self._attempts * self._timeout)
-                self._link = Link(line, timeout=self._timeout, attempts=self._attempts)
-                self._meet(self._link)
+                found = find_board(self._port, self._bauds, timeout=self._timeout, attempts=self._attempts,
+                                   open_line=self._open_line)
+                self._link, self._bauds = found.link, (found.baud,)
+                self._meet(found.link, found.identity, found.digest)
             yield self._link
         except BaseException:
             # What is under way is not known any more.
@@ -202,15 +180,15 @@ class SerialMachine:
             self._link.close()
         self._link = None
 
-    def _meet(self, link: Link) -> None:
-        identity, digest = identify(link)
-        config = self._config or preset_of(digest)
+    def _meet(self, link: Link, identity: Identity, digest: str) -> None:
+        config = self._config or config_of(digest, self._known)
         if config is None:
-            raise DeviceError(f"The configuration of board {identity.board!r} (digest {digest[:12]}) must be a preset "
-                              f"({', '.join(PRESETS)}) or be given; open the device with config= the .toml file that "
-                              f"it was built from")
+            names = ", ".join(known.name for known in self._known)
+            raise DeviceError(f"The configuration of board {identity.board!r} (digest {digest[:12]}) must be one of "
+                              f"{names}, or be given; open the device with config= the .toml file that it was built "
+                              f"from")
         if not config.digest.startswith(digest):
-            there = preset_of(digest)
+            there = config_of(digest, self._known)
             raise DeviceError(f"Board {identity.board!r} must have configuration {config.name!r} (digest "
                               f"{config.digest[:12]}), not {there.name if there else 'another one'!r} ({digest[:12]}); "
                               f"program it with a bitstream of {config.name!r}, or compile for what is there")
@@ -222,9 +200,9 @@ class SerialMachine:
                               f"{self.identity.build.hex()[:12]}, not {identity.board!r} with build "
                               f"{identity.build.hex()[:12]}; open it again")
         self._identity, self._config = identity, config
-        if _read_registers(link, "STATUS", "STATUS")["STATUS"] & STATUS_BUSY:
+        if read_registers(link, "STATUS", "STATUS")["STATUS"] & STATUS_BUSY:
             link.ask(Request(Operation.RESET))
-            if _read_registers(link, "STATUS", "STATUS")["STATUS"] & STATUS_BUSY:
+            if read_registers(link, "STATUS", "STATUS")["STATUS"] & STATUS_BUSY:
                 raise DeviceError(f"The accelerator of board {identity.board!r} must be idle after a reset, but is "
                                   f"busy; switch the board off and on")
 
@@ -233,13 +211,13 @@ class SerialMachine:
         words: list[int] = []
         last = monotonic()
         while True:
-            state = _read_registers(link, *_STATE)
+            state = read_registers(link, *_STATE)
             left = state["PROFILE_COUNT"] * len(PROFILE_FIELDS)
             most = DATA_BYTES // _REGISTER_BYTES
             address = REGISTERS["PROFILE_DATA"].address
             while left:
                 request = Request(Operation.READ_REGISTER, address, min(left, most))
-                words += _words_of(link.ask(request))
+                words += words_of(link.ask(request))
                 left -= request.count
                 last = monotonic()
             if not state["STATUS"] & STATUS_BUSY:
@@ -320,17 +298,6 @@ def _split(address: int, length: int, most: int) -> Iterator[tuple[int, int]]:
 
 def _job_registers() -> list[str]:
     return ["PROGRAM_ADDRESS", "PROGRAM_BYTES", "CONSTANT_BASE", "ARENA_BASE"]
-
-
-def _words_of(data: bytes) -> tuple[int, ...]:
-    return unpack(f"<{len(data) // _REGISTER_BYTES}I", data)
-
-
-def _read_registers(link: Link, first: str, last: str) -> dict[str, int]:
-    """Values of the registers from one to another."""
-    begin, end = REGISTERS[first].address, REGISTERS[last].address
-    names = [name for name, register in REGISTERS.items() if begin <= register.address <= end]
-    return dict(zip(names, _words_of(link.ask(Request(Operation.READ_REGISTERS, begin, len(names)))), strict=True))
 
 
 def _write_registers(link: Link, first: str, values: Sequence[int]) -> None:

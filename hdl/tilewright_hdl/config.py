@@ -8,6 +8,7 @@ is a property. Nothing here imports Amaranth.
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -256,23 +257,31 @@ PRESETS: dict[str, AcceleratorConfig] = {c.name: c for c in (_nano4, _edge8, _ed
 """Named configurations; the command line offers exactly these."""
 
 
-def load_config(source: "str | Path | AcceleratorConfig") -> AcceleratorConfig:
-    """Configuration from a preset's name, a TOML file, or a configuration (returned as it is).
+def load_config(
+    source: "str | Path | AcceleratorConfig", known: Mapping[str, AcceleratorConfig] = PRESETS
+) -> AcceleratorConfig:
+    """Configuration from a name, a TOML file, or a configuration (returned as it is).
+
+    Parameters
+    ----------
+    source : str, Path or AcceleratorConfig
+    known : mapping of str to AcceleratorConfig
+        What has a name.
 
     Raises
     ------
     ConfigError
-        With the list of presets, or what is wrong in the file.
+        With the list of names, or what is wrong in the file.
     """
     if isinstance(source, AcceleratorConfig):
         return source
     if not isinstance(source, (str, Path)):
         raise TypeError(f"config must be a preset's name, a path or an AcceleratorConfig, not {source!r}")
-    if str(source) in PRESETS:
-        return PRESETS[str(source)]
+    if str(source) in known:
+        return known[str(source)]
     path = Path(source)
     if path.suffix != ".toml":
-        raise ConfigError(f"Configuration must be one of {', '.join(PRESETS)} or a .toml file, not {str(source)!r}")
+        raise ConfigError(f"Configuration must be one of {', '.join(known)} or a .toml file, not {str(source)!r}")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

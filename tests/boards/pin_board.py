@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A board in Verilator from its pins on: the Verilog that the FPGA's tools get, its DSP blocks and its memory around it.
+"""A board in Verilator from its pins on: the Verilog that the FPGA's tools get, with DSP blocks and memory around it.
 
 What is not there is what only the FPGA has: the PLL, the cells in the pins, and time within a clock cycle.
 """

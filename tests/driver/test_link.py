@@ -10,14 +10,14 @@ import pytest
 from tests.driver.fake_machine import FakeMachine
 from tests.driver.pty_board import Faults
 from tilewright_driver import link as link_module
+from tilewright_driver.find_board import BAUDS
 from tilewright_driver.link import BoardWasReset, Link
-from tilewright_driver.serial_machine import BAUD
 from tilewright_hdl.errors import DeviceError
 from tilewright_hdl.link_format import Identity, Operation, Request, frame_of
 from tilewright_sim.link_model import LinkModel, MachineBuses
 
 IDENTITY = Identity(board="model", build=bytes(16), clock_hz=24_000_000, memory_bytes=1 << 16, word_bytes=4)
-BYTE_SECONDS = 10 / BAUD
+BYTE_SECONDS = 10 / BAUDS[0]
 
 
 class VirtualLine:

@@ -17,7 +17,9 @@ from tests.driver.programs import CODE, SHAPE, program
 from tests.driver.pty_board import Faults, PtyBoard
 from tilewright_driver import open_device as open_module
 from tilewright_driver.device import Device
+from tilewright_driver.find_board import BAUDS
 from tilewright_driver.open_device import open_device
+from tilewright_driver.serial_line import SerialLine
 from tilewright_driver.serial_machine import SerialMachine
 from tilewright_hdl.config import PRESETS
 from tilewright_hdl.errors import DeviceError, ProgramError
@@ -154,7 +156,7 @@ def test_another_configuration_is_refused(bench: Bench) -> None:
         Device(bench.open()).run(program(other), X)
     bench.machine.config = other
     bench.buses.reset()
-    with pytest.raises(DeviceError, match=r"must be a preset \(nano4, .*or be given; open the device with config="):
+    with pytest.raises(DeviceError, match=r"must be one of nano4, .*or be given; open the device with config="):
         bench.open()
     assert bench.open(config=other).config == other
 
@@ -297,3 +299,33 @@ def test_a_board_that_is_reset_in_the_middle(seed: int, bench: Bench) -> None:
         timer.join()
     assert np.array_equal(device.run(code, X), ~X)
     assert bench.machine.memory[: len(code.constants)] == code.constants
+
+
+def test_the_rate_is_found(bench: Bench) -> None:
+    """Without a rate, each is tried; the one at which the board answered is kept."""
+    tried: list[int] = []
+
+    def open_line(port: str, baud: int, timeout: float) -> SerialLine:
+        tried.append(baud)
+        line = SerialLine(port, baud, timeout)
+        if baud != BAUDS[-1]:
+            # At a wrong rate nothing sensible arrives.
+            line.write = lambda data: None  # type: ignore[method-assign]
+        return line
+
+    machine = bench.open(open_line=open_line)
+    machine.read(0, 4)
+    machine._hang_up()
+    machine.read(0, 4)
+    machine.close()
+    assert tried == [*BAUDS, BAUDS[-1]]
+
+
+def test_configurations_that_are_known(bench: Bench) -> None:
+    """A board whose configuration is no preset opens where its configuration is known by name."""
+    other = dataclasses.replace(NANO4, name="mine", semaphore_bits=5)
+    bench.machine.config = other
+    bench.buses.reset()
+    machine = bench.open(known=[*PRESETS.values(), other])
+    assert machine.config is other
+    machine.close()

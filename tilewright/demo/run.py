@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from tilewright_driver.profile import Profile
-from tilewright_hdl.config import load_config
 from tilewright_hdl.numerics import quantize
 from tilewright_hdl.program import Program
 from tilewright_sim.build_cache import cache_root, cached, digest
 
 from .. import api, training
 from ..comparison import per_image, reference_outputs, run_on, say_agreement, say_cycles
+from ..configs import load_config
 from ..output import check_target, console, layer_table, print_json, progress_bar, say, status
 from ..trace import write_trace
 from ..training import accuracy
