@@ -233,9 +233,9 @@ class _LayerEmitter:
         return {
             "source": Source.ACCUMULATOR,
             "bank": bank,
-            "source_address": wrap((y - middle.y) * pitch_y + (x - middle.x) * pitch_x),
+            "source_address": wrap(self._config, (y - middle.y) * pitch_y + (x - middle.x) * pitch_x),
             "source_tile_step": middle.pixels,
-            **_window_steps(window, pitch_y, pitch_x),
+            **_window_steps(self._config, window, pitch_y, pitch_x),
             "parameter_address": self._parameter_address(tile),
         }
 
@@ -247,9 +247,9 @@ class _LayerEmitter:
         x, pitch_x = _repeated(x, source.pitch_x, layer.source.width, layer.middle.width)
         return {
             "source": Source.ACTIVATION,
-            "source_address": source.word(y, x, tile.chunk.words[0]),
+            "source_address": wrap(self._config, source.word(y, x, tile.chunk.words[0])),
             "source_tile_step": 1,
-            **_window_steps(window, pitch_y, pitch_x),
+            **_window_steps(self._config, window, pitch_y, pitch_x),
         }
 
     def _residual_steps(self, tile: Tile, region: Region) -> dict[str, int]:
@@ -296,13 +296,13 @@ class _LayerEmitter:
         ))
 
 
-def _window_steps(window: Window, pitch_y: int, pitch_x: int) -> dict[str, int]:
+def _window_steps(config: AcceleratorConfig, window: Window, pitch_y: int, pitch_x: int) -> dict[str, int]:
     """Steps of POST's source for a window over rows and pixels of given pitches."""
     return {
-        "source_y_step": wrap(window.stride[0] * pitch_y),
-        "source_x_step": wrap(window.stride[1] * pitch_x),
-        "window_y_step": wrap(window.dilation[0] * pitch_y),
-        "window_x_step": wrap(window.dilation[1] * pitch_x),
+        "source_y_step": wrap(config, window.stride[0] * pitch_y),
+        "source_x_step": wrap(config, window.stride[1] * pitch_x),
+        "window_y_step": wrap(config, window.dilation[0] * pitch_y),
+        "window_x_step": wrap(config, window.dilation[1] * pitch_x),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tests.hdl.random_instructions import useful
 from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
 from tilewright_hdl.isa import ADDRESS_BITS, BINARY, Combine, Post, RoundingCode, Source
 from tilewright_hdl.numerics import ADD_LEFT_SHIFT, MAX_SHIFT, MIN_SHIFT, Rounding, rescale
@@ -224,14 +225,14 @@ def random_post(
         Combine.ADD: random.randint(18, 21), Combine.SUBTRACT: random.randint(18, 21),
         Combine.MULTIPLY: random.randint(6, 9),
     }.get(combine, random.randint(0, 4))
-    return Post(
+    return Post(**useful(config, Post, dict(
         source=source, combine=combine, rounding=rounding,
         use_table=int(table), table_index=random.randrange(config.post.tables) if table else 0,
         bank=random.randint(0, 1), groups=groups,
         output_height=oh, output_width=ow, window_height=window[0], window_width=window[1],
         source_height=height, source_width=width, first_y=first_y, first_x=first_x,
         stride_y=stride[0], stride_x=stride[1], dilation_y=dilation[0], dilation_x=dilation[1],
-        source_address=origin % (1 << ADDRESS_BITS), source_tile_step=place.tile_step,
+        source_address=origin % config.limits.addresses, source_tile_step=place.tile_step,
         source_y_step=stride[0] * place.y_step, source_x_step=stride[1] * place.x_step,
         window_y_step=dilation[0] * place.y_step, window_x_step=dilation[1] * place.x_step,
         output_address=output.base, output_y_step=output.y_step, output_x_step=output.x_step,
@@ -246,7 +247,7 @@ def random_post(
         multiplier_out=random.getrandbits(bits) | 1 << (bits - 1),
         shift_out=shift_out,
         zero_point_out=random.randint(-128, 127), low_out=low, high_out=127,
-    )
+    )))
 
 
 def all_kinds(config: AcceleratorConfig) -> Iterator[dict[str, Any]]:
