@@ -6,7 +6,7 @@ due to buffers that come in twos and rings, and to the scheduler, which lets eve
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -143,8 +143,8 @@ class Emitter:
         def loads(address: int) -> list[Load]:
             size = memory_sizes(self.config)[memory][1]
             dram = self._constants.place(key, words * scale, size, make)
-            return [Load(dram_address=t.dram_address, segment=Segment.CONSTANT, memory=memory, address=t.address,
-                         words=t.words) for t in line(self.config, dram, address * scale, words * scale, size)]
+            return [Load(segment=Segment.CONSTANT, memory=memory, **asdict(t))
+                    for t in line(self.config, dram, address * scale, words * scale, size)]
 
         address = self._residency.share(memory).kept.get(key)
         if address is not None:

@@ -59,6 +59,7 @@ def compile_graph(
     check_placeable(graph, config, strict=strict)
     phases = partition(graph, config)
     build = _Build(graph, config, phases)
+    _check_main_memory(config, 0, build.arena.size)
     runs = build.lowered
     stay = weights_fit(config, chain.from_iterable(runs.values()))
     plans = {}

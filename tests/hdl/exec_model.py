@@ -167,7 +167,8 @@ def convolution(config: AcceleratorConfig, rng: random.Random, **fixed: int) -> 
     pitch_y, pitch_x = width * tensor_tiles, tensor_tiles
     first = values["first_y"] * pitch_y + (values["first_x"] + depthwise * values["overlap"]) * pitch_x
     values |= {
-        "input_address": (rng.choice([0, room["words"], rng.randint(0, room["words"])]) + first) % config.limits.addresses,
+        "input_address": (rng.choice([0, room["words"], rng.randint(0, room["words"])]) + first)
+        % config.limits.addresses,
         "weight_address": rng.choice([0, room["weights"], rng.randint(0, room["weights"])]),
         "accumulator_address": rng.choice([0, room["entries"], rng.randint(0, room["entries"])]),
         "output_y_step": values["stride_y"] * pitch_y,

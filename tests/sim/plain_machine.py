@@ -9,7 +9,6 @@ from tilewright_hdl.isa import Combine, Exec, Load, Memory, Post, RoundingCode, 
 from tilewright_hdl.numerics import ADD_LEFT_SHIFT
 
 
-
 def wrap32(value):
     return (value + (1 << 31)) % (1 << 32) - (1 << 31)
 
