@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loops and addresses of the post-processor."""
 
-from collections.abc import Iterable
 from typing import Any
 
-from amaranth import Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,6 +18,10 @@ _FIELDS = instruction_layout(Post)
 # Holds first_y plus the largest possible distance, so that no pixel far outside comes back inside.
 _POSITION = signed(26)
 _PARAMETER_BITS = 1 + max(_FIELDS["parameter_address"].width, _FIELDS["groups"].width)
+
+
+def _shape(name: str) -> Shape:
+    return Shape.cast(_FIELDS[name].shape)
 
 
 class PostStepLayout(data.StructLayout):
@@ -68,6 +71,8 @@ class PostAddress(wiring.Component):
     load : ``In(1)``
     instruction : ``In(instruction_layout(Post))``
         Taken with ``load``.
+    fields : ``In(instruction_layout(Post))``
+        The same, from the cycle after ``load`` until the last ``advance``.
     advance : ``In(1)``
     step : ``Out(PostStepLayout(config))``
     refused : ``Out(1)``
@@ -76,6 +81,7 @@ class PostAddress(wiring.Component):
 
     load: Signal
     instruction: Any
+    fields: Any
     advance: Signal
     step: Any
     refused: Signal
@@ -85,6 +91,7 @@ class PostAddress(wiring.Component):
         super().__init__({
             "load": In(1),
             "instruction": In(_FIELDS),
+            "fields": In(_FIELDS),
             "advance": In(1),
             "step": Out(PostStepLayout(config)),
             "refused": Out(1),
@@ -97,60 +104,53 @@ class PostAddress(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        counts = {
-            "group": "groups", "y": "output_height", "x": "output_width", "wy": "window_height", "wx": "window_width",
+        post, fields = self.config.post, self.fields
+        counts = {"group": "groups", "y": "output_height", "x": "output_width"}
+        steps = {
+            "source_y": "source_y_step", "source_x": "source_x_step",
+            "output_y": "output_y_step", "output_x": "output_x_step",
         }
-        address, flag = unsigned(ADDRESS_BITS), unsigned(1)
+        address, flag = _shape("source_address"), unsigned(1)
         tensor = {"group": flag, "y": address, "x": address}
-        binary = self.config.post.binary
+        positions: dict[str, Any] = {}
+        if post.pools:
+            counts |= {"wy": "window_height", "wx": "window_width"}
+            steps |= {"source_wy": "window_y_step", "source_wx": "window_x_step",
+                      "iy_y": "stride_y", "iy_wy": "dilation_y", "ix_x": "stride_x", "ix_wx": "dilation_x"}
+            positions = {
+                "iy": (_POSITION, {"y": _shape("stride_y"), "wy": _shape("dilation_y")}),
+                "ix": (_POSITION, {"x": _shape("stride_x"), "wx": _shape("dilation_x")}),
+            }
+        if post.binary:
+            steps |= {"residual_y": "residual_y_step", "residual_x": "residual_x_step"}
         m.submodules.loops = loops = LoopNest(
-            {level: _FIELDS[name].width for level, name in counts.items()},
+            {level: _shape(name).width for level, name in counts.items()},
             {
                 "source": (address, dict.fromkeys(counts, address)),
-                "iy": (_POSITION, {"y": _FIELDS["stride_y"].shape, "wy": _FIELDS["dilation_y"].shape}),
-                "ix": (_POSITION, {"x": _FIELDS["stride_x"].shape, "wx": _FIELDS["dilation_x"].shape}),
-                **({"residual": (address, tensor)} if binary else {}),
+                **positions,
+                **({"residual": (address, tensor)} if post.binary else {}),
                 "output": (address, tensor),
                 "parameter": (unsigned(_PARAMETER_BITS), {"group": flag}),
             },
         )
-        steps = {
-            "source_y": "source_y_step", "source_x": "source_x_step",
-            "source_wy": "window_y_step", "source_wx": "window_x_step",
-            "iy_y": "stride_y", "iy_wy": "dilation_y", "ix_x": "stride_x", "ix_wx": "dilation_x",
-            **({"residual_y": "residual_y_step", "residual_x": "residual_x_step"} if binary else {}),
-            "output_y": "output_y_step", "output_x": "output_x_step",
-        }
-        held = self._hold(m, [
-            *counts.values(), *steps.values(),
-            "source", "bank", "combine", "source_tile_step", "source_height", "source_width",
-        ])
+        starts = {name: f"{name}_address" for name in ("source", "output", "parameter")}
+        starts |= {"residual": "residual_address"} if post.binary else {}
+        starts |= {"iy": "first_y", "ix": "first_x"} if post.pools else {}
         m.d.comb += [
             loops.load.eq(self.load),
             loops.advance.eq(self.advance),
-            *(loops.count[level].eq(held[name]) for level, name in counts.items()),
-            *(loops.step[name].eq(held[field]) for name, field in steps.items()),
-            *(loops.start[name].eq(self.instruction[f"{name}_address"])
-              for name in ("source", "output", "parameter", *(("residual",) if binary else ()))),
-            loops.start.iy.eq(self.instruction.first_y),
-            loops.start.ix.eq(self.instruction.first_x),
+            *(loops.count[level].eq(fields[name]) for level, name in counts.items()),
+            *(loops.step[name].eq(fields[field]) for name, field in steps.items()),
+            *(loops.start[name].eq(self.instruction[field]) for name, field in starts.items()),
         ]
-        self._parts(m, loops, held)
-        self._step(m, loops, held)
+        self._parts(m, loops)
+        self._step(m, loops)
 
         return m
 
-    def _hold(self, m: Module, names: Iterable[str]) -> Any:
-        """Registers of the fields that are needed after the load."""
-        held = Signal(data.StructLayout({name: _FIELDS[name].shape for name in names}))
-        with m.If(self.load):
-            m.d.sync += [held[name].eq(self.instruction[name]) for name in held.shape().members]
-        return held
-
-    def _parts(self, m: Module, loops: Any, held: Any) -> None:
+    def _parts(self, m: Module, loops: Any) -> None:
         """Walk through the groups of lanes of an entry and of a word; each tile's last one goes on to the next tile."""
-        inner = [loops.last[level] for level in ("y", "x", "wy", "wx")]
-        group_ends = self.advance & inner[0] & inner[1] & inner[2] & inner[3]
+        group_ends = self.advance & Cat(loops.last[level] for level in loops.levels if level != "group").all()
         tile_ends = {}
         for name, groups in (("row_part", self.config.row_groups), ("column_part", self.config.column_groups)):
             part = Signal(range(groups), name=name)
@@ -160,30 +160,36 @@ class PostAddress(wiring.Component):
             with m.Elif(group_ends):
                 m.d.sync += part.eq(Mux(tile_ends[name], 0, part + 1))
             m.d.comb += self.step[name].eq(part)
-        source_ends = Mux(held.source == Source.ACTIVATION, tile_ends["row_part"], tile_ends["column_part"])
+        source_ends = Mux(self._from_activation, tile_ends["row_part"], tile_ends["column_part"])
         m.d.comb += [
-            loops.step.source_group.eq(Mux(source_ends, held.source_tile_step, 0)),
+            loops.step.source_group.eq(Mux(source_ends, self.fields.source_tile_step, 0)),
             loops.step.output_group.eq(tile_ends["row_part"]),
             loops.step.parameter_group.eq(1),
         ]
         if self.config.post.binary:
             m.d.comb += loops.step.residual_group.eq(tile_ends["row_part"])
 
-    def _step(self, m: Module, loops: Any, held: Any) -> None:
+    def _step(self, m: Module, loops: Any) -> None:
         step, value = self.step, loops.value
-        in_rows = (value.iy >= 0) & (value.iy < held.source_height)
-        in_columns = (value.ix >= 0) & (value.ix < held.source_width)
+        inside: Value = Const(1)
+        first: Value = Const(1)
+        last: Value = Const(1)
+        if self.config.post.pools:
+            in_rows = (value.iy >= 0) & (value.iy < self.fields.source_height)
+            in_columns = (value.ix >= 0) & (value.ix < self.fields.source_width)
+            inside = in_rows & in_columns
+            first, last = loops.first.wy & loops.first.wx, loops.last.wy & loops.last.wx
         m.d.comb += [
             *(step[name].eq(value[name]) for name in ("source", "output", "parameter")),
-            step.bank.eq(held.bank),
-            step.inside.eq(in_rows & in_columns),
-            step.first.eq(loops.first.wy & loops.first.wx),
-            step.last.eq(loops.last.wy & loops.last.wx),
+            step.bank.eq(self.fields.bank),
+            step.inside.eq(inside),
+            step.first.eq(first),
+            step.last.eq(last),
             step.final.eq(loops.done),
         ]
         memory, words = self.config.memory, self.config.activation_words
         refused_source = Mux(
-            held.source == Source.ACTIVATION,
+            self._from_activation,
             step.inside & _beyond(step.source, words),
             step.inside & _beyond(step.source, memory.accumulator_entries)
             | _beyond(step.parameter, memory.parameter_groups),
@@ -191,8 +197,12 @@ class PostAddress(wiring.Component):
         refused_residual: Value = Const(0)
         if self.config.post.binary:
             m.d.comb += step.residual.eq(value.residual)
-            refused_residual = held.combine.matches(*BINARY) & _beyond(step.residual, words)
+            refused_residual = self.fields.combine.matches(*BINARY) & _beyond(step.residual, words)
         m.d.comb += self.refused.eq(refused_source | refused_residual | _beyond(step.output, words))
+
+    @property
+    def _from_activation(self) -> Value:
+        return self.fields.source == Source.ACTIVATION
 
 
 def _beyond(address: Value, words: int) -> Value:

@@ -3,9 +3,9 @@
 
 Numbers run through as streams of digits: the sum of accumulator and bias, its product with the multiplier, and the part
 of the product from bit ``shift`` on, to which the zero point is added. All of them are in two's complement with the
-sign repeated for as long as it takes, so no digit is special, the last one tells the sign, and the comparisons with both
-clamps are those of whole numbers: nothing has to saturate on the way. What is rounded away is the bit before the first
-that counts; it is the carry into the sum with the zero point.
+sign repeated for as long as it takes. So no digit is special, the last one tells the sign, and the comparisons with
+both clamps are those of whole numbers: nothing has to saturate on the way. The highest bit that is rounded away comes
+just before the first that counts; it is the carry into the sum with the zero point.
 
 ``shift`` need not be a multiple of a digit's bits. The sum of accumulator and bias is shifted to the left by what is
 missing.
@@ -17,7 +17,7 @@ from amaranth import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .config import ACCUMULATOR_BITS, PostConfig
+from .config import ACCUMULATOR_BITS, AcceleratorConfig
 from .numerics import INT8_MAX, INT8_MIN, SHIFT_BITS
 from .timing import SERIAL_PRODUCT, serial_digit
 
@@ -29,7 +29,7 @@ _INT8_BITS = (INT8_MAX - INT8_MIN).bit_length()
 class SerialRequantize(wiring.Component):
     """``clamp(rescale(accumulator + bias, multiplier, shift) + zero_point, low, high)``, with the rule ``SINGLE``.
 
-    The hardware of :meth:`.numerics.Requantizer.compute`, in ``timing.serial_digit(post)`` bits a cycle. It copies no
+    The hardware of :meth:`.numerics.Requantizer.compute`, in ``timing.serial_digit(config.post)`` bits a cycle. It copies no
     operand: all of them must be steady while ``place`` counts. There is no reset.
 
     Latency
@@ -38,17 +38,17 @@ class SerialRequantize(wiring.Component):
 
     Parameters
     ----------
-    post : PostConfig
-        With ``timing.serial_digit(post)`` not 0.
+    config : AcceleratorConfig
+        With ``timing.serial_digit(config.post)`` not 0.
 
     Members
     -------
     clear : ``In(1)``
         Begin anew in the next cycle.
-    place : ``In(range(post.interval))``
+    place : ``In(range(config.post.interval))``
         0 in the cycle after ``clear``, and one more in each cycle.
     accumulator, bias : ``In(signed(32))``
-    multiplier : ``In(post.multiplier_bits)``
+    multiplier : ``In(config.post.multiplier_bits)``
     shift : ``In(SHIFT_BITS)``
         From ``MIN_SHIFT`` to ``MAX_SHIFT``.
     zero_point, low, high : ``In(signed(8))``
@@ -72,10 +72,11 @@ class SerialRequantize(wiring.Component):
     result: Signal
     clamped: Signal
 
-    def __init__(self, post: PostConfig):
+    def __init__(self, config: AcceleratorConfig):
+        post = config.post
         if not serial_digit(post):
             raise ValueError(f"post must have an interval that is long enough for serial lanes, not {post!r}")
-        self._post = post
+        self._config = config
         int8 = signed(_INT8_BITS)
         super().__init__({
             "clear": In(1),
@@ -92,8 +93,8 @@ class SerialRequantize(wiring.Component):
         })
 
     @property
-    def post(self) -> PostConfig:
-        return self._post
+    def config(self) -> AcceleratorConfig:
+        return self._config
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -109,7 +110,7 @@ class SerialRequantize(wiring.Component):
 
     def _factor(self, m: Module) -> Value:
         """Digit ``place - 1`` of the sum of accumulator and bias, shifted to the left by what ``shift`` lacks."""
-        bits = serial_digit(self.post)
+        bits = serial_digit(self.config.post)
         digits = len(self.accumulator) // bits
         index = self.place[: (digits - 1).bit_length()]
         carry, sign = Signal(reset_less=True), Signal(reset_less=True)
