@@ -3,25 +3,21 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig, bits_for
-from .isa import ADDRESS_BITS, BINARY, Post, Source
+from .isa import BINARY, Post, Source
 from .isa_layout import instruction_layout
 from .loop_nest import LoopNest
 
 __all__ = ["PostAddress", "PostStepLayout"]
 
-_FIELDS = instruction_layout(Post)
-# Holds first_y plus the largest possible distance, so that no pixel far outside comes back inside.
-_POSITION = signed(26)
-_PARAMETER_BITS = 1 + max(_FIELDS["parameter_address"].width, _FIELDS["groups"].width)
 
-
-def _shape(name: str) -> Shape:
-    return Shape.cast(_FIELDS[name].shape)
+def _parameter_bits(config: AcceleratorConfig) -> int:
+    fields = instruction_layout(config, Post)
+    return 1 + max(fields.width("parameter_address"), fields.width("groups"))
 
 
 class PostStepLayout(data.StructLayout):
@@ -29,11 +25,12 @@ class PostStepLayout(data.StructLayout):
 
     Members
     -------
-    source, residual, output : 20
+    source, residual, output : ``config.limits.address_bits``
         Addresses of the accumulator entry or activation word, of the residual (if there is any), and of the word
         written.
     bank : 1
-    parameter : 17
+    parameter
+        Address of the parameter word.
     column_part, row_part
         Group of lanes within an accumulator entry, and within a word of activations.
     inside, first, last, final : 1
@@ -42,11 +39,11 @@ class PostStepLayout(data.StructLayout):
 
     def __init__(self, config: AcceleratorConfig):
         super().__init__({
-            "source": ADDRESS_BITS,
-            "residual": ADDRESS_BITS,
-            "output": ADDRESS_BITS,
+            "source": config.limits.address_bits,
+            "residual": config.limits.address_bits,
+            "output": config.limits.address_bits,
             "bank": 1,
-            "parameter": _PARAMETER_BITS,
+            "parameter": _parameter_bits(config),
             "column_part": bits_for(config.column_groups),
             "row_part": bits_for(config.row_groups),
             "inside": 1,
@@ -69,9 +66,9 @@ class PostAddress(wiring.Component):
     Members
     -------
     load : ``In(1)``
-    instruction : ``In(instruction_layout(Post))``
+    instruction : ``In(instruction_layout(config, Post))``
         Taken with ``load``.
-    fields : ``In(instruction_layout(Post))``
+    fields : ``In(instruction_layout(config, Post))``
         The same, from the cycle after ``load`` until the last ``advance``.
     advance : ``In(1)``
     step : ``Out(PostStepLayout(config))``
@@ -90,8 +87,8 @@ class PostAddress(wiring.Component):
         self._config = config
         super().__init__({
             "load": In(1),
-            "instruction": In(_FIELDS),
-            "fields": In(_FIELDS),
+            "instruction": In(instruction_layout(config, Post)),
+            "fields": In(instruction_layout(config, Post)),
             "advance": In(1),
             "step": Out(PostStepLayout(config)),
             "refused": Out(1),
@@ -110,27 +107,30 @@ class PostAddress(wiring.Component):
             "source_y": "source_y_step", "source_x": "source_x_step",
             "output_y": "output_y_step", "output_x": "output_x_step",
         }
-        address, flag = _shape("source_address"), unsigned(1)
+        shapes, flag = fields.shape(), unsigned(1)
+        address = unsigned(self.config.limits.address_bits)
         tensor = {"group": flag, "y": address, "x": address}
         positions: dict[str, Any] = {}
         if post.pools:
             counts |= {"wy": "window_height", "wx": "window_width"}
             steps |= {"source_wy": "window_y_step", "source_wx": "window_x_step",
                       "iy_y": "stride_y", "iy_wy": "dilation_y", "ix_x": "stride_x", "ix_wx": "dilation_x"}
+            # Holds first_y plus the largest possible distance, so that no pixel far outside comes back inside.
+            position = signed(self.config.limits.size_bits + self.config.limits.kernel_bits + 2)
             positions = {
-                "iy": (_POSITION, {"y": _shape("stride_y"), "wy": _shape("dilation_y")}),
-                "ix": (_POSITION, {"x": _shape("stride_x"), "wx": _shape("dilation_x")}),
+                "iy": (position, {"y": shapes["stride_y"].shape, "wy": shapes["dilation_y"].shape}),
+                "ix": (position, {"x": shapes["stride_x"].shape, "wx": shapes["dilation_x"].shape}),
             }
         if post.binary:
             steps |= {"residual_y": "residual_y_step", "residual_x": "residual_x_step"}
         m.submodules.loops = loops = LoopNest(
-            {level: _shape(name).width for level, name in counts.items()},
+            {level: shapes.width(name) for level, name in counts.items()},
             {
                 "source": (address, dict.fromkeys(counts, address)),
                 **positions,
                 **({"residual": (address, tensor)} if post.binary else {}),
                 "output": (address, tensor),
-                "parameter": (unsigned(_PARAMETER_BITS), {"group": flag}),
+                "parameter": (unsigned(_parameter_bits(self.config)), {"group": flag}),
             },
         )
         starts = {name: f"{name}_address" for name in ("source", "output", "parameter")}

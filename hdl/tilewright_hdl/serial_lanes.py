@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import ACCUMULATOR_BITS, AcceleratorConfig
 from .isa import Post
-from .isa_layout import instruction_layout
+from .isa_layout import FieldsLayout, instruction_layout
 from .once import once
 from .post_pipeline import ParameterLayout
 from .serial_requantize import SerialRequantize
@@ -20,10 +20,8 @@ __all__ = ["SerialLanes"]
 
 
 @cache
-def _setup_layout(config: AcceleratorConfig) -> data.StructLayout:
-    names = ["zero_point", "low", "high", *(("use_table", "table_index") if config.post.tables else ())]
-    fields = instruction_layout(Post)
-    return data.StructLayout({name: fields[name].shape for name in names})
+def _setup_layout(config: AcceleratorConfig) -> FieldsLayout:
+    return instruction_layout(config, Post).only(("zero_point", "low", "high", "use_table", "table_index"))
 
 
 class SerialLanes(wiring.Component):
@@ -40,7 +38,7 @@ class SerialLanes(wiring.Component):
 
     Members
     -------
-    setup : ``In(StructLayout)``
+    setup : ``In(FieldsLayout)``
         Fields of a :class:`~.isa.Post`.
     clear : ``In(1)``
         Begin anew in the next cycle.

@@ -29,8 +29,8 @@ _INT8_BITS = (INT8_MAX - INT8_MIN).bit_length()
 class SerialRequantize(wiring.Component):
     """``clamp(rescale(accumulator + bias, multiplier, shift) + zero_point, low, high)``, with the rule ``SINGLE``.
 
-    The hardware of :meth:`.numerics.Requantizer.compute`, in ``timing.serial_digit(config.post)`` bits a cycle. It copies no
-    operand: all of them must be steady while ``place`` counts. There is no reset.
+    The hardware of :meth:`.numerics.Requantizer.compute`, ``timing.serial_digit(config.post)`` bits a cycle. It copies
+    no operand: all of them must be steady while ``place`` counts. There is no reset.
 
     Latency
     -------
