@@ -249,8 +249,8 @@ class Post(Instruction):
 
     With ``NONE``, ``ADD``, ``SUBTRACT`` and ``MULTIPLY`` the window is 1 x 1. ``acc + bias``, ``ra + rb``, ``ra - rb``
     and the sums of ``AVERAGE`` are int32 and wrap. All rescales follow ``rounding``. Steps of 0 take one word for all
-    rows or columns, of the source or of the residual. ``NONE`` with pixels outside of the source pads a tensor. With the
-    default sizes of the source nothing is outside of it.
+    rows or columns, of the source or of the residual. ``NONE`` with pixels outside of the source pads a tensor. No
+    pixel is outside of a source of the default size.
     """
 
     MNEMONIC: ClassVar[str] = "post"
