@@ -142,9 +142,12 @@ class MemoryConfig:
     weight_bytes : int
         Weight scratchpad, in words of ``columns`` bytes.
     accumulator_entries : int
-        Entries in each of the two accumulator banks; an entry is ``columns`` x int32.
+        Entries in each of the two accumulator banks; an entry is ``columns`` sums.
     parameter_groups : int
         Words of the parameter memory: bias, multiplier and shift for one group of post-processor lanes.
+    accumulator_bits : int
+        Width of the accumulators, 24 or 32; sums wrap around in it. With 24, layers whose sums do not fit run on the
+        host.
     """
 
     activation_bytes: int
@@ -152,6 +155,7 @@ class MemoryConfig:
     accumulator_entries: int
     parameter_groups: int
     activation_banks: int = 4
+    accumulator_bits: int = ACCUMULATOR_BITS
 
     def __post_init__(self) -> None:
         check_int("memory", "activation_bytes", self.activation_bytes, 256, 1 << 26)
@@ -159,6 +163,9 @@ class MemoryConfig:
         check_int("memory", "accumulator_entries", self.accumulator_entries, 16, 1 << 16)
         check_int("memory", "parameter_groups", self.parameter_groups, 4, 1 << 16)
         check_int("memory", "activation_banks", self.activation_banks, 1, 16)
+        if isinstance(self.accumulator_bits, bool) or self.accumulator_bits not in (24, ACCUMULATOR_BITS):
+            raise ConfigError(f"memory.accumulator_bits must be 24 or {ACCUMULATOR_BITS}, "
+                              f"not {self.accumulator_bits!r}")
         for name in ("accumulator_entries", "parameter_groups", "activation_banks"):
             check_power_of_two("memory", name, getattr(self, name))
 

@@ -287,8 +287,8 @@ class VectorStreamer(wiring.Component):
             then.write.address.eq(issue.entry),
             then.write.fresh.eq(issue.fresh),
             then.write.again.eq(
-                self.write.valid & (self.write.bank == issue.bank) & (self.write.address == issue.entry)
-                & ~issue.pixel
+                (self._config.in_flight > 1) & self.write.valid & (self.write.bank == issue.bank)
+                & (self.write.address == issue.entry) & ~issue.pixel
             ),
             then.swapped.eq(granted & Mux(issue.pixel, issue.end, issue.swap)),
             then.finish.eq(granted & issue.last),
