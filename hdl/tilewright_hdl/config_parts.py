@@ -194,7 +194,7 @@ class PostConfig:
     pools : bool
         Whether there are windows and padding, and activations as sources. Without, accumulators become activations one
         by one. If there is no ``add`` and no ``multiply`` either, and ``single`` is the only rounding, an ``interval``
-        of 14, 23, 40 or 75 cycles (one more with tables) and more makes lanes that take 8, 4, 2 bits or 1 a cycle.
+        of 14, 23, 41 or 77 cycles (one more with tables) and more makes lanes that take 8, 4, 2 bits or 1 a cycle.
     """
 
     lanes: int

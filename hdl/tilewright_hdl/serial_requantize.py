@@ -50,7 +50,7 @@ class SerialRequantize(wiring.Component):
     accumulator, bias : ``In(signed(32))``
     multiplier : ``In(config.post.multiplier_bits)``
     shift : ``In(SHIFT_BITS)``
-        From ``MIN_SHIFT`` to ``MAX_SHIFT``.
+        From ``MIN_SHIFT`` to ``MAX_SHIFT``. With 0 and 63 all of the product is shifted out.
     zero_point, low, high : ``In(signed(8))``
         ``low <= high``.
     result : ``Out(signed(8))``
@@ -147,7 +147,8 @@ class SerialRequantize(wiring.Component):
         # Digits that count, as far as those of an int8; before them the first one is made over and over.
         count = Signal(range(kept + 1), reset_less=True)
         first, beyond = Signal(), count[-1]
-        skipped = (self.shift + (bits - 1)) >> (bits.bit_length() - 1)
+        # A shift of 0 is one of 64, as in pipelines.
+        skipped = ((self.shift - 1)[:SHIFT_BITS] >> (bits.bit_length() - 1)) + 1
         m.d.comb += first.eq(self.place == skipped + SERIAL_PRODUCT)
         with m.If(self.clear):
             m.d.sync += count.eq(0)

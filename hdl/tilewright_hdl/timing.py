@@ -11,7 +11,7 @@ from typing import Self
 
 from .config import AcceleratorConfig, ArrayConfig, Multipliers, PostConfig
 from .isa import BINARY, Combine, Exec, Instruction, Post, Source
-from .numerics import MAX_SHIFT, Rounding
+from .numerics import SHIFT_BITS, Rounding
 
 __all__ = [
     "DEADLOCK_CYCLES",
@@ -141,8 +141,8 @@ SERIAL_PRODUCT = 2
 
 def serial_cycles(bits: int) -> int:
     """Cycles from the read of an accumulator to its int8 in a serial lane that takes so many bits in each."""
-    # The product is shifted to a digit's begin; with the largest shift the int8 and its sign come last of all.
-    last = (-(-MAX_SHIFT // bits) * bits + 8) // bits
+    # With the largest shift the int8 and its sign come last of all; 0 stands for the next one.
+    last = ((1 << SHIFT_BITS) + 8) // bits
     return 1 + last + SERIAL_PRODUCT + 1
 
 

@@ -38,7 +38,7 @@ INTEGERS = [
     ("memory", "accumulator_entries", 16, 1 << 16), ("memory", "parameter_groups", 4, 1 << 16),
     ("memory", "activation_banks", 1, 16),
     ("post", "lanes", 1, 64), ("post", "multiplier_bits", 8, 31), ("post", "tables", 0, 16),
-    ("post", "interval", 1, 32),
+    ("post", "interval", 1, 128),
     ("bus", "address_bits", 16, 32), ("bus", "burst_beats", 4, 256), ("bus", "outstanding", 1, 16),
     ("config", "queue_instructions", 2, 16), ("config", "semaphore_bits", 2, 12),
     ("config", "profile_records", 0, 4096), ("config", "in_flight", 1, 4),
