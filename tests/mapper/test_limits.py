@@ -28,7 +28,7 @@ def narrow(**settings: Any) -> AcceleratorConfig:
     return replace(config(4, 4, 1, groups=256, **settings), limits=LIMITS)
 
 
-TIGHT = narrow(activation_words=128, weight_words=64, entries=16)
+TIGHT = narrow(activation_words=256, weight_words=64, entries=16)
 PLAIN = narrow(activation_words=512, weight_words=512, bus=32, tables=0, add=False, multiply=False)
 PLAIN = replace(PLAIN, array=replace(PLAIN.array, depthwise=False),
                 bus=replace(PLAIN.bus, windows=False, address_bits=17))
