@@ -58,6 +58,7 @@ class ControlPort(wiring.Component):
     Members
     -------
     axi : ``In(AxiLite(ADDRESS_BITS, 32))``
+        ``rdata`` is 0 while there is none, so that its taker need not select it.
     bus : ``Out(RegisterBus())``
     hold : ``In(1)``
         Begin nothing.
@@ -93,4 +94,6 @@ class ControlPort(wiring.Component):
         ]
         with m.If(bus.read):
             m.d.sync += axi.rdata.eq(bus.read_data)
+        with m.Elif(axi.rready):
+            m.d.sync += axi.rdata.eq(0)
         return m
