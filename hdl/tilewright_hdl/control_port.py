@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From AXI4-Lite to single reads and writes of registers."""
 
-from amaranth import Module, Signal
+from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 

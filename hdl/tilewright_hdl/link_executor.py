@@ -26,8 +26,6 @@ assert Operation.WRITE_MEMORY == _WRITES and Operation.WRITE_REGISTERS == _WRITE
 assert Operation.CHECK_MEMORY == _OTHER and Operation.READ_REGISTER == _OTHER | _REGISTERS
 assert Operation.READ_REGISTERS == _REGISTERS and Operation.READ_MEMORY == 0
 assert (Operation.SYNC, Operation.RESET) == (_ALONE, _ALONE | 1)
-
-
 _STATES = ("LENGTH", "FIELDS", "ADDRESS", "COMPARE", "DECIDE", "AGAIN", "SEQUENCE", "EXPECTED", "IDENTITY", "NEXT",
            "GATHER", "WAIT", "STEP", "WORD", "DIGEST", "AFRESH", "REST", "STATUS", "FINISH")
 _BEFORE_ADDRESS = SEQUENCE_BITS + 8 + 8

@@ -26,7 +26,7 @@ class SerialCrc(wiring.Component):
     valid, value : ``In(1)``
         A bit, in any cycle.
     drain : ``In(1)``
-        With ``valid``: ``value`` does not count; ``state`` is shifted down instead, so that all can be taken at the end.
+        With ``valid``: ``value`` does not count; ``state`` is shifted down instead, so that all of it can be taken.
     state : ``Out(32)``
     """
 

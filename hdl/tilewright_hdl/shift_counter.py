@@ -4,7 +4,7 @@ their own. They do for places in a memory and for counts that are only compared 
 
 from amaranth import Cat, Value
 
-__all__ = ["FIRST", "steps", "stepped", "stepped_back"]
+__all__ = ["FIRST", "stepped", "stepped_back", "steps"]
 
 FIRST = 1
 """Where a counter begins."""
