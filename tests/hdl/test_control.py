@@ -275,6 +275,7 @@ async def bench_abort(tb: Testbench) -> None:
     tb.start(count_clears())
 
     async def abort() -> None:
+        await tb.cycles()
         dut.abort.value = 1
         await tb.cycles()
         dut.abort.value = 0
