@@ -6,6 +6,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig
+from .held import fields_of
 from .isa import Load
 from .isa_layout import instruction_layout
 from .stream_fifo import StreamFifo
@@ -94,21 +95,22 @@ class WordWalker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.waiting = waiting = StreamFifo(WordsLayout(self.windows), self.config.in_flight)
-        wiring.connect(m, wiring.flipped(self.i), waiting.i)
-
-        walk = Signal(WordsLayout(self.windows))
+        waiting = self._waiting(m)
+        begin = Signal()
+        walk = fields_of(m, self.config, waiting, begin)
         address = Signal.like(self.o.p.address)
         row = Signal.like(address)
         left = Signal.like(walk.words)
+        rows = Signal.like(walk.rows)
         next_row = Signal.like(row)
         m.d.comb += [
             next_row.eq(row + walk.stride),
             self.o.p.address.eq(address),
             self.o.p.memory.eq(walk.memory),
             self.o.p.index.eq(walk.index),
-            self.o.p.last.eq((left == 1) & (walk.rows == 1)),
-            waiting.o.ready.eq(~self.o.valid | (self.o.ready & self.o.p.last)),
+            self.o.p.last.eq((left == 1) & (rows == 1)),
+            waiting.ready.eq(~self.o.valid | (self.o.ready & self.o.p.last)),
+            begin.eq(waiting.valid & waiting.ready),
         ]
         step: Value = Const(1)
         if self.windows:
@@ -117,22 +119,26 @@ class WordWalker(wiring.Component):
                 self.o.p.row_last.eq(left == 1),
                 *(self.o.p[name].eq(walk[name]) for name in _WINDOW_FIELDS),
             ]
+        row_ends = self.o.valid & self.o.ready & (left == 1)
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += [address.eq(address + step), left.eq(left - 1)]
-            with m.If(left == 1):
-                m.d.sync += [
-                    self.o.valid.eq(walk.rows != 1),
-                    walk.rows.eq(walk.rows - 1),
-                    row.eq(next_row),
-                    address.eq(next_row),
-                    left.eq(walk.words),
-                ]
-        with m.If(waiting.o.valid & waiting.o.ready):
-            m.d.sync += [
-                self.o.valid.eq(1),
-                walk.eq(waiting.o.p),
-                row.eq(waiting.o.p.address),
-                address.eq(waiting.o.p.address),
-                left.eq(waiting.o.p.words),
-            ]
+        with m.If(row_ends):
+            m.d.sync += [self.o.valid.eq(rows != 1), rows.eq(rows - 1)]
+        with m.If(begin):
+            m.d.sync += [self.o.valid.eq(1), rows.eq(waiting.p.rows)]
+        with m.If(begin | row_ends):
+            first = Mux(begin, waiting.p.address, next_row)
+            m.d.sync += [row.eq(first), address.eq(first), left.eq(Mux(begin, waiting.p.words, walk.words))]
         return m
+
+    def _waiting(self, m: Module) -> stream.Interface:
+        """Instructions that the walk begins with, a cycle after their transfer."""
+        if self.config.in_flight > 1:
+            m.submodules.waiting = waiting = StreamFifo(self.i.p.shape(), self.config.in_flight)
+            wiring.connect(m, wiring.flipped(self.i), waiting.i)
+            return waiting.o
+        # The only one stays at the input until it is done.
+        only = stream.Signature(self.i.p.shape()).create()
+        m.d.comb += [self.i.ready.eq(1), only.p.eq(self.i.p)]
+        m.d.sync += only.valid.eq(self.i.valid)
+        return only
