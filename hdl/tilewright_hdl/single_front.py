@@ -41,8 +41,9 @@ class SingleFront(TransferFront):
             taken.eq(self.instruction.valid & self.instruction.ready),
             self.words.valid.eq(taken),
             *(self.words.p[name].eq(fields[name]) for name in self.words.p.shape().members),
-            rest.eq(left + address[:low] - bus.burst_beats),
-            row_ends.eq(rest <= 0),
+            # One adder: a sign in place of the upper bits makes it ``- bus.burst_beats``.
+            rest.eq(left + Cat(address[:low], Const(1)).as_signed()),
+            row_ends.eq(rest[-1] | ~rest.any()),
             row_begins.eq(begin | row_ends),
             origin.eq(Mux(begin, first_beat(self, fields), row + fields.dram_stride[exact_log2(bus.data_bytes):])),
             issue.eq((begin | (ended & ~self.burst.p.last)) & ~self.stop),
@@ -68,9 +69,11 @@ class SingleFront(TransferFront):
                 left.eq(Mux(row_begins, beats, rest)),
             ]
             with m.If(row_begins):
-                m.d.sync += [row.eq(origin), rows.eq(rows + 1)]
+                m.d.sync += row.eq(origin)
             with m.If(begin):
                 m.d.sync += rows.eq(1)
+            with m.Elif(row_ends):
+                m.d.sync += rows.eq(rows + 1)
         return m
 
 

@@ -144,7 +144,9 @@ def first_beat(front: TransferFront, fields: Any) -> Value:
 
 def row_beats(config: AcceleratorConfig, beats: Sequence[int], fields: Any, *, windows: bool) -> Value:
     """Beats of each row of an instruction; ``beats`` of a word as of :class:`TransferFront`."""
-    found: Value = Array(_times(fields.words, n) for n in beats)[fields.memory]
+    found: Value = _times(fields.words, beats[0])
+    if len(beats) > 1:
+        found = Array(_times(fields.words, n) for n in beats)[fields.memory]
     if windows:
         data_bytes = config.bus.data_bytes
         found = Mux(fields.window, (fields.row_bytes + data_bytes - 1) >> exact_log2(data_bytes), found)

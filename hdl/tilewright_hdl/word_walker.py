@@ -102,15 +102,17 @@ class WordWalker(wiring.Component):
         walk = fields_of(m, self.config, waiting, begin)
         address = Signal.like(self.o.p.address)
         row = Signal.like(address)
-        left = Signal.like(walk.words)
+        # Words of the row and rows, up to this one.
+        words = Signal.like(walk.words)
         rows = Signal.like(walk.rows)
+        row_last = words == walk.words
         next_row = Signal.like(row)
         m.d.comb += [
             next_row.eq(row + walk.stride),
             self.o.p.address.eq(address),
             self.o.p.memory.eq(walk.memory),
             self.o.p.index.eq(walk.index),
-            self.o.p.last.eq((left == 1) & (rows == 1)),
+            self.o.p.last.eq(row_last & (rows == walk.rows)),
             waiting.ready.eq(~self.o.valid | (self.o.ready & self.o.p.last)),
             begin.eq(waiting.valid & waiting.ready),
         ]
@@ -118,19 +120,19 @@ class WordWalker(wiring.Component):
         if self.windows:
             step = Mux(walk.window, walk.step, 1)
             m.d.comb += [
-                self.o.p.row_last.eq(left == 1),
+                self.o.p.row_last.eq(row_last),
                 *(self.o.p[name].eq(walk[name]) for name in _WINDOW_FIELDS if name in self.o.p.shape().members),
             ]
-        row_ends = self.o.valid & self.o.ready & (left == 1)
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [address.eq(address + step), left.eq(left - 1)]
-        with m.If(row_ends):
-            m.d.sync += [self.o.valid.eq(rows != 1), rows.eq(rows - 1)]
+        moves = self.o.valid & self.o.ready
+        with m.If(moves):
+            m.d.sync += [address.eq(address + step), words.eq(words + 1)]
+        with m.If(moves & row_last):
+            m.d.sync += [self.o.valid.eq(~self.o.p.last), rows.eq(rows + 1)]
         with m.If(begin):
-            m.d.sync += [self.o.valid.eq(1), rows.eq(waiting.p.rows)]
-        with m.If(begin | row_ends):
+            m.d.sync += [self.o.valid.eq(1), rows.eq(1)]
+        with m.If(begin | (moves & row_last)):
             first = Mux(begin, waiting.p.address, next_row)
-            m.d.sync += [row.eq(first), address.eq(first), left.eq(Mux(begin, waiting.p.words, walk.words))]
+            m.d.sync += [row.eq(first), address.eq(first), words.eq(1)]
         return m
 
     def _waiting(self, m: Module) -> stream.Interface:
