@@ -34,12 +34,9 @@ TALL = replace(CONFIG, array=ArrayConfig(rows=10, columns=4),
                memory=replace(CONFIG.memory, activation_bytes=1024 * 10, weight_bytes=1024 * 4))
 # What a small FPGA does without: fewer instructions under way, no profile, serial multipliers.
 LEAN = replace(CONFIG, in_flight=2, profile_records=0, post=replace(CONFIG.post, interval=7))
-<<<<<<< HEAD
-=======
 # And less still: accumulators alone are processed, a few bits in each cycle.
 SLIM = replace(CONFIG, in_flight=2, post=PostConfig(
     lanes=2, tables=1, interval=15, add=False, multiply=False, pools=False, roundings=(Rounding.SINGLE,)))
->>>>>>> boards
 CONSTANT_BASE = 1 << 16
 ARENA_BASE = CONSTANT_BASE + CONSTANT_BYTES
 DUMP = ARENA_BASE + ARENA_BYTES
@@ -65,7 +62,11 @@ def lean_machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
     yield from open_both(LEAN, *request.param)
 
 
-<<<<<<< HEAD
+@pytest.fixture(scope="module", params=[(32, 1), (1, 1)], ids=["default", "fast"])
+def slim_machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
+    yield from open_both(SLIM, *request.param)
+
+
 def open_both(config: AcceleratorConfig, latency: int, period: int) -> Iterator[Machines]:
     opened = tuple(
         kind(config, memory_bytes=MEMORY_BYTES, memory_latency=latency, memory_beat_period=period)
@@ -142,7 +143,20 @@ def test_a_lean_machine_gives_the_same_bytes(lean_machines: Machines, seed: int)
     assert_same_memory(lean_machines, LEAN)
 
 
-<<<<<<< HEAD
+def test_serial_lanes_give_the_same_bytes_and_cycles(slim_machines: Machines) -> None:
+    """Parameters are noise, with shifts that are not legal among them."""
+    rng, saturations = random.Random("slim"), 0
+    for _ in range(4):
+        fill(slim_machines, rng, SLIM)
+        rtl, iss = on_both(slim_machines, random_program(rng, SLIM, 25))
+        assert rtl == iss
+        saturations += rtl.counters["SATURATIONS"]
+        assert_same_memory(slim_machines, SLIM)
+        rtl, iss = on_both(slim_machines, random_program(rng, SLIM, 40, racy=True))
+        assert (rtl.profile, rtl.cycles) == (iss.profile, iss.cycles)
+    assert saturations > 0, "accumulators must have been processed"
+
+
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("banks", BANKS)
 def test_racing_programs_take_the_same_cycles(machines: Machines, banks: str, seed: int) -> None:
