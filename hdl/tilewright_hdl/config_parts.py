@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from .errors import ConfigError
+from .instruction import ADDRESS_BITS, KERNEL_BITS, SIZE_BITS
 from .numerics import HARDWARE_ROUNDINGS, MULTIPLIER_BITS, Rounding
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "TABLE_ENTRIES",
     "ArrayConfig",
     "BusConfig",
+    "LimitsConfig",
     "MemoryConfig",
     "Multipliers",
     "PostConfig",
@@ -235,6 +237,30 @@ class PostConfig:
     def binary(self) -> bool:
         """Whether there is any operation with a residual."""
         return self.add or self.multiply
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitsConfig:
+    """How large the numbers in instructions can be; registers and adders have no more bits than that.
+
+    Parameters
+    ----------
+    address_bits : int
+        Bits of an address or a step in the memories on chip, 5 to 20. Addresses count modulo ``2**address_bits``.
+    size_bits : int
+        Bits of a count, a height or a width, and of a coordinate with its sign, 4 to 16.
+    kernel_bits : int
+        Bits of the size of a kernel, of a stride or a dilation, 2 to 8.
+    """
+
+    address_bits: int = ADDRESS_BITS
+    size_bits: int = SIZE_BITS
+    kernel_bits: int = KERNEL_BITS
+
+    def __post_init__(self) -> None:
+        check_int("limits", "address_bits", self.address_bits, 5, ADDRESS_BITS)
+        check_int("limits", "size_bits", self.size_bits, 4, SIZE_BITS)
+        check_int("limits", "kernel_bits", self.kernel_bits, 2, KERNEL_BITS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from tilewright_hdl.config import (
     AcceleratorConfig,
     ArrayConfig,
     BusConfig,
+    LimitsConfig,
     MemoryConfig,
     Multipliers,
     PostConfig,
@@ -24,7 +25,7 @@ from tilewright_hdl.errors import ConfigError
 from tilewright_hdl.numerics import Rounding
 
 EDGE16 = PRESETS["edge16"]
-PARTS = {"array": ArrayConfig, "memory": MemoryConfig, "post": PostConfig, "bus": BusConfig}
+PARTS = {"array": ArrayConfig, "memory": MemoryConfig, "post": PostConfig, "bus": BusConfig, "limits": LimitsConfig}
 
 
 def integer(name: str, low: int, high: int, value: object) -> str:
@@ -41,6 +42,7 @@ INTEGERS = [
     ("bus", "address_bits", 16, 32), ("bus", "burst_beats", 4, 256), ("bus", "outstanding", 1, 16),
     ("config", "queue_instructions", 2, 16), ("config", "semaphore_bits", 2, 12),
     ("config", "profile_records", 0, 4096), ("config", "in_flight", 1, 4),
+    ("limits", "address_bits", 5, 20), ("limits", "size_bits", 4, 16), ("limits", "kernel_bits", 2, 8),
 ]
 
 
@@ -179,6 +181,7 @@ def test_digest_covers_every_number_but_the_name() -> None:
         "post": {"lanes": 8, "multiplier_bits": 24, "roundings": (Rounding.SINGLE,), "add": False,
                  "multiply": False, "tables": 1, "interval": 4},
         "bus": {"data_bits": 64, "address_bits": 24, "burst_beats": 8, "outstanding": 2, "windows": False},
+        "limits": {"address_bits": 16, "size_bits": 12, "kernel_bits": 5},
     }.items():
         assert set(other) == {f.name for f in dataclasses.fields(PARTS[part])}, "a new number must be tried here"
         changes += [replace(EDGE16, **{part: replace(getattr(EDGE16, part), **{k: v})}) for k, v in other.items()]
