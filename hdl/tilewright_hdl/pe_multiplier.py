@@ -23,9 +23,9 @@ Sums in the blocks of the iCE40
 -------------------------------
 The adders behind the two multipliers have 16 bits, no carry out of the lower one, and a register. So what a sum has
 above is counted beside them. Product, sum and result are known by their highest bits: where that of the sum falls, and
-the product is not negative, there was a carry; where it rises with a negative product, there was none, so the upper part
-goes down. Both outcomes are made while the block adds; the highest bit of its result then chooses. (A product of 0
-leaves the highest bit alone, so it may count as negative, and the sign of a product is that of its factors.)
+the product is not negative, there was a carry; where it rises with a negative product, there was none, so the upper
+part goes down. Both outcomes are made while the block adds; the highest bit of its result then chooses. (A product of
+0 leaves the highest bit alone, so it may count as negative, and the sign of a product is that of its factors.)
 """
 
 from collections.abc import Callable

@@ -132,7 +132,8 @@ async def products(tb: Testbench) -> None:
                  for cycles, part in zip(times, parts, strict=True)]
 
 
-PRODUCTS = [(4, 4, "direct"), (8, 2, "direct"), (4, 7, "direct"), (5, 3, "registered"), (4, 6, "paired"), (5, 4, "chained")]
+PRODUCTS = [(4, 4, "direct"), (8, 2, "direct"), (4, 7, "direct"), (5, 3, "registered"), (4, 6, "paired"),
+            (5, 4, "chained")]
 FILTERS = [(4, 4, "direct"), (8, 3, "direct"), (4, 7, "registered")]
 
 

@@ -88,7 +88,8 @@ def library(multipliers: Multipliers, lanes: int, target: Target) -> ctypes.CDLL
         step=" ".join(f"{name}factor = factor; {name}weight = w{i % 2}; {name}swap = factor == -128; "
                       f"{name}sum = sum & {(1 << SUM_BITS) - 1};"
                       for i, name in enumerate(names)),
-        compare=" ".join(f"count += extended({name}sum_out) != products[{i % 2}] + before;" for i, name in enumerate(names)),
+        compare=" ".join(f"count += extended({name}sum_out) != products[{i % 2}] + before;"
+                         for i, name in enumerate(names)),
         idle=32 - SUM_BITS, room=ROOM,
     )
     build = ctypes.CDLL(str(build_shared_library({"dut.v": text, "models.v": vendor_blocks(target)}, "dut", shim)))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.sim.random_programs import ARENA_BYTES, CONSTANT_BYTES, random_program
-from tilewright_hdl.config import PRESETS, AcceleratorConfig, ArrayConfig, PostConfig
+from tilewright_hdl.config import PRESETS, AcceleratorConfig, ArrayConfig, Multipliers, PostConfig
 from tilewright_hdl.isa import (
     BINARY,
     Combine,
@@ -31,8 +31,10 @@ CONFIG = replace(PRESETS["nano4"], post=PostConfig(lanes=2, tables=1))
 # Depthwise tiles are parts of a word, and the last part is no whole tile; most loads of taps are shorter than others.
 TALL = replace(CONFIG, array=ArrayConfig(rows=10, columns=4),
                memory=replace(CONFIG.memory, activation_bytes=1024 * 10, weight_bytes=1024 * 4))
-# What a small FPGA does without: fewer instructions under way, no profile, serial multipliers.
-LEAN = replace(CONFIG, in_flight=2, profile_records=0, post=replace(CONFIG.post, interval=7))
+# What a small FPGA does without: fewer instructions under way, no profile, serial multipliers, shadow weights.
+LEAN = replace(CONFIG, in_flight=1, profile_records=0, post=replace(CONFIG.post, interval=7),
+               array=replace(CONFIG.array, depthwise=False, multipliers=Multipliers.CHAINED),
+               memory=replace(CONFIG.memory, accumulator_bits=24))
 CONSTANT_BASE = 1 << 16
 ARENA_BASE = CONSTANT_BASE + CONSTANT_BYTES
 DUMP = ARENA_BASE + ARENA_BYTES
