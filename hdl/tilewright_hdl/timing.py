@@ -232,8 +232,9 @@ def exec_cycles(config: AcceleratorConfig, instruction: Exec) -> int:
     Back to back, time does not start anew. Let ``x`` be the cycle in which an instruction is transferred, ``first``
     and ``last`` the cycles in which the first and the last vector of the latest pass of its predecessor are issued.
     Then its own first vector is issued in cycle ``max(last + 1, first + rows, x + exec_start)``. Passes of one
-    instruction follow each other in the same way, with no ``x``. After a pass of pixels, ``first`` is ``last + 1``; and fewer than
-    ``rows`` cycles pass where fewer rows are loaded (:func:`exec_load`; all for the first pass after a reset, as here).
+    instruction follow each other in the same way, with no ``x``. After a pass of pixels, ``first`` is ``last + 1``;
+    and fewer than ``rows`` cycles pass where fewer rows are loaded (:func:`exec_load`; all for the first pass after a
+    reset, as here).
     A vector whose read is not granted is issued in the cycle of its grant, and those behind it follow one a cycle.
     :class:`~tilewright_hdl.exec_timing.ExecTimeline` has all of it, and says when the engine takes the next
     instruction.
