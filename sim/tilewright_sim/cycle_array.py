@@ -178,8 +178,8 @@ class _Banks:
     def __init__(self, config: AcceleratorConfig, ins: Exec, mask: int):
         self._ins = ins
         self._slices = config.array.slices
+        self._addresses = config.limits.addresses
         self._size = config.activation_bank_words
-        self._words = 1 << config.limits.address_bits
         self._wrap = 1 << (config.limits.size_bits + 1)
         self._only = mask.bit_length() - 1 if not mask & (mask - 1) else None
 
@@ -205,4 +205,4 @@ class _Banks:
         if self._only is not None:
             return self._only
         word = ins.input_address + y * ins.output_y_step + ky * ins.kernel_y_step + offset + t
-        return word % self._words // self._size
+        return word % self._addresses // self._size

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.hdl.random_instructions import useful
 from tilewright_hdl.config import (
     AcceleratorConfig,
     ArrayConfig,
@@ -62,7 +63,7 @@ def lean_config(rows: int, columns: int) -> AcceleratorConfig:
 def ref_passes(config: AcceleratorConfig, ins: Exec) -> Iterator[Pass]:
     """Passes of an instruction, in order."""
     rows, number = config.array.rows, 0
-    words, wrap = 1 << config.limits.address_bits, 1 << (config.limits.size_bits + 1)
+    words, wrap = config.limits.addresses, 1 << (config.limits.size_bits + 1)
     if ins.depthwise:
         yield from ref_pixel_passes(config, ins)
         return
@@ -83,7 +84,7 @@ def ref_passes(config: AcceleratorConfig, ins: Exec) -> Iterator[Pass]:
 
 def ref_pixel_passes(config: AcceleratorConfig, ins: Exec) -> Iterator[Pass]:
     """Passes of a depthwise instruction: rows of pixels, some of which complete a sum."""
-    slices, words = config.array.slices, 1 << config.limits.address_bits
+    slices, words = config.array.slices, config.limits.addresses
     for number, (n, ky) in enumerate(np.ndindex(ins.column_tiles, ins.kernel_height)):
         vectors: list[tuple[int | None, int | None]] = [(None, None)] * ins.overlap
         for y in range(ins.output_height):
@@ -184,7 +185,7 @@ def convolution(config: AcceleratorConfig, rng: random.Random, **fixed: int) -> 
     first = values["first_y"] * pitch_y + (values["first_x"] + depthwise * values["overlap"]) * pitch_x
     values |= {
         "input_address": (rng.choice([0, room["words"], rng.randint(0, room["words"])]) + first)
-        % (1 << config.limits.address_bits),
+        % config.limits.addresses,
         "weight_address": rng.choice([0, room["weights"], rng.randint(0, room["weights"])]),
         "accumulator_address": rng.choice([0, room["entries"], rng.randint(0, room["entries"])]),
         "output_y_step": values["stride_y"] * pitch_y,
@@ -192,4 +193,4 @@ def convolution(config: AcceleratorConfig, rng: random.Random, **fixed: int) -> 
         "kernel_y_step": values["dilation_y"] * pitch_y,
         "kernel_x_step": values["dilation_x"] * pitch_x,
     }
-    return Exec(**(values | fixed))
+    return Exec(**useful(config, Exec, values | fixed))
