@@ -40,8 +40,8 @@ class Exec(Instruction):
                     accumulator[bank][entry] = sums if first pass of n and not accumulate else ... + sums
 
     ``input_address`` belongs to ``(first_y, first_x)``, so it may point before the tensor when those are
-    negative; it counts modulo ``A``. Coordinates count modulo 2**17; with narrower ``limits``, modulo 2**(size_bits + 1).
-    A word read inside must lie in the scratchpad. Row ``r`` of a weight
+    negative; it counts modulo ``A``. Coordinates count modulo 2**17; with narrower ``limits``, modulo
+    2**(size_bits + 1). A word read inside must lie in the scratchpad. Row ``r`` of a weight
     tile is the word ``weight_address + pass * rows + r``, for the channel ``t * rows + r``.
 
     With ``depthwise`` each column filters one channel, and a pass takes all kernel columns together::
