@@ -62,11 +62,15 @@ class Multipliers(StrEnum):
     PAIRED
         Two neighbouring columns take each activation in the same cycle, so that one wide multiplier can make both of
         their products. They cannot filter channels of their own, for which each column takes other activations.
+        Weights come when they are used, and no element has a second one.
+    CHAINED
+        As ``PAIRED``, with products a cycle earlier, for blocks that make two products and add them to two sums.
     """
 
     DIRECT = "direct"
     REGISTERED = "registered"
     PAIRED = "paired"
+    CHAINED = "chained"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,7 @@ class ArrayConfig:
     depthwise : bool
         Whether columns can filter channels of their own (two multiplexers of 8 bits a PE).
     multipliers : Multipliers
-        How products are made: ``"direct"``, ``"registered"`` or ``"paired"``.
+        How products are made: ``"direct"``, ``"registered"``, ``"paired"`` or ``"chained"``.
     """
 
     rows: int
@@ -100,12 +104,12 @@ class ArrayConfig:
         except ValueError:
             raise ConfigError(f"array.multipliers must be one of {[str(m) for m in Multipliers]}, "
                               f"not {self.multipliers!r}") from None
-        if self.multipliers == Multipliers.PAIRED:
+        if self.pairs:
             if self.depthwise:
-                raise ConfigError("array.depthwise must be false where array.multipliers is 'paired', not True: both "
-                                  "columns of a pair take the same activation")
+                raise ConfigError(f"array.depthwise must be false where array.multipliers is '{self.multipliers}', "
+                                  "not True: both columns of a pair take the same activation")
             if self.columns % self.group:
-                raise ConfigError(f"array.columns must be even where array.multipliers is 'paired', "
+                raise ConfigError(f"array.columns must be even where array.multipliers is '{self.multipliers}', "
                                   f"not {self.columns!r}")
 
     @property
@@ -116,7 +120,15 @@ class ArrayConfig:
     @property
     def group(self) -> int:
         """Neighbouring columns that take each activation in the same cycle; the next ones take it a cycle later."""
-        return 2 if self.multipliers == Multipliers.PAIRED else 1
+        return 2 if self.pairs else 1
+
+    @property
+    def pairs(self) -> bool:
+        """Whether columns take activations in pairs, and the weights of a tile follow its first vector from row to row.
+
+        If not, they are loaded into shadow registers while the vectors of the tile before are streamed.
+        """
+        return self.multipliers in (Multipliers.PAIRED, Multipliers.CHAINED)
 
     @property
     def sum_bits(self) -> int:
@@ -189,8 +201,12 @@ class PostConfig:
     tables : int
         256-entry int8 tables held at once, 0 to 16.
     interval : int
-        Cycles from one rescaled element to the next, 1 to 32. With 2 and more each multiplier is one adder, which
+        Cycles from one rescaled element to the next, 1 to 128. With 2 and more each multiplier is one adder, which
         takes a part of the multiplier's bits in each cycle but one.
+    pools : bool
+        Whether there are windows and padding, and activations as sources. Without, accumulators become activations one
+        by one. If there is no ``add`` and no ``multiply`` either, and ``single`` is the only rounding, an ``interval``
+        of 14, 23, 41 or 77 cycles (one more with tables) and more makes lanes that take 8, 4, 2 bits or 1 a cycle.
     """
 
     lanes: int
@@ -200,13 +216,14 @@ class PostConfig:
     multiply: bool = True
     tables: int = 4
     interval: int = 1
+    pools: bool = True
 
     def __post_init__(self) -> None:
         check_int("post", "lanes", self.lanes, 1, 64)
         check_int("post", "multiplier_bits", self.multiplier_bits, 8, MULTIPLIER_BITS)
         check_int("post", "tables", self.tables, 0, 16)
-        check_int("post", "interval", self.interval, 1, 32)
-        for name in ("add", "multiply"):
+        check_int("post", "interval", self.interval, 1, 128)
+        for name in ("add", "multiply", "pools"):
             check_bool("post", name, getattr(self, name))
         names = [str(r) for r in HARDWARE_ROUNDINGS]
         try:
@@ -249,6 +266,21 @@ class LimitsConfig:
         check_int("limits", "address_bits", self.address_bits, 5, ADDRESS_BITS)
         check_int("limits", "size_bits", self.size_bits, 4, SIZE_BITS)
         check_int("limits", "kernel_bits", self.kernel_bits, 2, KERNEL_BITS)
+
+    @property
+    def addresses(self) -> int:
+        """What addresses and steps in the memories on chip count modulo."""
+        return 1 << self.address_bits
+
+    @property
+    def largest_size(self) -> int:
+        """Largest count, height or width."""
+        return (1 << self.size_bits) - 1
+
+    @property
+    def largest_kernel(self) -> int:
+        """Largest kernel, stride or dilation."""
+        return (1 << self.kernel_bits) - 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Self
 
 from .config import AcceleratorConfig, ArrayConfig, Multipliers, PostConfig
 from .isa import BINARY, Combine, Exec, Instruction, Post, Source
-from .numerics import Rounding
+from .numerics import SHIFT_BITS, Rounding
 
 __all__ = [
     "DEADLOCK_CYCLES",
@@ -19,6 +19,7 @@ __all__ = [
     "LEAST_LOAD",
     "MULTIPLY",
     "QUEUE_DELAY",
+    "SERIAL_PRODUCT",
     "PostStages",
     "array_delay",
     "column_delay",
@@ -26,16 +27,20 @@ __all__ = [
     "exec_cycles",
     "exec_drain",
     "exec_load",
+    "exec_loaded",
     "exec_pass",
     "exec_start",
     "multiply_delay",
     "post_cycles",
     "post_first_write",
     "post_interval",
+    "post_latency",
     "product_delay",
     "requantize_delay",
     "rescale_delay",
     "serial_bits",
+    "serial_cycles",
+    "serial_digit",
 ]
 
 DEADLOCK_CYCLES = 64
@@ -131,6 +136,36 @@ class PostStages:
         return cycles
 
 
+SERIAL_PRODUCT = 2
+"""Cycles from a digit of the accumulator to that of the product in a serial lane: shifted digit, product."""
+
+
+def serial_cycles(bits: int) -> int:
+    """Cycles from the read of an accumulator to its int8 in a serial lane that takes so many bits in each."""
+    # With the largest shift the int8 and its sign come last of all; 0 stands for the next one.
+    last = ((1 << SHIFT_BITS) + 8) // bits
+    return 1 + last + SERIAL_PRODUCT + 1
+
+
+def serial_digit(post: PostConfig) -> int:
+    """Bits that a serial lane takes a cycle, the fewest with which it keeps up; 0 if the lanes are pipelines.
+
+    Lanes are serial if they have nothing to do but to requantize accumulators with the rule ``SINGLE``, and time for
+    it.
+    """
+    if post.pools or post.binary or post.roundings != (Rounding.SINGLE,):
+        return 0
+    time = post.interval - 1 - (post.tables > 0)
+    return next((bits for bits in (1, 2, 4, 8) if serial_cycles(bits) <= time), 0)
+
+
+def post_latency(post: PostConfig, instruction: Post) -> int:
+    """Cycles from the end of a step's interval to the write of its result; serial lanes write at its end."""
+    if serial_digit(post):
+        return 0
+    return PostStages.of(post).latency(Source(instruction.source), Combine(instruction.combine))
+
+
 def post_interval(post: PostConfig, instruction: Post) -> int:
     """Cycles from step to step.
 
@@ -149,24 +184,25 @@ def post_cycles(config: AcceleratorConfig, instruction: Post) -> int:
     It never stalls. Its steps follow each other without a gap from the cycle after the transfer on; then the pipeline
     drains.
     """
-    stages = PostStages.of(config.post)
-    latency = stages.latency(Source(instruction.source), Combine(instruction.combine))
-    return instruction.steps * post_interval(config.post, instruction) + latency
+    return instruction.steps * post_interval(config.post, instruction) + post_latency(config.post, instruction)
 
 
 def post_first_write(config: AcceleratorConfig, instruction: Post) -> int:
     """Cycles from the transfer of a ``POST`` into its engine to its first write: a window's steps, and the pipeline."""
     window = instruction.window_height * instruction.window_width * post_interval(config.post, instruction)
-    return window + PostStages.of(config.post).latency(Source(instruction.source), Combine(instruction.combine))
+    return window + post_latency(config.post, instruction)
 
 
 EXEC_READ = 2
 """Cycles from the issue of a vector (its read is granted) to the vector at the array's edge: memory, then padding."""
 
 
+_PRODUCTS = {Multipliers.DIRECT: 0, Multipliers.REGISTERED: 2, Multipliers.PAIRED: 3, Multipliers.CHAINED: 2}
+
+
 def product_delay(array: ArrayConfig) -> int:
     """Registers from an activation to its product: operands, product, and where there are pairs one to part the two."""
-    return {Multipliers.DIRECT: 0, Multipliers.REGISTERED: 2, Multipliers.PAIRED: 3}[array.multipliers]
+    return _PRODUCTS[array.multipliers]
 
 
 def array_delay(array: ArrayConfig) -> int:
@@ -182,9 +218,10 @@ def column_delay(array: ArrayConfig, column: int) -> int:
 def exec_start(config: AcceleratorConfig) -> int:
     """Cycles from the transfer of an ``EXEC`` into an idle engine to the issue of its first vector.
 
-    In the first of them the instruction is taken, in the others all but the last row of its first weight tile are read.
+    In the first of them the instruction is taken, in the others all but the last row of its first weight tile are
+    read. In an array of pairs the weights come behind the vector, and a pass only takes its time to get there.
     """
-    return config.array.rows
+    return LEAST_LOAD if config.array.pairs else config.array.rows
 
 
 LEAST_LOAD = 3
@@ -196,6 +233,16 @@ def exec_load(config: AcceleratorConfig, instruction: Exec, filled: int) -> int:
     rows = config.array.rows
     taps = instruction.tile_words(rows)
     return max(taps, LEAST_LOAD) if taps >= filled else rows
+
+
+def exec_loaded(config: AcceleratorConfig, instruction: Exec, filled: int, free: int, transferred: int) -> int:
+    """First cycle in which weights allow the first vector of a pass to be issued.
+
+    The way of the weights is free from the cycle after ``free`` on: of the first vector before, or behind a pixel.
+    """
+    if config.array.pairs:
+        return max(free + config.array.rows, transferred + exec_start(config))
+    return max(free, transferred) + exec_load(config, instruction, filled)
 
 
 def exec_pass(config: AcceleratorConfig, vectors: int, taps: int = 0) -> int:
@@ -216,9 +263,10 @@ def exec_cycles(config: AcceleratorConfig, instruction: Exec) -> int:
 
     Back to back, time does not start anew. Let ``x`` be the cycle in which an instruction is transferred, ``first``
     and ``last`` the cycles in which the first and the last vector of the latest pass of its predecessor are issued.
-    Then its own first vector is issued in cycle ``max(last + 1, first + rows, x + rows)``. Passes of one instruction
-    follow each other in the same way, with no ``x``. After a pass of pixels, ``first`` is ``last + 1``; and fewer than
-    ``rows`` cycles pass where fewer rows are loaded (:func:`exec_load`; all for the first pass after a reset, as here).
+    Then its own first vector is issued in cycle ``max(last + 1, first + rows, x + exec_start)``. Passes of one
+    instruction follow each other in the same way, with no ``x``. After a pass of pixels, ``first`` is ``last + 1``;
+    and fewer than ``rows`` cycles pass where fewer rows are loaded (:func:`exec_load`; all for the first pass after a
+    reset, as here).
     A vector whose read is not granted is issued in the cycle of its grant, and those behind it follow one a cycle.
     :class:`~tilewright_hdl.exec_timing.ExecTimeline` has all of it, and says when the engine takes the next
     instruction.

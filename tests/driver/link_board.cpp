@@ -60,7 +60,7 @@ struct Board {
         top->clk = 0;
         top->eval();
         host.listen(top->tx);
-        if (top->reset || top->rst) {
+        if (top->rst) {
             clear();
         } else {
             transfer();

@@ -3,6 +3,7 @@
 
 import random
 
+from tests.hdl.random_instructions import useful
 from tilewright_hdl.bus_timing import memory_sizes
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import (
@@ -18,7 +19,9 @@ from tilewright_hdl.isa import (
     Segment,
     Source,
     Store,
+    field_specs,
 )
+from tilewright_hdl.isa_limits import field_bits
 from tilewright_sim.checker import find_problems
 
 __all__ = ["ARENA_BYTES", "CONSTANT_BYTES", "random_program"]
@@ -158,22 +161,24 @@ def _exec(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
         return _exec(rng, config, banks, size, tokens)
     pitch = columns * tiles
     address = _region(rng, config, banks and banks[0], words)
-    return Exec(
-        input_address=(address - pad * pitch + (overlap - pad) * tiles) % (1 << 20), pad_value=rng.randint(-128, 127),
+    return Exec(**useful(config, Exec, dict(
+        input_address=(address - pad * pitch + (overlap - pad) * tiles) % config.limits.addresses,
+        pad_value=rng.randint(-128, 127),
         accumulate=rng.randint(0, 1), bank=rng.randint(0, 1), depthwise=depthwise, overlap=overlap,
         weight_address=rng.randrange(config.weight_words - weights + 1), column_tiles=column_tiles,
         kernel_height=kernel_y, kernel_width=kernel_x, channel_tiles=taken, output_height=height, output_width=width,
         input_height=rows, input_width=columns, first_y=-pad, first_x=-pad, stride_y=stride, stride_x=stride,
         output_y_step=stride * pitch, output_x_step=stride * tiles, kernel_y_step=pitch, kernel_x_step=tiles,
         accumulator_address=rng.randrange(config.memory.accumulator_entries - entries + 1), **tokens,
-    )
+    )))
 
 
 def _post(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int, tokens: dict[str, int]) -> Post:
     lacking = {*(() if config.post.add else (Combine.ADD, Combine.SUBTRACT)),
-               *(() if config.post.multiply else (Combine.MULTIPLY,))}
+               *(() if config.post.multiply else (Combine.MULTIPLY,)),
+               *(() if config.post.pools else (Combine.MAX, Combine.AVERAGE))}
     combine = rng.choice([c for c in Combine if c not in lacking])
-    source = rng.choice(list(Source))
+    source = rng.choice(list(Source)) if config.post.pools else Source.ACCUMULATOR
     height, width = rng.randint(1, size), rng.randint(1, size)
     window_y, window_x = (rng.randint(1, 3), rng.randint(1, 3)) if combine in (Combine.MAX, Combine.AVERAGE) else (1, 1)
     tiles = rng.randint(1, 2)
@@ -194,18 +199,18 @@ def _post(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
         return _post(rng, config, banks, size, tokens)
     address = rng.randrange(available - in_words + 1) if planar else _region(rng, config, banks and banks[1],
                                                                             in_words)
-    pad_y, pad_x = rng.choice([(0, 0), (1, 1), (rng.randint(0, 3), rng.randint(0, 3))])
+    pad_y, pad_x = rng.choice([(0, 0), (1, 1), (rng.randint(0, 3), rng.randint(0, 3))]) if config.post.pools else (0, 0)
     source_y, source_x = broadcast[0] * columns * step, broadcast[1] * step
     low, high = sorted(rng.randint(-128, 127) for _ in range(2))
     low_out, high_out = sorted(rng.randint(-128, 127) for _ in range(2))
     factor = 1 << config.post.multiplier_bits
     table = rng.randint(0, 1) if config.post.tables else 0
-    return Post(
+    fields = dict(
         source=source, bank=rng.randint(0, 1), combine=combine, use_table=table,
         table_index=rng.randrange(config.post.tables) if table else 0,
         rounding=RoundingCode[rng.choice(config.post.roundings).name], low=low, high=high,
         zero_point=rng.randint(-128, 127), pad_value=rng.randint(-128, 127),
-        source_address=(address - pad_y * source_y - pad_x * source_x) % (1 << 20),
+        source_address=(address - pad_y * source_y - pad_x * source_x) % config.limits.addresses,
         source_tile_step=rows * columns if planar else 1, source_y_step=source_y, source_x_step=source_x,
         window_y_step=source_y, window_x_step=source_x, source_height=rows - margin[0],
         source_width=columns - margin[1], output_height=height, output_width=width, first_y=-pad_y, first_x=-pad_x,
@@ -221,6 +226,8 @@ def _post(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
         shift_b=rng.randint(2, 62), multiplier_out=rng.randrange(factor), shift_out=rng.randint(2, 62),
         offset=rng.randrange(-(1 << 31), 1 << 31), **tokens,
     )
+    # What the configuration has no use for keeps its default.
+    return Post(**{s.name: fields[s.name] for s in field_specs(Post) if s.name in fields and field_bits(config, s)})
 
 
 _MAKERS = {Engine.LOAD: _load, Engine.EXEC: _exec, Engine.POST: _post, Engine.STORE: _store}
