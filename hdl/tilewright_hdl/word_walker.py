@@ -94,7 +94,7 @@ class WordWalker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.waiting = waiting = StreamFifo(WordsLayout(self.windows), self.config.in_flight)
+        m.submodules.waiting = waiting = StreamFifo(WordsLayout(self.windows), max(2, self.config.in_flight))
         wiring.connect(m, wiring.flipped(self.i), waiting.i)
 
         walk = Signal(WordsLayout(self.windows))
