@@ -13,7 +13,7 @@ from .decoder import Decoder
 from .front_end import CountersLayout, FrontEnd
 from .isa import ENGINES, INSTRUCTIONS, Instruction
 from .isa_layout import instruction_layout
-from .ports import INDEX_BITS, FaultLayout
+from .ports import FaultLayout, index_bits
 from .profile import RecordLayout
 from .registers import COUNTER_BITS, ErrorCode
 from .semaphores import Semaphores
@@ -142,7 +142,7 @@ class Dispatch(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.semaphores = semaphores = Semaphores(self.config)
-        m.submodules.deadlock = deadlock = DeadlockDetector()
+        m.submodules.deadlock = deadlock = DeadlockDetector(index_bits(self.config))
         fronts, empty, faults = [], [], []
         for cls in INSTRUCTIONS:
             name = _name(cls)
@@ -193,7 +193,7 @@ class Dispatch(wiring.Component):
         deadlock: "DeadlockDetector",
     ) -> None:
         """Report the first fault; those of an engine and of its decoder are in ``faults``."""
-        indices = Array(front.waiting_index for front in fronts)
+        indices = Array(front.waiting_index[: deadlock.index_bits] for front in fronts)
         first_fault(m, [*chain.from_iterable(faults), deadlock.fault], self.fault)
         looked_at: Value = deadlock.engine
         if self.config.in_flight == 1:
@@ -221,13 +221,17 @@ class DeadlockDetector(wiring.Component):
 
     By then who waits has not changed for long, so the engines are looked at in turn, one in each cycle.
 
+    Parameters
+    ----------
+    index_bits : int
+
     Members
     -------
     waiting : ``In(len(ENGINES))``
         Engines that wait for a semaphore.
     engine : ``Out(range(len(ENGINES)))``
         Engine that is looked at.
-    index : ``In(INDEX_BITS)``
+    index : ``In(index_bits)``
         Index of the instruction that waits there, if one does.
     still : ``In(1)``
         Nothing else is under way.
@@ -236,19 +240,24 @@ class DeadlockDetector(wiring.Component):
 
     fault: data.View
 
-    def __init__(self) -> None:
+    def __init__(self, index_bits: int) -> None:
+        self._index_bits = index_bits
         super().__init__({
             "waiting": In(len(ENGINES)),
             "engine": Out(range(len(ENGINES))),
-            "index": In(INDEX_BITS),
+            "index": In(index_bits),
             "still": In(1),
             "fault": Out(FaultLayout()),
         })
 
+    @property
+    def index_bits(self) -> int:
+        return self._index_bits
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cycles = Signal(range(DEADLOCK_CYCLES))
-        oldest = Signal(INDEX_BITS)
+        oldest = Signal(self.index_bits)
         found = Signal()
         with m.If(self.still & self.waiting.any()):
             m.d.sync += cycles.eq(cycles + 1)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Between the decoder and an engine: tokens, bookkeeping of what is under way, and counters."""
 
-from amaranth import Module, Mux, Signal, Value
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -119,7 +119,9 @@ class FrontEnd(wiring.Component):
         m.submodules.in_flight = in_flight = InFlight(self.config)
 
         head = self.i.payload
-        tokens = (self.available & head.wait) == head.wait
+        # No legal instruction names its own engine.
+        others = [engine for engine in ENGINES if engine != self.cls.ENGINE]
+        tokens = ~Cat(head.wait[engine] & ~self.available[engine] for engine in others).any()
         admitted = ~in_flight.full & ~self.halt
         can_issue = self.i.valid & self.o.ready & admitted
         start = can_issue & tokens
@@ -138,7 +140,7 @@ class FrontEnd(wiring.Component):
         if self.config.profile_records:
             self._record(m, in_flight, oldest, start, can_issue)
 
-        room = (self.room & oldest.signal) == oldest.signal
+        room = ~Cat(oldest.signal[engine] & ~self.room[engine] for engine in others).any()
         retire = self.record.valid & self.record.ready
         m.d.comb += [
             self.record.valid.eq(in_flight.finished & room),
