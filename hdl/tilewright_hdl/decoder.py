@@ -26,7 +26,7 @@ class Decoder(wiring.Component):
     -------
     Fields are offered ``delay`` cycles after the first beat was taken, if one beat came each cycle. The first
     beat of the next instruction is taken in the cycle after the fields were accepted; with ``config.in_flight`` at 1,
-    in the cycle after ``retire``, and until then the fields are held and offered on.
+    in the cycle after ``retired``, and until then the fields are held and offered on.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ class Decoder(wiring.Component):
     -------
     i : ``In(stream.Signature(config.bus.data_bits))``
         Beats, first byte lowest; ``cls.BYTES`` bytes for each instruction.
-    o : ``Out(stream.Signature(instruction_layout(cls)))``
-    retire : ``In(1)``
+    o : ``Out(stream.Signature(instruction_layout(config, cls)))``
+    retired : ``In(1)``
         The instruction that is held has retired. Without effect unless ``config.in_flight`` is 1.
     fault : ``Out(FaultLayout())``
     empty : ``Out(1)``
@@ -55,8 +55,8 @@ class Decoder(wiring.Component):
         self._cls = cls
         super().__init__({
             "i": In(stream.Signature(config.bus.data_bits)),
-            "o": Out(stream.Signature(instruction_layout(cls))),
-            "retire": In(1),
+            "o": Out(stream.Signature(instruction_layout(config, cls))),
+            "retired": In(1),
             "fault": Out(FaultLayout()),
             "empty": Out(1),
         })
@@ -89,7 +89,7 @@ class Decoder(wiring.Component):
             self.empty.eq(count == 0),
             self.o.valid.eq(checked & legal),
         ]
-        m.d.comb += [self.o.payload[s.name].eq(encoded[s.name]) for s in field_specs(self.cls)]
+        m.d.comb += [self.o.payload[name].eq(encoded[name]) for name in self.o.payload.shape().members]
 
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += encoded.as_value().eq(Cat(encoded.as_value(), self.i.payload)[bits:])
@@ -97,7 +97,7 @@ class Decoder(wiring.Component):
         # The check has a cycle of its own, so that the long chain of comparisons ends in a register.
         with m.Elif((count == beats) & ~checked):
             m.d.sync += [checked.eq(1), legal.eq(~illegal), refused.eq(illegal)]
-        with m.Elif(self.retire if self.config.in_flight == 1 else self.o.valid & self.o.ready):
+        with m.Elif(self.retired if self.config.in_flight == 1 else self.o.valid & self.o.ready):
             m.d.sync += [checked.eq(0), count.eq(0)]
         with m.Else():
             m.d.sync += refused.eq(0)

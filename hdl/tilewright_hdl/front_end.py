@@ -32,7 +32,7 @@ class FrontEnd(wiring.Component):
     that it signals has room, and its record is taken; tokens are given in that cycle.
 
     With ``config.in_flight`` at 1, the instruction under way is the one on ``i``, which must stay there until
-    ``retire``.
+    ``retired``.
 
     Latency
     -------
@@ -47,9 +47,9 @@ class FrontEnd(wiring.Component):
 
     Members
     -------
-    i : ``In(stream.Signature(instruction_layout(cls)))``
+    i : ``In(stream.Signature(instruction_layout(config, cls)))``
         Checked instructions.
-    o : ``Out(stream.Signature(instruction_layout(cls)))``
+    o : ``Out(stream.Signature(instruction_layout(config, cls)))``
         To the engine, whose ``ready`` must not depend on ``valid``.
     done, stall : ``In(1)``
         From the engine: one pulse for each finished instruction, in order; and a level while it cannot go on.
@@ -61,7 +61,7 @@ class FrontEnd(wiring.Component):
         From the semaphores: engines of which a token is there, engines to which one can be given.
     take, give : ``Out(len(ENGINES))``
         To the semaphores: engines of which a token is taken, to which one is given.
-    retire : ``Out(1)``
+    retired : ``Out(1)``
         An instruction retires in this cycle.
     record : ``Out(stream.Signature(RecordLayout()))``
         Record of the instruction that retires; without a profile, zeros. ``ready`` may depend on ``valid``.
@@ -87,8 +87,8 @@ class FrontEnd(wiring.Component):
         self._config = config
         self._cls = cls
         super().__init__({
-            "i": In(stream.Signature(instruction_layout(cls))),
-            "o": Out(stream.Signature(instruction_layout(cls))),
+            "i": In(stream.Signature(instruction_layout(config, cls))),
+            "o": Out(stream.Signature(instruction_layout(config, cls))),
             "done": In(1),
             "stall": In(1),
             "now": In(COUNTER_BITS),
@@ -97,7 +97,7 @@ class FrontEnd(wiring.Component):
             "room": In(len(ENGINES)),
             "take": Out(len(ENGINES)),
             "give": Out(len(ENGINES)),
-            "retire": Out(1),
+            "retired": Out(1),
             "record": Out(stream.Signature(RecordLayout())),
             "idle": Out(1),
             "working": Out(1),
@@ -144,7 +144,7 @@ class FrontEnd(wiring.Component):
         retire = self.record.valid & self.record.ready
         m.d.comb += [
             self.record.valid.eq(in_flight.finished & room),
-            self.retire.eq(retire),
+            self.retired.eq(retire),
             in_flight.pop.eq(retire),
             self.give.eq(Mux(retire, oldest.signal, 0)),
             self.idle.eq(in_flight.empty),

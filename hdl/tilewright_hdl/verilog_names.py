@@ -7,7 +7,10 @@ from itertools import groupby
 
 from .netlist import Bit, Netlist
 
-__all__ = ["Names", "extend", "runs"]
+__all__ = ["SEPARATOR", "Names", "extend", "runs"]
+
+SEPARATOR = "$"
+"""Between the names of parts in a name; occurs nowhere else in one, so what is far down still tells where it is."""
 
 # Of SystemVerilog (IEEE 1800-2017), which most tools assume today, and of C++, into which Verilator translates.
 _RESERVED = (
@@ -68,8 +71,8 @@ class Names:
         self._lengths = {name: len(bits) for name, bits in netlist.names.items()}
 
     def fresh(self, wish: str) -> str:
-        """A name that is legal and not taken, like ``wish``."""
-        base = re.sub(r"\W+", "_", wish) or "n"
+        """A name that is legal and not taken, like ``wish``; the dots of its path are :data:`SEPARATOR`."""
+        base = re.sub(r"[^\w.]+", "_", wish).replace(".", SEPARATOR) or "n"
         if base[0].isdigit():
             base = f"n{base}"
         name, count = base, 0

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from tilewright_hdl.errors import SimulationError
+from tilewright_hdl.processes import Finished, run_all
 
-from .processes import Finished, run_all
 from .verilator import Recipe, build
 
 __all__ = ["BENCH_FILE", "ENTRY", "LIBRARY", "BenchFailed", "build_bench", "run_bench"]

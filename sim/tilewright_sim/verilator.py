@@ -16,8 +16,9 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal
 
+from tilewright_hdl.processes import Finished, run_all
+
 from .build_cache import CacheError, cached, digest
-from .processes import Finished, run_all
 from .toolchain import SimulationBuildError, Toolchain, missing_fst_packages, toolchain
 
 __all__ = ["PREFIX", "Recipe", "SimulationBuildError", "Trace", "build", "build_shared_library", "lint"]

@@ -8,20 +8,20 @@ import pytest
 
 from tilewright_hdl.config import PRESETS, AcceleratorConfig
 from tilewright_hdl.front_end import FrontEnd
-from tilewright_hdl.isa import Store, field_specs
+from tilewright_hdl.isa import Store
 from tilewright_hdl.isa_layout import instruction_layout
 from tilewright_hdl.profile import RecordLayout
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
 OWN = 1 << Store.ENGINE
-OUTPUTS = ("i__ready", "o__valid", "take", "give", "retire", "record__valid", "record__payload", "idle", "working", "waiting",
+OUTPUTS = ("i__ready", "o__valid", "take", "give", "retired", "record__valid", "record__payload", "idle", "working", "waiting",
            "waiting_index", "counters")
 
 
 def head(index: int, wait: int, signal: int) -> int:
-    fields = {spec.name: 0 for spec in field_specs(Store)}
-    return int(instruction_layout(Store).const(fields | {"index": index, "wait": wait, "signal": signal}).as_bits())
+    layout = instruction_layout(PRESETS["nano4"], Store)
+    return int(layout.const({"index": index, "wait": wait, "signal": signal}).as_bits())
 
 
 @bench(max_cycles=10_000)
@@ -58,7 +58,7 @@ async def bench_random(tb: Testbench) -> None:
             in_engine += 1
             index += 1
             offered = held
-        if held and got["retire"]:
+        if held and got["retired"]:
             offered = False
         await tb.cycles()
     tb.result = log
@@ -76,7 +76,7 @@ class Model:
         self.started = self.retired = self.most = 0
 
     def step(self, s: dict[str, int]) -> dict[str, Any]:
-        layout = instruction_layout(Store).from_bits(s["i__payload"])
+        layout = instruction_layout(self.config, Store).from_bits(s["i__payload"])
         wait, signal, index = (int(layout[name]) for name in ("wait", "signal", "index"))
         tokens = s["available"] & wait == wait
         admitted = len(self.in_flight) < self.config.in_flight and not s["halt"]
@@ -93,7 +93,7 @@ class Model:
             "o__valid": int(s["i__valid"] and admitted and tokens),
             "take": wait if start else 0,
             "give": oldest["signal"] if retire else 0,
-            "retire": int(retire),
+            "retired": int(retire),
             "record__valid": int(offers_record),
             "idle": int(not self.in_flight),
             "working": int(len(self.in_flight) != self.finished),

@@ -68,7 +68,7 @@ def test_target() -> None:
     generic, ice40 = generate(REGISTERED), generate(REGISTERED, Target.ICE40)
     for text, blocks, tiles in ((generic, 0, 16), (ice40, 1, 8)):
         assert len(re.findall(r"^  SB_MAC16 ", text, re.MULTILINE)) == blocks
-        assert len(re.findall(r"^  tile_\w+ \w+ \(", text, re.MULTILINE)) == tiles
+        assert len(re.findall(r"^  tile_\w+ \S+ \(", text, re.MULTILINE)) == tiles
     assert ice40.split(f"module {TOP} (")[1].split(");")[0] == generic.split(f"module {TOP} (")[1].split(");")[0]
 
 
@@ -77,7 +77,7 @@ def test_repeated_modules_are_written_once() -> None:
     names = re.findall(r"^module (\w+)", text, re.MULTILINE)
     assert len(set(names)) == len(names)
     assert names[-1] == TOP
-    instances = re.findall(r"^  (tile_\w+) \w+ \(", text, re.MULTILINE)
+    instances = re.findall(r"^  (tile_\w+) \S+ \(", text, re.MULTILINE)
     assert len(instances) == NANO.array.pes
 
 

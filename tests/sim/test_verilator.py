@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tilewright_hdl.processes import Finished, run_all
 from tilewright_sim import toolchain as toolchain_module
 from tilewright_sim import verilator
 from tilewright_sim.build_cache import CacheError
-from tilewright_sim.processes import Finished, run_all
 from tilewright_sim.toolchain import toolchain
 from tilewright_sim.verilator import SimulationBuildError, build_shared_library, lint
 
@@ -184,7 +184,7 @@ def test_interrupt_kills_the_children(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from tilewright_sim.build_cache import cached
-from tilewright_sim.processes import run_all
+from tilewright_hdl.processes import run_all
 def build(folder):
     (folder / "half").write_text("")
     command = ["sh", "-c", "sleep 60 & echo $! > " + sys.argv[1] + "; wait"]

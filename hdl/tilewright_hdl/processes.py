@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +34,14 @@ def run_all(
     env: Mapping[str, str] | None = None,
     jobs: int = 1,
     timeout: float | None = None,
+    keep_going: bool = False,
+    tick: Callable[[], None] | None = None,
 ) -> list[Finished]:
     """Run commands, ``jobs`` at a time, and return how they ended, in the order in which they ended.
 
-    No further command starts once one has failed or run for ``timeout`` seconds. Each runs in a process group of
-    its own; whatever interrupts us (Ctrl-C included) kills the groups first.
+    No further command starts once one has failed or run for ``timeout`` seconds, unless we are to ``keep_going``.
+    ``tick`` is called every now and then while commands run. Each runs in a process group of its own; whatever
+    interrupts us (Ctrl-C included) kills the groups first.
     """
     waiting = list(commands)
     running: list[_Child] = []
@@ -46,16 +50,35 @@ def run_all(
     try:
         while running or (waiting and not failed):
             while waiting and not failed and len(running) < jobs:
-                running.append(_Child(waiting.pop(0), cwd, env, timeout))
+                with _interrupt_deferred():
+                    running.append(_Child(waiting.pop(0), cwd, env, timeout))
             time.sleep(_POLL_SECONDS)
+            if tick is not None:
+                tick()
             for child in [child for child in running if child.ended()]:
                 running.remove(child)
                 finished.append(child.result())
-                failed = failed or finished[-1].returncode != 0
+                failed = failed or (finished[-1].returncode != 0 and not keep_going)
     finally:
         for child in running:
             child.kill()
     return finished
+
+
+@contextlib.contextmanager
+def _interrupt_deferred() -> Iterator[None]:
+    """Let a Ctrl-C wait until the end of the block: in the middle of it, nobody would know of a child that runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Such a thread is never interrupted.
+        return
+    caught: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        signal.raise_signal(signal.SIGINT)
 
 
 class _Child:
