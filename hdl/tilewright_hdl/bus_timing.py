@@ -75,8 +75,8 @@ HEAD_DELAY = 1
 """Without queues: cycles from the head of an instruction on the bus to its engine being known."""
 
 ASK_DELAY = 1
-"""Without queues: cycles to an address from what it waits for, which is the start, the last beat of the burst before, or
-the engine being known and its decoder free."""
+"""Without queues: cycles to an address from what it waits for, which is the start, the last beat of the burst before,
+or the engine being known and its decoder free."""
 
 
 def memory_sizes(config: AcceleratorConfig) -> dict[Memory, tuple[int, int]]:

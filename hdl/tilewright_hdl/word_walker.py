@@ -96,7 +96,8 @@ class WordWalker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.waiting = waiting = StreamFifo(WordsLayout(self.config, self.windows), max(2, self.config.in_flight))
+        depth = max(2, self.config.in_flight)
+        m.submodules.waiting = waiting = StreamFifo(WordsLayout(self.config, self.windows), depth)
         wiring.connect(m, wiring.flipped(self.i), waiting.i)
 
         walk = Signal(WordsLayout(self.config, self.windows))

@@ -15,8 +15,8 @@ from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
 OWN = 1 << Store.ENGINE
-OUTPUTS = ("i__ready", "o__valid", "take", "give", "retired", "record__valid", "record__payload", "idle", "working", "waiting",
-           "waiting_index", "counters")
+OUTPUTS = ("i__ready", "o__valid", "take", "give", "retired", "record__valid", "record__payload", "idle", "working",
+           "waiting", "waiting_index", "counters")
 
 
 def head(index: int, wait: int, signal: int) -> int:
@@ -143,7 +143,8 @@ class Model:
     ("busy", "tokens", "room", "changes"),
     [(0.0, 1.0, 1.0, {}), (0.5, 0.8, 0.8, {}), (0.2, 0.5, 0.4, {}), (0.9, 0.9, 1.0, {}),
      (0.2, 0.5, 0.4, {"in_flight": 2}), (0.2, 0.5, 0.4, {"in_flight": 1}),
-     (0.0, 1.0, 1.0, {"in_flight": 1, "profile_records": 0, "counters": False}), (0.2, 0.5, 0.4, {"profile_records": 0}),
+     (0.0, 1.0, 1.0, {"in_flight": 1, "profile_records": 0, "counters": False}),
+     (0.2, 0.5, 0.4, {"profile_records": 0}),
      (0.2, 0.5, 0.4, {"profile_records": 0, "counters": False})],
 )
 def test_against_the_model(busy: float, tokens: float, room: float, changes: dict[str, Any]) -> None:
