@@ -16,8 +16,8 @@ from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
 LATENCY = 32
-# Without queues, on a bus of any width.
-ALL = CONFIGS | {f"direct {name}": replace(config, queue_instructions=1) for name, config in CONFIGS.items()}
+# Without queues, on a bus of 32 and of 64 bits.
+ALL = CONFIGS | {f"direct {name}": replace(CONFIGS[name], queue_instructions=1) for name in ("nano", "short")}
 
 
 def program(count: int, seed: int = 1) -> tuple[list[Instruction], bytes]:
@@ -109,11 +109,16 @@ async def _queue(tb: Testbench, engine: int, taken: list[int], first: list[int])
     payload, valid, ready = (getattr(tb.dut, f"fetch_queues__{engine}__{what}")
                              for what in ("payload", "valid", "ready"))
     chance = random.Random(engine)
+    direct, beats = tb.parameters["direct"], tb.parameters["beats"][engine]
+    ended = 0
     while tb.parameters["stall"] < 1:
         # Long pauses: a queue that is full.
         pause = chance.randint(1, 60) if chance.random() < tb.parameters["stall"] else 0
-        if tb.parameters["direct"] and len(taken) % tb.parameters["beats"][engine]:
+        if direct and len(taken) - ended < beats:
+            # A decoder that is ready stays so until it has a whole instruction.
             pause = 0
+        elif direct:
+            ended = len(taken)
         ready.value = int(not pause)
         for _ in range(pause):
             await tb.cycles()
