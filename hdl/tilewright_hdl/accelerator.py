@@ -29,6 +29,8 @@ class Accelerator(wiring.Component):
         Registers, see :mod:`~.registers`.
     irq : ``Out(1)``
         Interrupt, a level.
+    abort : ``In(1)``
+        See :class:`~.control.Control`.
     """
 
     m_axi: wiring.PureInterface
@@ -42,6 +44,7 @@ class Accelerator(wiring.Component):
             "m_axi": Out(Axi4(config.bus.address_bits, config.bus.data_bits)),
             "s_axil": In(AxiLite(ADDRESS_BITS, REGISTER_BITS)),
             "irq": Out(1),
+            "abort": In(1),
         })
 
     @property
@@ -62,7 +65,7 @@ class Accelerator(wiring.Component):
 
         wiring.connect(m, wiring.flipped(self.s_axil), control.axi)
         wiring.connect(m, core.axi, wiring.flipped(self.m_axi))
-        m.d.comb += self.irq.eq(control.irq)
+        m.d.comb += [self.irq.eq(control.irq), control.abort.eq(self.abort)]
         for name in ("job", "start", "halt", "now", "profile_next"):
             m.d.comb += getattr(core, name).eq(getattr(control, name))
         for name in ("finished", "busy", "fault", "counters", "saturated", "profile_word", "profile_count",
