@@ -224,6 +224,25 @@ def verilog(options: argparse.Namespace) -> int:
     return 0
 
 
+def c_files(options: argparse.Namespace) -> int:
+    """``tilewright c``."""
+    from tilewright_driver.c_export import driver_files, program_files
+
+    files = driver_files()
+    if options.program is not None:
+        files |= program_files(Program.load(options.program))
+    folder = options.output
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"The output must be a folder, but {folder} is a file: name another one with -o")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"Folder {folder} cannot be made: {error.strerror or error}") from error
+    write_files({folder / name: text.encode() for name, text in files.items()})
+    say(f"{folder}: {', '.join(files)}")
+    return 0
+
+
 def devices(options: argparse.Namespace) -> int:
     """``tilewright devices``."""
     from dataclasses import asdict
@@ -255,5 +274,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "disasm": disasm,
     "report": report,
     "verilog": verilog,
+    "c": c_files,
     "devices": devices,
 }

@@ -87,6 +87,10 @@ def build_parser() -> argparse.ArgumentParser:
     verilog.add_argument("--config", required=True, help=config_help)
     verilog.add_argument("-o", "--output", type=Path, required=True, metavar="TOP.v", help="file to write")
 
+    c_files = commands.add_parser("c", help="write a driver in C for a processor beside the accelerator")
+    c_files.add_argument("program", type=Path, nargs="?", metavar="P", help="program file that becomes C data as well")
+    c_files.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to write the files")
+
     devices = commands.add_parser("devices", help="list what can run a program: the simulators, and boards that answer")
     _add_json(devices)
 

@@ -8,6 +8,7 @@ we generate, the tools and their versions. What is finished in there is never do
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,11 +126,14 @@ def build(
         raise BuildError(f"board.target of {board.name} must be one of {', '.join(_TOOLS)}, not {board.target}")
     tools = {name: find_tool(name) for name in _TOOLS[board.target]}
     known = versions(tools.values())
+    progress(Event(_ELABORATION))
+    start = time.monotonic()
     digest = _digest(board, known)
+    spent = time.monotonic() - start
     folder = (directory / f"{board.name}-{digest[:16]}").resolve()
     with locked(folder):
         flow = _Flow(board, tools, Stages(folder, progress))
-        uses = flow.synthesize(digest)
+        uses = flow.synthesize(digest, spent)
         routes = {} if check or not all(use.fits for use in uses) else flow.route(seeds)
         best = max(routes, key=lambda seed: routes[seed].margin, default=None)
         routed = None if best is None else routes[best]
@@ -173,7 +177,7 @@ class _Flow:
         self._tools = tools
         self._stages = stages
 
-    def synthesize(self, digest: str) -> list[Use]:
+    def synthesize(self, digest: str, spent: float) -> list[Use]:
         """Elaboration and synthesis; gives what the netlist takes of the device."""
         from .wrapper import DESIGN
 
@@ -181,10 +185,10 @@ class _Flow:
             for name, content in _files(self._board, bytes.fromhex(digest)[:BUILD_BYTES]).items():
                 (folder / name).write_bytes(content)
 
-        self._stages.fill(_ELABORATION, write)
+        self._stages.fill(_ELABORATION, write, spent)
         self._run([Job(name=_SYNTHESIS, source=_ELABORATION, command=self._command(0))])
-        place, _ = self._commands()[1], self._commands()
-        netlist = self._stages.folder(_SYNTHESIS) / place[place.index("--json") + 1]
+        route = self._commands()[1]
+        netlist = self._stages.folder(_SYNTHESIS) / route[route.index("--json") + 1]
         return netlist_use(netlist, DESIGN, self._board.target, self._board.device)
 
     def route(self, seeds: int) -> dict[int, Routed]:

@@ -110,12 +110,11 @@ class Stages:
         """That a finished stage took."""
         return float(json.loads((self.folder(name) / _DONE).read_text(encoding="utf-8"))["seconds"])
 
-    def fill(self, name: str, make: Callable[[Path], None]) -> None:
-        """A stage that is Python: ``make`` fills a folder."""
+    def fill(self, name: str, make: Callable[[Path], None], spent: float = 0.0) -> None:
+        """A stage that is Python: ``make`` fills a folder. ``spent`` seconds went into it before."""
         if self._reused(name):
             return
-        self._announce(Event(name))
-        start = time.monotonic()
+        start = time.monotonic() - spent
         with self._work() as work:
             make(work)
             self._finish(work, name, time.monotonic() - start)

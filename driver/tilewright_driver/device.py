@@ -23,7 +23,7 @@ from tilewright_sim.machine import Job, Machine, RunResult
 from .host import import_for, run_host_step
 from .profile import Profile, profile_of
 
-__all__ = ["Device", "required_memory"]
+__all__ = ["Device", "place", "required_memory"]
 
 ALIGNMENT = 4096
 """Bytes between the places of constants, arena and code in main memory: where bursts must break anyway."""
@@ -89,7 +89,7 @@ class Device:
                 f"model again with config={config.name!r}, or open the device with config={program.config.name!r}"
             )
         resident, self._loaded, self._resident = self._resident, None, None
-        contents, setup, jobs, end = _place(program)
+        contents, setup, jobs, end = place(program)
         if end > self._machine.memory_bytes:
             raise DeviceError(f"Main memory must have {end} bytes for program {program.name!r}, but has only "
                               f"{self._machine.memory_bytes}; open the device with memory_bytes={end}")
@@ -225,11 +225,22 @@ def _run_steps(program: Program) -> list[RunStep]:
 
 def required_memory(program: Program) -> int:
     """Bytes of main memory that a program takes, a multiple of 4096."""
-    return _place(program)[-1]
+    return place(program)[-1]
 
 
-def _place(program: Program) -> tuple[list[tuple[int, bytes]], Job | None, list[Job], int]:
-    """What to write to main memory and where, the jobs of the setup and of each accelerator step, and the end of it."""
+def place(program: Program) -> tuple[list[tuple[int, bytes]], Job | None, list[Job], int]:
+    """Where a program lies in main memory.
+
+    Returns
+    -------
+    contents : list of (int, bytes)
+        What to write to which address.
+    setup : Job or None
+    jobs : list of Job
+        Of the accelerator's steps, in order.
+    end : int
+        The bytes that it takes.
+    """
 
     def aligned(address: int) -> int:
         return -(-address // ALIGNMENT) * ALIGNMENT

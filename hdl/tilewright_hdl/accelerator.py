@@ -29,6 +29,8 @@ class Accelerator(wiring.Component):
         Registers, see :mod:`~.registers`.
     irq : ``Out(1)``
         Interrupt, a level.
+    running, failed : ``Out(1)``
+        A program runs; an error stopped the last one. For lamps: software reads them in ``STATUS``.
     """
 
     m_axi: wiring.PureInterface
@@ -42,6 +44,8 @@ class Accelerator(wiring.Component):
             "m_axi": Out(Axi4(config.bus.address_bits, config.bus.data_bits)),
             "s_axil": In(AxiLite(ADDRESS_BITS, REGISTER_BITS)),
             "irq": Out(1),
+            "running": Out(1),
+            "failed": Out(1),
         })
 
     @property
@@ -62,7 +66,7 @@ class Accelerator(wiring.Component):
 
         wiring.connect(m, wiring.flipped(self.s_axil), control.axi)
         wiring.connect(m, core.axi, wiring.flipped(self.m_axi))
-        m.d.comb += self.irq.eq(control.irq)
+        m.d.comb += [getattr(self, name).eq(getattr(control, name)) for name in ("irq", "running", "failed")]
         for name in ("job", "start", "halt", "now", "profile_next"):
             m.d.comb += getattr(core, name).eq(getattr(control, name))
         for name in ("finished", "busy", "fault", "counters", "saturated", "profile_word", "profile_count",

@@ -10,9 +10,8 @@ from amaranth.lib.wiring import In, Out
 
 from .config import ACCUMULATOR_BITS, AcceleratorConfig, bits_for
 from .once import once
-from .timing import column_delay
 
-__all__ = ["AccumulatorColumn", "AccumulatorRead", "AccumulatorWrite", "Accumulators"]
+__all__ = ["AccumulatorColumns", "AccumulatorRead", "AccumulatorWrite", "Accumulators"]
 
 
 class AccumulatorRead(wiring.Signature):
@@ -34,6 +33,7 @@ class AccumulatorRead(wiring.Signature):
     bank : ``Out(1)``
     address : ``Out(address_bits)``
     data : ``In(ArrayLayout(signed(32), columns))``
+        Sign-extended where accumulators are narrower.
     """
 
     def __init__(self, address_bits: int, columns: int):
@@ -76,62 +76,82 @@ class AccumulatorWrite(data.StructLayout):
     fresh : 1
         Replace the entry; otherwise add to it.
     again : 1
-        The write of the cycle before went to the same entry.
+        The write of the cycle before went to the same entry. 0 where ``config.in_flight`` is 1.
     """
 
     def __init__(self, address_bits: int):
         super().__init__({"valid": 1, "bank": 1, "address": address_bits, "fresh": 1, "again": 1})
 
 
-class AccumulatorColumn(wiring.Component):
-    """Two banks of accumulators for one column of the array.
+class AccumulatorColumns(wiring.Component):
+    """Two banks of accumulators for columns of the array that are no cycle apart; a word has all of their sums.
 
     An entry is read in the cycle of the command, and written in the next one. What was written one cycle ago is
     therefore not in the memory's output yet; ``again`` takes it from a register.
 
     Parameters
     ----------
+    columns : int
     sum_bits : int
         Width of the array's sums.
+    bits : int
+        Width of an accumulator; sums wrap in it.
     entries : int
         Entries of a bank.
+    follows : bool
+        Whether a command may have ``again``.
 
     Members
     -------
     write, write_out : ``In(AccumulatorWrite)``, ``Out(AccumulatorWrite)``
         Command, and the same one cycle later, for the next column.
-    sum : ``In(signed(sum_bits))``
-        One cycle behind its command.
+    sums : ``In(ArrayLayout(signed(sum_bits), columns))``
+        One cycle behind their command.
     read_valid, read_bank, read_address : ``In(1)``, ``In(1)``, ``In(address_bits)``
         Read from outside. A command that adds in the same cycle and bank goes first.
-    read_data : ``Out(signed(32))``
+    read_data : ``Out(ArrayLayout(signed(32), columns))``
         One cycle behind the read.
     """
 
     write: Any
     write_out: Any
-    sum: Signal
+    sums: Any
     read_valid: Signal
     read_bank: Signal
     read_address: Signal
-    read_data: Signal
+    read_data: Any
 
     # A stale command writes to an entry that nobody has been told to be valid.
     reset_less = True
 
-    def __init__(self, sum_bits: int, entries: int):
+    def __init__(self, columns: int, sum_bits: int, bits: int, entries: int, follows: bool):
+        self._columns = columns
         self._sum_bits = sum_bits
+        self._bits = bits
         self._entries = entries
+        self._follows = follows
         layout = AccumulatorWrite(bits_for(entries))
         super().__init__({
             "write": In(layout),
             "write_out": Out(layout),
-            "sum": In(signed(sum_bits)),
+            "sums": In(data.ArrayLayout(signed(sum_bits), columns)),
             "read_valid": In(1),
             "read_bank": In(1),
             "read_address": In(bits_for(entries)),
-            "read_data": Out(signed(ACCUMULATOR_BITS)),
+            "read_data": Out(data.ArrayLayout(signed(ACCUMULATOR_BITS), columns)),
         })
+
+    @property
+    def columns(self) -> int:
+        return self._columns
+
+    @property
+    def bits(self) -> int:
+        return self._bits
+
+    @property
+    def follows(self) -> bool:
+        return self._follows
 
     @property
     def sum_bits(self) -> int:
@@ -145,18 +165,17 @@ class AccumulatorColumn(wiring.Component):
         m = Module()
 
         command = self.write_out
-        total = Signal(signed(ACCUMULATOR_BITS))
-        previous = Signal(signed(ACCUMULATOR_BITS))
+        word = data.ArrayLayout(signed(self._bits), self._columns)
+        totals = Signal(word)
         read_bank = Signal()
         m.d.sync += [
             command.eq(self.write),
-            previous.eq(total),
             read_bank.eq(self.read_bank),
         ]
 
         words = []
         for bank in range(2):
-            memory = Memory(shape=signed(ACCUMULATOR_BITS), depth=self._entries, init=[])
+            memory = Memory(shape=word, depth=self._entries, init=[])
             m.submodules[f"bank{bank}"] = memory
             read, write = memory.read_port(), memory.write_port()
             adds = Signal(name=f"adds{bank}")
@@ -166,19 +185,22 @@ class AccumulatorColumn(wiring.Component):
                 read.addr.eq(Mux(adds, self.write.address, self.read_address)),
                 write.en.eq(command.valid & (command.bank == bank)),
                 write.addr.eq(command.address),
-                write.data.eq(total),
+                write.data.eq(totals),
             ]
             words.append(read.data)
 
-        entry = Signal(signed(ACCUMULATOR_BITS))
-        with m.If(command.again):
-            m.d.comb += entry.eq(previous)
-        with m.Else():
-            m.d.comb += entry.eq(Mux(command.bank, words[1], words[0]))
-        m.d.comb += [
-            total.eq(self.sum + Mux(command.fresh, 0, entry)),
-            self.read_data.eq(Mux(read_bank, words[1], words[0])),
-        ]
+        entry = Signal(word)
+        m.d.comb += entry.eq(Mux(command.bank, words[1], words[0]))
+        if self._follows:
+            previous = Signal(word)
+            m.d.sync += previous.eq(totals)
+            with m.If(command.again):
+                m.d.comb += entry.eq(previous)
+        for c in range(self._columns):
+            m.d.comb += [
+                totals[c].eq(self.sums[c] + Mux(command.fresh, 0, entry[c])),
+                self.read_data[c].eq(Mux(read_bank, words[1][c], words[0][c])),
+            ]
         return m
 
 
@@ -224,20 +246,24 @@ class Accumulators(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        config = self._config
-        make = once(platform, AccumulatorColumn, config.array.sum_bits, config.memory.accumulator_entries)
-        commands = [self.write]
-        for c in range(config.array.columns):
-            m.submodules[f"column_{c}"] = column = make()
-            delay = column_delay(config.array, c)
-            commands[delay + 1 :] = [column.write_out]
+        array, memory = self._config.array, self._config.memory
+        # Passes of an instruction come to an entry again after more than a cycle; the next instruction may not.
+        make = once(platform, AccumulatorColumns, array.group, array.sum_bits, memory.accumulator_bits,
+                    memory.accumulator_entries, self._config.in_flight > 1)
+        command = self.write
+        for first in range(0, array.columns, array.group):
+            m.submodules[f"columns_{first}"] = columns = make()
             m.d.comb += [
-                column.write.eq(commands[delay]),
-                column.sum.eq(self.sums[c]),
-                column.read_valid.eq(self.read.valid),
-                column.read_bank.eq(self.read.bank),
-                column.read_address.eq(self.read.address),
-                self.read.data[c].eq(column.read_data),
+                columns.write.eq(command),
+                columns.read_valid.eq(self.read.valid),
+                columns.read_bank.eq(self.read.bank),
+                columns.read_address.eq(self.read.address),
             ]
+            command = columns.write_out
+            for c in range(array.group):
+                m.d.comb += [
+                    columns.sums[c].eq(self.sums[first + c]),
+                    self.read.data[first + c].eq(columns.read_data[c]),
+                ]
 
         return m

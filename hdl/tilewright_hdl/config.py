@@ -18,6 +18,7 @@ from .config_parts import (
     TABLE_ENTRIES,
     ArrayConfig,
     BusConfig,
+    LimitsConfig,
     MemoryConfig,
     Multipliers,
     PostConfig,
@@ -35,6 +36,7 @@ __all__ = [
     "AcceleratorConfig",
     "ArrayConfig",
     "BusConfig",
+    "LimitsConfig",
     "MemoryConfig",
     "Multipliers",
     "PostConfig",
@@ -51,8 +53,8 @@ class AcceleratorConfig:
     ----------
     name : str
         For people; not part of the digest.
-    array, memory, post, bus
-        See :class:`ArrayConfig`, :class:`MemoryConfig`, :class:`PostConfig`, :class:`BusConfig`.
+    array, memory, post, bus, limits
+        See :class:`ArrayConfig`, :class:`MemoryConfig`, :class:`PostConfig`, :class:`BusConfig`, :class:`LimitsConfig`.
     queue_instructions : int
         Largest instructions that each of the four queues can hold, 2 to 16.
     semaphore_bits : int
@@ -72,6 +74,7 @@ class AcceleratorConfig:
     memory: MemoryConfig
     post: PostConfig
     bus: BusConfig
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     queue_instructions: int = 4
     semaphore_bits: int = 6
     profile_records: int = 256
@@ -109,6 +112,19 @@ class AcceleratorConfig:
         if self.weight_words < 2 * self.array.rows:
             raise ConfigError(f"memory.weight_bytes must hold two weight tiles "
                               f"({2 * self.array.pes} bytes), not {self.memory.weight_bytes!r} bytes")
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        words = max(self.activation_words, self.weight_words, self.memory.accumulator_entries,
+                    self.memory.parameter_groups)
+        # The bit on top tells a step down from a step up, and a word outside from one inside.
+        address_bits, size_bits = 1 + bits_for(words), bits_for(self.array.rows + 1)
+        if self.limits.address_bits < address_bits:
+            raise ConfigError(f"limits.address_bits must be at least {address_bits}, one more than the largest memory "
+                              f"on chip needs ({words} words), not {self.limits.address_bits!r}")
+        if self.limits.size_bits < size_bits:
+            raise ConfigError(f"limits.size_bits must be at least {size_bits}, to hold array.rows "
+                              f"({self.array.rows}), not {self.limits.size_bits!r}")
 
     # --- Sizes of the memories, in words, and of the words, in bytes.
 
@@ -165,9 +181,12 @@ class AcceleratorConfig:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Configuration from plain data; unknown and missing names are refused."""
-        parts = {"array": ArrayConfig, "memory": MemoryConfig, "post": PostConfig, "bus": BusConfig}
+        parts = {
+            "array": ArrayConfig, "memory": MemoryConfig, "post": PostConfig, "bus": BusConfig, "limits": LimitsConfig,
+        }
         values = _checked(cls, "config", data)
-        for name, part in parts.items():
+        for name in values.keys() & parts:
+            part = parts[name]
             values[name] = part(**_checked(part, name, values[name]))
         if not isinstance(values["name"], str):
             raise ConfigError(f"config.name must be a string, not {values['name']!r}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from .errors import ConfigError
+from .instruction import ADDRESS_BITS, KERNEL_BITS, SIZE_BITS
 from .numerics import HARDWARE_ROUNDINGS, MULTIPLIER_BITS, Rounding
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "TABLE_ENTRIES",
     "ArrayConfig",
     "BusConfig",
+    "LimitsConfig",
     "MemoryConfig",
     "Multipliers",
     "PostConfig",
@@ -140,9 +142,12 @@ class MemoryConfig:
     weight_bytes : int
         Weight scratchpad, in words of ``columns`` bytes.
     accumulator_entries : int
-        Entries in each of the two accumulator banks; an entry is ``columns`` x int32.
+        Entries in each of the two accumulator banks; an entry is ``columns`` sums.
     parameter_groups : int
         Words of the parameter memory: bias, multiplier and shift for one group of post-processor lanes.
+    accumulator_bits : int
+        Width of the accumulators, 24 or 32; sums wrap around in it. With 24, layers whose sums do not fit run on the
+        host.
     """
 
     activation_bytes: int
@@ -150,6 +155,7 @@ class MemoryConfig:
     accumulator_entries: int
     parameter_groups: int
     activation_banks: int = 4
+    accumulator_bits: int = ACCUMULATOR_BITS
 
     def __post_init__(self) -> None:
         check_int("memory", "activation_bytes", self.activation_bytes, 256, 1 << 26)
@@ -157,6 +163,9 @@ class MemoryConfig:
         check_int("memory", "accumulator_entries", self.accumulator_entries, 16, 1 << 16)
         check_int("memory", "parameter_groups", self.parameter_groups, 4, 1 << 16)
         check_int("memory", "activation_banks", self.activation_banks, 1, 16)
+        if isinstance(self.accumulator_bits, bool) or self.accumulator_bits not in (24, ACCUMULATOR_BITS):
+            raise ConfigError(f"memory.accumulator_bits must be 24 or {ACCUMULATOR_BITS}, "
+                              f"not {self.accumulator_bits!r}")
         for name in ("accumulator_entries", "parameter_groups", "activation_banks"):
             check_power_of_two("memory", name, getattr(self, name))
 
@@ -216,6 +225,30 @@ class PostConfig:
     def binary(self) -> bool:
         """Whether there is any operation with a residual."""
         return self.add or self.multiply
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitsConfig:
+    """How large the numbers in instructions can be; registers and adders have no more bits than that.
+
+    Parameters
+    ----------
+    address_bits : int
+        Bits of an address or a step in the memories on chip, 5 to 20. Addresses count modulo ``2**address_bits``.
+    size_bits : int
+        Bits of a count, a height or a width, and of a coordinate with its sign, 4 to 16.
+    kernel_bits : int
+        Bits of the size of a kernel, of a stride or a dilation, 2 to 8.
+    """
+
+    address_bits: int = ADDRESS_BITS
+    size_bits: int = SIZE_BITS
+    kernel_bits: int = KERNEL_BITS
+
+    def __post_init__(self) -> None:
+        check_int("limits", "address_bits", self.address_bits, 5, ADDRESS_BITS)
+        check_int("limits", "size_bits", self.size_bits, 4, SIZE_BITS)
+        check_int("limits", "kernel_bits", self.kernel_bits, 2, KERNEL_BITS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,6 +57,8 @@ class Control(wiring.Component):
     axi : ``In(AxiLite(ADDRESS_BITS, REGISTER_BITS))``
     irq : ``Out(1)``
         High from the end of a program, if enabled, until it is cleared or a program is started.
+    running, failed : ``Out(1)``
+        A program runs; an error stopped the last one.
     job : ``Out(JobLayout())``
         Constant while a program runs.
     clear, start, halt, now : ``Out``
@@ -80,6 +82,8 @@ class Control(wiring.Component):
         super().__init__({
             "axi": In(AxiLite(ADDRESS_BITS, REGISTER_BITS)),
             "irq": Out(1),
+            "running": Out(1),
+            "failed": Out(1),
             "job": Out(JobLayout()),
             "clear": Out(1),
             "start": Out(1),
@@ -118,6 +122,8 @@ class Control(wiring.Component):
         m.d.comb += [
             state.request.eq((control & CONTROL_START).any()),
             self.irq.eq(interrupt & irq_enable),
+            self.running.eq(state.active),
+            self.failed.eq(state.error),
         ]
         with m.If(state.ended):
             m.d.sync += interrupt.eq(1)

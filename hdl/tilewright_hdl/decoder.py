@@ -37,7 +37,7 @@ class Decoder(wiring.Component):
     -------
     i : ``In(stream.Signature(config.bus.data_bits))``
         Beats, first byte lowest; ``cls.BYTES`` bytes for each instruction.
-    o : ``Out(stream.Signature(instruction_layout(cls)))``
+    o : ``Out(stream.Signature(instruction_layout(config, cls)))``
     fault : ``Out(FaultLayout())``
     empty : ``Out(1)``
         No part of an instruction is inside.
@@ -52,7 +52,7 @@ class Decoder(wiring.Component):
         self._cls = cls
         super().__init__({
             "i": In(stream.Signature(config.bus.data_bits)),
-            "o": Out(stream.Signature(instruction_layout(cls))),
+            "o": Out(stream.Signature(instruction_layout(config, cls))),
             "fault": Out(FaultLayout()),
             "empty": Out(1),
         })
@@ -85,7 +85,7 @@ class Decoder(wiring.Component):
             self.empty.eq(count == 0),
             self.o.valid.eq(checked & legal),
         ]
-        m.d.comb += [self.o.payload[s.name].eq(encoded[s.name]) for s in field_specs(self.cls)]
+        m.d.comb += [self.o.payload[name].eq(encoded[name]) for name in self.o.payload.shape().members]
 
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += encoded.as_value().eq(Cat(encoded.as_value(), self.i.payload)[bits:])

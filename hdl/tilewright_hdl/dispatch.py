@@ -27,12 +27,13 @@ class EngineControl(wiring.Signature):
 
     Parameters
     ----------
+    config : AcceleratorConfig
     cls : type of :class:`~.isa.Instruction`
         The engine's instruction.
 
     Members
     -------
-    instruction : ``Out(stream.Signature(instruction_layout(cls)))``
+    instruction : ``Out(stream.Signature(instruction_layout(config, cls)))``
         ``ready`` must not depend on ``valid``. The payload is there in the cycle of the transfer only.
     done : ``In(1)``
         One pulse for each finished instruction, in order. What it wrote is seen by a read in the next cycle.
@@ -46,10 +47,11 @@ class EngineControl(wiring.Signature):
         Begin nothing, and come to an end as soon as the bus allows it.
     """
 
-    def __init__(self, cls: type[Instruction]):
+    def __init__(self, config: AcceleratorConfig, cls: type[Instruction]):
+        self._config = config
         self._cls = cls
         super().__init__({
-            "instruction": Out(stream.Signature(instruction_layout(cls))),
+            "instruction": Out(stream.Signature(instruction_layout(config, cls))),
             "done": In(1),
             "stall": In(1),
             "busy": In(1),
@@ -62,7 +64,7 @@ class EngineControl(wiring.Signature):
         return self._cls
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.cls is other.cls
+        return type(self) is type(other) and (self._config, self.cls) == (other._config, other.cls)
 
     def __repr__(self) -> str:
         return f"EngineControl({self.cls.__name__})"
@@ -116,7 +118,7 @@ class Dispatch(wiring.Component):
         self._config = config
         super().__init__({
             "queues": In(stream.Signature(config.bus.data_bits)).array(len(ENGINES)),
-            **{_name(cls): Out(EngineControl(cls)) for cls in INSTRUCTIONS},
+            **{_name(cls): Out(EngineControl(config, cls)) for cls in INSTRUCTIONS},
             "fetched": In(1),
             "halt": In(1),
             "now": In(COUNTER_BITS),

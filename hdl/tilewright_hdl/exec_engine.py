@@ -38,7 +38,7 @@ class ExecEngine(wiring.Component):
 
     Members
     -------
-    instruction : ``In(stream.Signature(instruction_layout(Exec)))``
+    instruction : ``In(stream.Signature(instruction_layout(config, Exec)))``
         Legal fields, tokens taken.
     activation : ``Out(MemoryRead(...))``
         Activation scratchpad.
@@ -74,7 +74,7 @@ class ExecEngine(wiring.Component):
         self._config = config
         array, entries = config.array, config.memory.accumulator_entries
         super().__init__({
-            "instruction": In(stream.Signature(instruction_layout(Exec))),
+            "instruction": In(stream.Signature(instruction_layout(config, Exec))),
             "activation": Out(MemoryRead(bits_for(config.activation_words), 8 * array.rows)),
             "weight": Out(MemoryRead(bits_for(config.weight_words), 8 * array.columns)),
             "accumulator": In(AccumulatorRead(bits_for(entries), array.columns)),

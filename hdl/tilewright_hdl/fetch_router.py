@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig
 from .isa import ENGINES, INSTRUCTIONS, Instruction
-from .isa_layout import instruction_layout
+from .isa_layout import encoded_layout
 from .ports import FaultLayout
 from .registers import ErrorCode
 
@@ -67,7 +67,7 @@ class FetchRouter(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        head = data.View(instruction_layout(Instruction), self.i.p.data[:32])
+        head = data.View(encoded_layout(Instruction), self.i.p.data[:32])
         sizes = [cls.BYTES for cls in INSTRUCTIONS]
 
         active = Signal()

@@ -44,9 +44,9 @@ class FrontEnd(wiring.Component):
 
     Members
     -------
-    i : ``In(stream.Signature(instruction_layout(cls)))``
+    i : ``In(stream.Signature(instruction_layout(config, cls)))``
         Checked instructions.
-    o : ``Out(stream.Signature(instruction_layout(cls)))``
+    o : ``Out(stream.Signature(instruction_layout(config, cls)))``
         To the engine, whose ``ready`` must not depend on ``valid``.
     done, stall : ``In(1)``
         From the engine: one pulse for each finished instruction, in order; and a level while it cannot go on.
@@ -82,8 +82,8 @@ class FrontEnd(wiring.Component):
         self._config = config
         self._cls = cls
         super().__init__({
-            "i": In(stream.Signature(instruction_layout(cls))),
-            "o": Out(stream.Signature(instruction_layout(cls))),
+            "i": In(stream.Signature(instruction_layout(config, cls))),
+            "o": Out(stream.Signature(instruction_layout(config, cls))),
             "done": In(1),
             "stall": In(1),
             "now": In(COUNTER_BITS),

@@ -7,7 +7,7 @@ Fields fill 32-bit little-endian words in order and never straddle two.
 import dataclasses
 import struct
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any, ClassVar, Self
 
 from .errors import IsaError
@@ -15,20 +15,29 @@ from .errors import IsaError
 __all__ = [
     "ADDRESS_BITS",
     "ENGINES",
+    "KERNEL_BITS",
+    "SIZE_BITS",
     "WORD_BITS",
     "Engine",
+    "Extent",
     "FieldSpec",
     "Instruction",
     "address_field",
     "bits_field",
+    "coordinate_field",
     "count_field",
     "field_specs",
     "int8_field",
+    "kernel_field",
 ]
 
 WORD_BITS = 32
 ADDRESS_BITS = 20
 """Width of a word address or a step in a scratchpad field."""
+SIZE_BITS = 16
+"""Width of a count, a height, a width or a coordinate."""
+KERNEL_BITS = 8
+"""Width of the size of a kernel, a stride or a dilation."""
 
 
 class Engine(IntEnum):
@@ -41,6 +50,30 @@ class Engine(IntEnum):
 
 
 ENGINES = tuple(Engine)
+
+
+class Extent(Enum):
+    """What a field counts, where an accelerator may have fewer bits for it than the encoding.
+
+    Members
+    -------
+    ADDRESS
+        Words on chip: addresses and steps.
+    SIZE
+        Counts, heights and widths; signed: coordinates.
+    KERNEL
+        Sizes of kernels, strides and dilations.
+    MAIN
+        Bytes in main memory.
+    MULTIPLIER
+        Factor of a rescale.
+    """
+
+    ADDRESS = "address"
+    SIZE = "size"
+    KERNEL = "kernel"
+    MAIN = "main"
+    MULTIPLIER = "multiplier"
 
 
 @dataclass(frozen=True)
@@ -57,6 +90,13 @@ class FieldSpec:
     low, high : int
         Legal values, inclusive. The hardware refuses others with ``ErrorCode.FIELD``.
     choices : type of IntEnum, or None
+    default : int or None
+        None where it must be given.
+    extent : Extent or None
+        What it counts; None where each accelerator has all of its bits.
+    needs : tuple of str
+        Settings of a configuration, as ``"post.add"``, of which one must be set for the field to be of use. Without,
+        it must hold its default.
     word, offset : int
         Place: bits ``offset`` to ``offset + bits - 1`` of 32-bit word ``word``.
     """
@@ -68,6 +108,9 @@ class FieldSpec:
     low: int
     high: int
     choices: type[IntEnum] | None
+    default: int | None
+    extent: Extent | None
+    needs: tuple[str, ...]
     word: int
     offset: int
 
@@ -81,27 +124,44 @@ def bits_field(
     high: int | None = None,
     choices: type[IntEnum] | None = None,
     default: int | None = None,
+    extent: Extent | None = None,
+    needs: tuple[str, ...] = (),
 ) -> Any:
-    """Declare a field. A field without a default must be given."""
-    metadata = {"bits": bits, "signed": signed, "meaning": meaning, "low": low, "high": high, "choices": choices}
+    """Declare a field. A field without a default must be given. For the rest see :class:`FieldSpec`."""
+    metadata = {"bits": bits, "signed": signed, "meaning": meaning, "low": low, "high": high, "choices": choices,
+                "extent": extent, "needs": needs}
     if default is None:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(metadata=metadata, default=default)
 
 
-def address_field(meaning: str, *, default: int | None = None) -> Any:
+def address_field(
+    meaning: str, *, bits: int = ADDRESS_BITS, default: int | None = None, needs: tuple[str, ...] = ()
+) -> Any:
     """Declare a word address or a step in a memory on chip."""
-    return bits_field(ADDRESS_BITS, meaning, default=default)
+    return bits_field(bits, meaning, default=default, extent=Extent.ADDRESS, needs=needs)
 
 
-def count_field(bits: int, meaning: str, *, default: int | None = None) -> Any:
+def count_field(
+    bits: int, meaning: str, *, default: int | None = None, extent: Extent = Extent.SIZE, needs: tuple[str, ...] = ()
+) -> Any:
     """Declare a count of at least one."""
-    return bits_field(bits, meaning, low=1, default=default)
+    return bits_field(bits, meaning, low=1, default=default, extent=extent, needs=needs)
 
 
-def int8_field(meaning: str, default: int | None = None) -> Any:
+def kernel_field(meaning: str, *, default: int = 1, needs: tuple[str, ...] = ()) -> Any:
+    """Declare the size of a kernel, a stride or a dilation."""
+    return count_field(KERNEL_BITS, meaning, default=default, extent=Extent.KERNEL, needs=needs)
+
+
+def coordinate_field(meaning: str) -> Any:
+    """Declare a row or a column of the input; negative is padding."""
+    return bits_field(SIZE_BITS, meaning, signed=True, default=0, extent=Extent.SIZE)
+
+
+def int8_field(meaning: str, default: int | None = None, needs: tuple[str, ...] = ()) -> Any:
     """Declare an int8 value."""
-    return bits_field(8, meaning, signed=True, default=default)
+    return bits_field(8, meaning, signed=True, default=default, needs=needs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +242,11 @@ def _placed(cls: type[Instruction]) -> tuple[FieldSpec, ...]:
             low = -(1 << (bits - 1)) if signed else 0
         if high is None:
             high = max(choices) if choices else (1 << (bits - signed)) - 1
-        specs.append(FieldSpec(f.name, bits, signed, meta["meaning"], low, high, choices, word, offset))
+        default = None if f.default is dataclasses.MISSING else f.default
+        if f.name == "opcode":
+            default = cls.OPCODE
+        specs.append(FieldSpec(f.name, bits, signed, meta["meaning"], low, high, choices, default, meta["extent"],
+                               meta["needs"], word, offset))
         offset += bits
     assert (word + 1) * WORD_BITS <= cls.BYTES * 8, f"{cls.__name__} does not fit {cls.BYTES} bytes"
     return tuple(specs)

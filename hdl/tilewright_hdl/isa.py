@@ -31,13 +31,16 @@ from .instruction import (
     ENGINES,
     WORD_BITS,
     Engine,
+    Extent,
     FieldSpec,
     Instruction,
     address_field,
     bits_field,
+    coordinate_field,
     count_field,
     field_specs,
     int8_field,
+    kernel_field,
 )
 from .isa_exec import Exec
 from .numerics import MAX_SHIFT, MIN_SHIFT, MULTIPLIER_BITS, SHIFT_BITS
@@ -51,6 +54,7 @@ __all__ = [
     "Combine",
     "Engine",
     "Exec",
+    "Extent",
     "FieldSpec",
     "Instruction",
     "Load",
@@ -64,6 +68,12 @@ __all__ = [
     "encode_program",
     "field_specs",
 ]
+
+
+_WINDOWS = ("bus.windows",)
+_ADD = ("post.add",)
+_BINARY = ("post.add", "post.multiply")
+_TABLES = ("post.tables",)
 
 
 class Memory(IntEnum):
@@ -113,13 +123,15 @@ class RoundingCode(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class _Transfer(Instruction):
-    dram_address: int = bits_field(32, "first byte, from the segment's base; a multiple of the bus width")
+    dram_address: int = bits_field(32, "first byte, from the segment's base; a multiple of the bus width",
+                                   extent=Extent.MAIN)
     segment: int = bits_field(1, "base register", choices=Segment)
     memory: int = bits_field(2, "memory on chip", choices=Memory, default=Memory.ACTIVATION)
     address: int = address_field("first word in the memory on chip")
     words: int = count_field(16, "words in a row")
     rows: int = count_field(16, "rows", default=1)
-    dram_stride: int = bits_field(32, "bytes from row to row in main memory; a multiple of the bus width", default=0)
+    dram_stride: int = bits_field(32, "bytes from row to row in main memory; a multiple of the bus width", default=0,
+                                  extent=Extent.MAIN)
     stride: int = address_field("words from row to row in the memory on chip", default=0)
 
 
@@ -150,15 +162,16 @@ class Load(_Transfer):
     ENGINE: ClassVar[Engine] = Engine.LOAD
     BYTES: ClassVar[int] = 32
 
-    window: int = bits_field(1, "1: words are windows of rows of bytes; the fields below count then only", default=0)
-    step: int = count_field(8, "words from window to window in the memory on chip", default=1)
-    row_bytes: int = count_field(16, "bytes in a row in main memory", default=1)
+    window: int = bits_field(1, "1: words are windows of rows of bytes; the fields below count then only", default=0,
+                             needs=_WINDOWS)
+    step: int = kernel_field("words from window to window in the memory on chip", needs=_WINDOWS)
+    row_bytes: int = count_field(16, "bytes in a row in main memory", default=1, needs=_WINDOWS)
     row_start: int = bits_field(16, "byte of the row for lane 0 of the first window; negative is padding", signed=True,
-                                default=0)
-    row_step: int = count_field(8, "bytes of the row from window to window", default=1)
-    first_lane: int = bits_field(6, "first lane that is written", default=0)
-    lanes: int = count_field(7, "lanes that are written", default=1)
-    pad_value: int = int8_field("value of bytes outside of the row", default=0)
+                                default=0, extent=Extent.SIZE, needs=_WINDOWS)
+    row_step: int = kernel_field("bytes of the row from window to window", needs=_WINDOWS)
+    first_lane: int = bits_field(6, "first lane that is written", default=0, needs=_WINDOWS)
+    lanes: int = bits_field(7, "lanes that are written", low=1, default=1, needs=_WINDOWS)
+    pad_value: int = int8_field("value of bytes outside of the row", default=0, needs=_WINDOWS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -181,8 +194,13 @@ class Store(_Transfer):
             raise IsaError(f"store.memory must be {Memory.ACTIVATION!r}, not {self.memory!r}")
 
 
-def _shift(meaning: str) -> int:
-    value: int = bits_field(SHIFT_BITS, meaning, low=MIN_SHIFT, high=MAX_SHIFT, default=MIN_SHIFT)
+def _shift(meaning: str, needs: tuple[str, ...] = ()) -> int:
+    value: int = bits_field(SHIFT_BITS, meaning, low=MIN_SHIFT, high=MAX_SHIFT, default=MIN_SHIFT, needs=needs)
+    return value
+
+
+def _multiplier(meaning: str, needs: tuple[str, ...] = ()) -> int:
+    value: int = bits_field(MULTIPLIER_BITS, meaning, default=0, extent=Extent.MULTIPLIER, needs=needs)
     return value
 
 
@@ -236,13 +254,13 @@ class Post(Instruction):
     source: int = bits_field(1, "where it reads", choices=Source)
     bank: int = bits_field(1, "accumulator bank that is read", default=0)
     combine: int = bits_field(3, "operation on the window or with the residual", choices=Combine, default=Combine.NONE)
-    use_table: int = bits_field(1, "1: map through a table", default=0)
-    table_index: int = bits_field(4, "table", default=0)
+    use_table: int = bits_field(1, "1: map through a table", default=0, needs=_TABLES)
+    table_index: int = bits_field(4, "table", default=0, needs=_TABLES)
     rounding: int = bits_field(1, "rounding rule", choices=RoundingCode, default=RoundingCode.SINGLE)
     low: int = int8_field("lower clamp after the first rescale", default=-128)
     high: int = int8_field("upper clamp after the first rescale", default=127)
     source_address: int = address_field("first accumulator entry or activation word, modulo 2**20")
-    zero_point_b: int = int8_field("zero point of the residual", default=0)
+    zero_point_b: int = int8_field("zero point of the residual", default=0, needs=_BINARY)
     source_tile_step: int = address_field("entries or words from channel tile to channel tile", default=1)
     zero_point_out: int = int8_field("zero point of the result, except of NONE and MAX", default=0)
     source_y_step: int = address_field("entries or words from output row to output row", default=0)
@@ -250,36 +268,38 @@ class Post(Instruction):
     source_x_step: int = address_field("entries or words from output column to output column", default=0)
     high_out: int = int8_field("upper clamp of the result, except of NONE and MAX", default=127)
     window_y_step: int = address_field("entries or words from window row to window row", default=0)
-    shift_a: int = _shift("right shift of operand a")
+    shift_a: int = _shift("right shift of operand a", needs=_ADD)
     window_x_step: int = address_field("entries or words from window column to window column", default=0)
-    shift_b: int = _shift("right shift of operand b")
+    shift_b: int = _shift("right shift of operand b", needs=_ADD)
     source_height: int = count_field(16, "source rows: beyond them is padding")
     source_width: int = count_field(16, "source columns: beyond them is padding")
     output_height: int = count_field(16, "output rows")
     output_width: int = count_field(16, "output columns")
-    first_y: int = bits_field(16, "source row of the first window; negative is padding", signed=True, default=0)
-    first_x: int = bits_field(16, "source column of the first window; negative is padding", signed=True, default=0)
-    window_height: int = count_field(8, "window rows", default=1)
-    window_width: int = count_field(8, "window columns", default=1)
-    stride_y: int = count_field(8, "source rows from window to window", default=1)
-    stride_x: int = count_field(8, "source columns from window to window", default=1)
-    dilation_y: int = count_field(8, "source rows from window row to window row", default=1)
-    dilation_x: int = count_field(8, "source columns from window column to window column", default=1)
+    first_y: int = coordinate_field("source row of the first window; negative is padding")
+    first_x: int = coordinate_field("source column of the first window; negative is padding")
+    window_height: int = kernel_field("window rows")
+    window_width: int = kernel_field("window columns")
+    stride_y: int = kernel_field("source rows from window to window")
+    stride_x: int = kernel_field("source columns from window to window")
+    dilation_y: int = kernel_field("source rows from window row to window row")
+    dilation_x: int = kernel_field("source columns from window column to window column")
     zero_point: int = int8_field("zero point after the first rescale", default=0)
     pad_value: int = int8_field("value outside of the source", default=0)
     output_address: int = address_field("first word written")
     shift_out: int = _shift("right shift of the result")
     output_y_step: int = address_field("words from output row to output row", default=0)
-    zero_point_a: int = int8_field("zero point of operand a", default=0)
+    zero_point_a: int = int8_field("zero point of operand a", default=0, needs=_BINARY)
     output_x_step: int = address_field("words from output column to output column", default=0)
-    residual_address: int = address_field("first word of the residual", default=0)
-    residual_y_step: int = address_field("words from output row to output row in the residual", default=0)
-    residual_x_step: int = address_field("words from output column to output column in the residual", default=0)
-    parameter_address: int = bits_field(16, "first parameter word", default=0)
+    residual_address: int = address_field("first word of the residual", default=0, needs=_BINARY)
+    residual_y_step: int = address_field("words from output row to output row in the residual", default=0,
+                                         needs=_BINARY)
+    residual_x_step: int = address_field("words from output column to output column in the residual", default=0,
+                                         needs=_BINARY)
+    parameter_address: int = address_field("first parameter word", bits=16, default=0)
     groups: int = count_field(16, "groups of post-processor lanes")
-    multiplier_a: int = bits_field(MULTIPLIER_BITS, "multiplier of operand a", default=0)
-    multiplier_b: int = bits_field(MULTIPLIER_BITS, "multiplier of operand b", default=0)
-    multiplier_out: int = bits_field(MULTIPLIER_BITS, "multiplier of the result", default=0)
+    multiplier_a: int = _multiplier("multiplier of operand a", needs=_ADD)
+    multiplier_b: int = _multiplier("multiplier of operand b", needs=_ADD)
+    multiplier_out: int = _multiplier("multiplier of the result")
     offset: int = bits_field(32, "added to the sum of AVERAGE", signed=True, default=0)
 
     def __post_init__(self) -> None:

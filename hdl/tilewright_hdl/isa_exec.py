@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .errors import IsaError
-from .instruction import Engine, Instruction, address_field, bits_field, count_field, int8_field
+from .instruction import (
+    Engine,
+    Instruction,
+    address_field,
+    bits_field,
+    coordinate_field,
+    count_field,
+    int8_field,
+    kernel_field,
+)
 
 __all__ = ["Exec"]
 
@@ -70,28 +79,29 @@ class Exec(Instruction):
     pad_value: int = int8_field("value of every channel outside of the input", default=0)
     accumulate: int = bits_field(1, "1: add to the accumulators from the first pass on", default=0)
     bank: int = bits_field(1, "accumulator bank that is written")
-    depthwise: int = bits_field(1, "1: each column filters one channel", default=0)
+    depthwise: int = bits_field(1, "1: each column filters one channel", default=0, needs=("array.depthwise",))
     weight_address: int = address_field("first word of the first weight tile")
     column_tiles: int = count_field(12, "tiles of output channels", default=1)
-    kernel_height: int = count_field(8, "kernel rows", default=1)
-    kernel_width: int = count_field(8, "kernel columns", default=1)
+    kernel_height: int = kernel_field("kernel rows")
+    kernel_width: int = kernel_field("kernel columns")
     channel_tiles: int = count_field(16, "tiles of input channels", default=1)
     output_height: int = count_field(16, "output rows")
     output_width: int = count_field(16, "output columns")
     input_height: int = count_field(16, "input rows: above them is padding")
     input_width: int = count_field(16, "input columns: beyond them is padding")
-    first_y: int = bits_field(16, "input row of the first vector; negative is padding", signed=True, default=0)
-    first_x: int = bits_field(16, "input column of the first vector; negative is padding", signed=True, default=0)
-    stride_y: int = count_field(8, "input rows from output row to output row", default=1)
-    stride_x: int = count_field(8, "input columns from output column to output column", default=1)
-    dilation_y: int = count_field(8, "input rows from kernel row to kernel row", default=1)
-    dilation_x: int = count_field(8, "input columns from kernel column to kernel column", default=1)
+    first_y: int = coordinate_field("input row of the first vector; negative is padding")
+    first_x: int = coordinate_field("input column of the first vector; negative is padding")
+    stride_y: int = kernel_field("input rows from output row to output row")
+    stride_x: int = kernel_field("input columns from output column to output column")
+    dilation_y: int = kernel_field("input rows from kernel row to kernel row")
+    dilation_x: int = kernel_field("input columns from kernel column to kernel column")
     output_y_step: int = address_field("words from output row to output row, modulo 2**20", default=0)
     output_x_step: int = address_field("words from output column to output column", default=0)
     kernel_y_step: int = address_field("words from kernel row to kernel row", default=0)
     kernel_x_step: int = address_field("words from kernel column to kernel column", default=0)
-    accumulator_address: int = bits_field(16, "first accumulator entry", default=0)
-    overlap: int = bits_field(6, "with depthwise: input columns that a row shares with the row before", default=0)
+    accumulator_address: int = address_field("first accumulator entry", bits=16, default=0)
+    overlap: int = bits_field(6, "with depthwise: input columns that a row shares with the row before", default=0,
+                              needs=("array.depthwise",))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,6 +14,7 @@ from typing import Any
 
 from .config import AcceleratorConfig
 from .isa import BINARY, INSTRUCTIONS, Combine, Exec, Instruction, Load, Memory, Post, RoundingCode, Store, field_specs
+from .isa_limits import field_bits, reason
 
 __all__ = ["Rule", "broken_rules", "rules"]
 
@@ -44,7 +45,7 @@ def rules(config: AcceleratorConfig, cls: type[Instruction]) -> tuple[Rule, ...]
 @cache
 def _rules(config: AcceleratorConfig, opcode: int) -> tuple[Rule, ...]:
     (cls,) = (c for c in INSTRUCTIONS if opcode == c.OPCODE)
-    found = [*_ranges(cls), *_engine_bits(cls)]
+    found = [*_ranges(cls), *_widths(config, cls), *_engine_bits(cls)]
     if cls in (Load, Store):
         found += _transfer(config, cls)
     if cls is Exec:
@@ -80,6 +81,34 @@ def _ranges(cls: type[Instruction]) -> list[Rule]:
     return found
 
 
+def _beyond(bits: int, value: Any) -> Any:
+    return (value >> bits) != 0
+
+
+def _beyond_sign(bits: int, value: Any) -> Any:
+    return ((value >> bits) != 0) & ((value >> bits) != -1)
+
+
+def _widths(config: AcceleratorConfig, cls: type[Instruction]) -> list[Rule]:
+    """Fields that have fewer bits here than in the encoding."""
+    found = []
+    for spec in field_specs(cls):
+        bits = field_bits(config, spec)
+        if spec.name in _CHECKED_BY_FETCH or bits == spec.bits:
+            continue
+        why = reason(config, spec)
+        if not bits:
+            text = f"{spec.name} must be {spec.default}: {why}"
+            found.append(Rule(text, _test(spec.name, partial(operator.ne, spec.default))))
+        elif spec.signed:
+            text = f"{spec.name} must be {-(1 << bits - 1)} to {(1 << bits - 1) - 1}: {why}"
+            found.append(Rule(text, _test(spec.name, partial(_beyond_sign, bits - 1))))
+        else:
+            text = f"{spec.name} must have at most {bits} bits: {why}"
+            found.append(Rule(text, _test(spec.name, partial(_beyond, bits))))
+    return found
+
+
 def _engine_bits(cls: type[Instruction]) -> list[Rule]:
     own = 1 << cls.ENGINE
     return [
@@ -105,7 +134,7 @@ def _transfer(config: AcceleratorConfig, cls: type[Instruction]) -> list[Rule]:
 
 def _exec(config: AcceleratorConfig) -> list[Rule]:
     if not config.array.depthwise:
-        return [Rule("depthwise must be 0: array.depthwise is false", lambda f: f.depthwise == 1)]
+        return []
     rows = config.array.rows
     return [
         Rule(f"kernel_width must be at most {rows} with depthwise",
@@ -119,7 +148,7 @@ def _exec(config: AcceleratorConfig) -> list[Rule]:
 
 def _window(config: AcceleratorConfig) -> list[Rule]:
     if not config.bus.windows:
-        return [Rule("window must be 0: bus.windows is false", lambda f: f.window == 1)]
+        return []
     rows = config.array.rows
     return [
         Rule("memory must be ACTIVATION where window is 1",
@@ -143,8 +172,6 @@ def _post(config: AcceleratorConfig) -> list[Rule]:
     if post.tables:
         found.append(Rule(f"table_index must be below {post.tables} where use_table is 1",
                           lambda f: (f.use_table == 1) & (f.table_index >= post.tables)))
-    else:
-        found.append(Rule("use_table must be 0: post.tables is 0", lambda f: f.use_table == 1))
     for setting, here, combines in (
         ("add", post.add, (Combine.ADD, Combine.SUBTRACT)), ("multiply", post.multiply, (Combine.MULTIPLY,)),
     ):
@@ -154,7 +181,4 @@ def _post(config: AcceleratorConfig) -> list[Rule]:
     for code in set(RoundingCode) - {RoundingCode[rounding.name] for rounding in post.roundings}:
         text = f"rounding must not be {code.name}: it is not in post.roundings"
         found.append(Rule(text, _test("rounding", partial(operator.eq, int(code)))))
-    for name in ("multiplier_a", "multiplier_b", "multiplier_out"):
-        text = f"{name} must have at most {post.multiplier_bits} bits"
-        found.append(Rule(text, _test(name, lambda value: (value >> post.multiplier_bits) != 0)))
     return found

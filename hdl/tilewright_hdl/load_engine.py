@@ -36,7 +36,7 @@ class LoadEngine(wiring.Component):
 
     Members
     -------
-    instruction : ``In(stream.Signature(instruction_layout(Load)))``
+    instruction : ``In(stream.Signature(instruction_layout(config, Load)))``
     constant_base, arena_base : ``In(32)``
         Base addresses of the segments, bytes.
     channel : ``Out(ReadChannel.of(config))``
@@ -52,7 +52,7 @@ class LoadEngine(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "instruction": In(stream.Signature(instruction_layout(Load))),
+            "instruction": In(stream.Signature(instruction_layout(config, Load))),
             "constant_base": In(32),
             "arena_base": In(32),
             "channel": Out(ReadChannel.of(config)),

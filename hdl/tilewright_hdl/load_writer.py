@@ -41,7 +41,7 @@ class LoadWriter(wiring.Component):
 
     Members
     -------
-    i : ``In(stream.Signature(WordsLayout(config.bus.windows)))``
+    i : ``In(stream.Signature(WordsLayout(config, config.bus.windows)))``
         Instructions whose beats will come.
     beat : ``In(stream.Signature(BeatLayout(...)))``
     activation, weight, parameter, table : ``Out(MemoryWrite(...))``
@@ -59,7 +59,7 @@ class LoadWriter(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "i": In(stream.Signature(WordsLayout(config.bus.windows))),
+            "i": In(stream.Signature(WordsLayout(config, config.bus.windows))),
             "beat": In(stream.Signature(BeatLayout(config.bus.data_bits))),
             **{memory.name.lower(): Out(port) for memory, port in load_memories(config).items()},
             "stop": In(1),
@@ -85,7 +85,7 @@ class LoadWriter(wiring.Component):
         count = Signal(bits_for(max(beats)))
         kept = Signal(data.ArrayLayout(self.config.bus.data_bits, max(beats)))
         full = Signal()
-        full_word = Signal(WordLayout())
+        full_word = Signal(WordLayout(self.config))
         full_mask = Signal(self.config.activation_parts, init=-1)
         written, free, word_ends = Signal(), Signal(), Signal()
         taken, gathered, packed, completed = Signal(), Signal(), Signal(), Signal()
@@ -118,7 +118,7 @@ class LoadWriter(wiring.Component):
         with m.If(written):
             m.d.sync += full.eq(0)
         with m.If(completed):
-            m.d.sync += [full.eq(~wrong), *(full_word[name].eq(word[name]) for name in WordLayout().members)]
+            m.d.sync += [full.eq(~wrong), *(full_word[name].eq(word[name]) for name in full_word.shape().members)]
         with m.If(gathered):
             m.d.sync += [kept[count].eq(beat.p.data), full_mask.eq(-1), count.eq(Mux(word_ends, 0, count + 1))]
         is_window, can_take = Const(0), free

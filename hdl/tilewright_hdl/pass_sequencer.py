@@ -7,7 +7,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .config import AcceleratorConfig, ArrayConfig, bits_for
+from .config import AcceleratorConfig, bits_for
 from .isa import ADDRESS_BITS, Exec, field_specs
 from .isa_layout import instruction_layout
 from .loop_nest import LoopNest
@@ -48,12 +48,12 @@ class PassLayout(data.StructLayout):
         Last pass of the instruction.
     bad : 1
         Its weights lie outside of the memory.
-    slice : ``range(config.slices)``
+    slice : ``range(config.array.slices)``
         Which part of a word the pixels are taken from.
 
     Parameters
     ----------
-    config : :class:`ArrayConfig`
+    config : :class:`AcceleratorConfig`
     """
 
     FIELDS = (
@@ -62,10 +62,10 @@ class PassLayout(data.StructLayout):
         "overlap",
     )
 
-    def __init__(self, config: ArrayConfig):
-        layout = instruction_layout(Exec)
+    def __init__(self, config: AcceleratorConfig):
+        layout = instruction_layout(config, Exec)
         super().__init__({
-            "instruction": data.StructLayout({name: layout[name].shape for name in self.FIELDS}),
+            "instruction": layout.only(self.FIELDS),
             "address": ADDRESS_BITS,
             "y": COORDINATE,
             "x": COORDINATE,
@@ -73,7 +73,7 @@ class PassLayout(data.StructLayout):
             "opens": 1,
             "last": 1,
             "bad": 1,
-            "slice": range(config.slices),
+            "slice": range(config.array.slices),
         })
 
 
@@ -95,14 +95,14 @@ class PassSequencer(wiring.Component):
 
     Members
     -------
-    instruction : ``In(stream.Signature(instruction_layout(Exec)))``
+    instruction : ``In(stream.Signature(instruction_layout(config, Exec)))``
     weight : ``Out(MemoryRead(...))``
         Must always be ready. Its data is for the array, in the cycle with ``load``.
     load, load_first : ``Out(1)``
         For the array.
     zero : ``Out(1)``
         Beside ``load``: load a row of zeros, in place of what was read.
-    passes : ``Out(stream.Signature(PassLayout(config.array)))``
+    passes : ``Out(stream.Signature(PassLayout(config)))``
     swapped : ``In(1)``
         A pass's first vector was issued in the cycle before, or the last pixel of a pass in the one before that.
     stop : ``In(1)``
@@ -124,12 +124,12 @@ class PassSequencer(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "instruction": In(stream.Signature(instruction_layout(Exec))),
+            "instruction": In(stream.Signature(instruction_layout(config, Exec))),
             "weight": Out(MemoryRead(bits_for(config.weight_words), 8 * config.array.columns)),
             "load": Out(1),
             "load_first": Out(1),
             "zero": Out(1),
-            "passes": Out(stream.Signature(PassLayout(config.array))),
+            "passes": Out(stream.Signature(PassLayout(config))),
             "swapped": In(1),
             "stop": In(1),
             "active": Out(1),
@@ -143,7 +143,7 @@ class PassSequencer(wiring.Component):
         m = Module()
 
         rows = self._config.array.rows
-        current = Signal(instruction_layout(Exec), reset_less=True)
+        current = Signal(self.instruction.p.shape(), reset_less=True)
         begin = Signal()
         reading = Signal()
         row = Signal(range(rows))
@@ -252,7 +252,7 @@ class PassSequencer(wiring.Component):
             description.first.eq(description.opens & nest.first.tile),
             description.last.eq(nest.done),
         ]
-        for name in PassLayout.FIELDS:
+        for name in description.instruction.shape().members:
             m.d.comb += description.instruction[name].eq(current[name])
         # From pixel to pixel it is a kernel column's step, whatever the stride.
         with m.If(depthwise):

@@ -15,10 +15,13 @@ from .loop_nest import LoopNest
 
 __all__ = ["PostAddress", "PostStepLayout"]
 
-_FIELDS = instruction_layout(Post)
 # Holds first_y plus the largest possible distance, so that no pixel far outside comes back inside.
 _POSITION = signed(26)
-_PARAMETER_BITS = 1 + max(_FIELDS["parameter_address"].width, _FIELDS["groups"].width)
+
+
+def _parameter_bits(config: AcceleratorConfig) -> int:
+    fields = instruction_layout(config, Post)
+    return 1 + max(fields.width("parameter_address"), fields.width("groups"))
 
 
 class PostStepLayout(data.StructLayout):
@@ -30,7 +33,8 @@ class PostStepLayout(data.StructLayout):
         Addresses of the accumulator entry or activation word, of the residual (if there is any), and of the word
         written.
     bank : 1
-    parameter : 17
+    parameter
+        Address of the parameter word.
     column_part, row_part
         Group of lanes within an accumulator entry, and within a word of activations.
     inside, first, last, final : 1
@@ -43,7 +47,7 @@ class PostStepLayout(data.StructLayout):
             "residual": ADDRESS_BITS,
             "output": ADDRESS_BITS,
             "bank": 1,
-            "parameter": _PARAMETER_BITS,
+            "parameter": _parameter_bits(config),
             "column_part": bits_for(config.column_groups),
             "row_part": bits_for(config.row_groups),
             "inside": 1,
@@ -66,7 +70,7 @@ class PostAddress(wiring.Component):
     Members
     -------
     load : ``In(1)``
-    instruction : ``In(instruction_layout(Post))``
+    instruction : ``In(instruction_layout(config, Post))``
         Taken with ``load``.
     advance : ``In(1)``
     step : ``Out(PostStepLayout(config))``
@@ -84,7 +88,7 @@ class PostAddress(wiring.Component):
         self._config = config
         super().__init__({
             "load": In(1),
-            "instruction": In(_FIELDS),
+            "instruction": In(instruction_layout(config, Post)),
             "advance": In(1),
             "step": Out(PostStepLayout(config)),
             "refused": Out(1),
@@ -97,6 +101,7 @@ class PostAddress(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
+        fields = self.instruction.shape()
         counts = {
             "group": "groups", "y": "output_height", "x": "output_width", "wy": "window_height", "wx": "window_width",
         }
@@ -104,14 +109,14 @@ class PostAddress(wiring.Component):
         tensor = {"group": flag, "y": address, "x": address}
         binary = self.config.post.binary
         m.submodules.loops = loops = LoopNest(
-            {level: _FIELDS[name].width for level, name in counts.items()},
+            {level: fields.width(name) for level, name in counts.items()},
             {
                 "source": (address, dict.fromkeys(counts, address)),
-                "iy": (_POSITION, {"y": _FIELDS["stride_y"].shape, "wy": _FIELDS["dilation_y"].shape}),
-                "ix": (_POSITION, {"x": _FIELDS["stride_x"].shape, "wx": _FIELDS["dilation_x"].shape}),
+                "iy": (_POSITION, {"y": fields["stride_y"].shape, "wy": fields["dilation_y"].shape}),
+                "ix": (_POSITION, {"x": fields["stride_x"].shape, "wx": fields["dilation_x"].shape}),
                 **({"residual": (address, tensor)} if binary else {}),
                 "output": (address, tensor),
-                "parameter": (unsigned(_PARAMETER_BITS), {"group": flag}),
+                "parameter": (unsigned(_parameter_bits(self.config)), {"group": flag}),
             },
         )
         steps = {
@@ -142,7 +147,7 @@ class PostAddress(wiring.Component):
 
     def _hold(self, m: Module, names: Iterable[str]) -> Any:
         """Registers of the fields that are needed after the load."""
-        held = Signal(data.StructLayout({name: _FIELDS[name].shape for name in names}))
+        held = Signal(self.instruction.shape().only(names))
         with m.If(self.load):
             m.d.sync += [held[name].eq(self.instruction[name]) for name in held.shape().members]
         return held

@@ -51,7 +51,7 @@ class PostEngine(wiring.Component):
 
     Members
     -------
-    instruction : ``In(stream.Signature(instruction_layout(Post)))``
+    instruction : ``In(stream.Signature(instruction_layout(config, Post)))``
     done, busy, stall : ``Out(1)``
         It never stalls.
     fault : ``Out(FaultLayout())``
@@ -84,7 +84,7 @@ class PostEngine(wiring.Component):
         self._config = config
         words, row_bits = bits_for(config.activation_words), 8 * config.array.rows
         super().__init__({
-            "instruction": In(stream.Signature(instruction_layout(Post))),
+            "instruction": In(stream.Signature(instruction_layout(config, Post))),
             "done": Out(1),
             "busy": Out(1),
             "stall": Out(1),

@@ -4,13 +4,13 @@
 from functools import cache
 from typing import Any
 
-from amaranth import Module, Mux, Signal, Value, signed, unsigned
-from amaranth.lib import data, wiring
+from amaranth import Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import ACCUMULATOR_BITS, AcceleratorConfig
 from .isa import BINARY, Combine, Post, Source
-from .isa_layout import instruction_layout
+from .isa_layout import FieldsLayout, instruction_layout
 from .numerics import ADD_LEFT_SHIFT, SHIFT_BITS
 from .requantize import Requantize, Rescale
 from .tables import TableMemory, table_write_signature
@@ -20,24 +20,15 @@ __all__ = ["PostLane", "lane_setup_layout"]
 
 
 @cache
-def lane_setup_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Fields of a :class:`~.isa.Post` that a lane works by; multipliers are cut to those that the hardware has."""
-    names = [
+def lane_setup_layout(config: AcceleratorConfig) -> FieldsLayout:
+    """Fields of a :class:`~.isa.Post` that a lane works by."""
+    return instruction_layout(config, Post).only((
         "source", "combine", "rounding", "pad_value",
         "zero_point", "low", "high",
         "offset", "multiplier_out", "shift_out", "zero_point_out", "low_out", "high_out",
-    ]
-    if config.post.tables:
-        names += ["use_table", "table_index"]
-    if config.post.binary:
-        names += ["zero_point_a", "zero_point_b"]
-    if config.post.add:
-        names += ["multiplier_a", "shift_a", "multiplier_b", "shift_b"]
-    decoded = instruction_layout(Post)
-    return data.StructLayout({
-        name: unsigned(config.post.multiplier_bits) if name.startswith("multiplier") else decoded[name].shape
-        for name in names
-    })
+        "use_table", "table_index",
+        "zero_point_a", "zero_point_b", "multiplier_a", "shift_a", "multiplier_b", "shift_b",
+    ))
 
 
 class PostLane(wiring.Component):

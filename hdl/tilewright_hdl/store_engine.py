@@ -40,7 +40,7 @@ class StoreEngine(wiring.Component):
 
     Members
     -------
-    instruction : ``In(stream.Signature(instruction_layout(Store)))``
+    instruction : ``In(stream.Signature(instruction_layout(config, Store)))``
     constant_base, arena_base : ``In(32)``
         Base addresses of the segments, bytes.
     axi : ``Out(Axi4Write(...))``
@@ -54,7 +54,7 @@ class StoreEngine(wiring.Component):
         self._config = config
         bus = config.bus
         super().__init__({
-            "instruction": In(stream.Signature(instruction_layout(Store))),
+            "instruction": In(stream.Signature(instruction_layout(config, Store))),
             "constant_base": In(32),
             "arena_base": In(32),
             "axi": Out(Axi4Write(bus.address_bits, bus.data_bits)),

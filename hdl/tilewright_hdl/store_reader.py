@@ -28,7 +28,7 @@ class StoreReader(wiring.Component):
 
     Members
     -------
-    i : ``In(stream.Signature(WordsLayout()))``
+    i : ``In(stream.Signature(WordsLayout(config)))``
         Instructions.
     o : ``Out(stream.Signature(8 * config.array.rows))``
         Words.
@@ -43,7 +43,7 @@ class StoreReader(wiring.Component):
         self._config = config
         word_bits = 8 * config.array.rows
         super().__init__({
-            "i": In(stream.Signature(WordsLayout())),
+            "i": In(stream.Signature(WordsLayout(config))),
             "o": Out(stream.Signature(word_bits)),
             "read": Out(MemoryRead(bits_for(config.activation_words), word_bits)),
             "stop": In(1),

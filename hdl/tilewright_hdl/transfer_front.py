@@ -40,7 +40,7 @@ class TransferFront(wiring.Component):
 
     Members
     -------
-    instruction : ``In(stream.Signature(instruction_layout(cls)))``
+    instruction : ``In(stream.Signature(instruction_layout(config, cls)))``
     constant_base, arena_base : ``In(32)``
     burst : ``Out(stream.Signature(AnnouncedLayout(config)))``
         Bursts. One that is offered stays so, even with ``stop``.
@@ -48,7 +48,7 @@ class TransferFront(wiring.Component):
         The burst is offered for the first cycle.
     burst_ends : ``In(1)``
         A burst is finished in this cycle.
-    words : ``Out(stream.Signature(WordsLayout(windows)))``
+    words : ``Out(stream.Signature(WordsLayout(config, windows)))``
         Offered in the cycle of the instruction's transfer only.
     done : ``In(1)``
         An instruction is finished in this cycle.
@@ -67,13 +67,13 @@ class TransferFront(wiring.Component):
         self._windows = windows
         self._beats = tuple(beats)
         super().__init__({
-            "instruction": In(stream.Signature(instruction_layout(cls))),
+            "instruction": In(stream.Signature(instruction_layout(config, cls))),
             "constant_base": In(32),
             "arena_base": In(32),
             "burst": Out(stream.Signature(AnnouncedLayout(config))),
             "fresh": Out(1),
             "burst_ends": In(1),
-            "words": Out(stream.Signature(WordsLayout(windows))),
+            "words": Out(stream.Signature(WordsLayout(config, windows))),
             "done": In(1),
             "stop": In(1),
             "under_way": Out(1),
@@ -107,7 +107,7 @@ class TransferFront(wiring.Component):
             taken.eq(self.instruction.valid & self.instruction.ready),
             splitter.i.valid.eq(taken),
             self.words.valid.eq(taken),
-            *(self.words.p[name].eq(fields[name]) for name in WordsLayout(self.windows).members),
+            *(self.words.p[name].eq(fields[name]) for name in self.words.p.shape().members),
         ]
 
         base = Signal(32)

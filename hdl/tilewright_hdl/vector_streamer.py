@@ -35,7 +35,7 @@ class VectorStreamer(wiring.Component):
 
     Members
     -------
-    passes : ``In(stream.Signature(PassLayout(config.array)))``
+    passes : ``In(stream.Signature(PassLayout(config)))``
     activation : ``Out(MemoryRead(...))``
     vector : ``Out(ArrayLayout(signed(8), rows))``
     swap : ``Out(1)``
@@ -86,7 +86,7 @@ class VectorStreamer(wiring.Component):
         self._config = config
         entries = config.memory.accumulator_entries
         super().__init__({
-            "passes": In(stream.Signature(PassLayout(config.array))),
+            "passes": In(stream.Signature(PassLayout(config))),
             "activation": Out(MemoryRead(bits_for(config.activation_words), 8 * config.array.rows)),
             "vector": Out(data.ArrayLayout(signed(8), config.array.rows)),
             "swap": Out(1),
@@ -173,7 +173,7 @@ class VectorStreamer(wiring.Component):
         """Add the loops over the vectors of a pass; describe the vector they stand at; tell whether it is the last."""
         taken = self.passes.p
         begin = Signal()
-        current = Signal(PassLayout(self._config.array), reset_less=True)
+        current = Signal(PassLayout(self._config), reset_less=True)
         m.d.comb += begin.eq(self.passes.valid & self.passes.ready)
         with m.If(begin):
             m.d.sync += current.eq(taken)
@@ -287,8 +287,8 @@ class VectorStreamer(wiring.Component):
             then.write.address.eq(issue.entry),
             then.write.fresh.eq(issue.fresh),
             then.write.again.eq(
-                self.write.valid & (self.write.bank == issue.bank) & (self.write.address == issue.entry)
-                & ~issue.pixel
+                (self._config.in_flight > 1) & self.write.valid & (self.write.bank == issue.bank)
+                & (self.write.address == issue.entry) & ~issue.pixel
             ),
             then.swapped.eq(granted & Mux(issue.pixel, issue.end, issue.swap)),
             then.finish.eq(granted & issue.last),

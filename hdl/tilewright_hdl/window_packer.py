@@ -37,7 +37,7 @@ class WindowPacker(wiring.Component):
 
     Members
     -------
-    i : ``In(stream.Signature(WordLayout(windows=True)))``
+    i : ``In(stream.Signature(WordLayout(config, windows=True)))``
         Words of instructions with ``window``.
     beat : ``In(stream.Signature(BeatLayout(...)))``
         Beats of the rows of these instructions, whole rows.
@@ -52,7 +52,7 @@ class WindowPacker(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "i": In(stream.Signature(WordLayout(windows=True))),
+            "i": In(stream.Signature(WordLayout(config, windows=True))),
             "beat": In(stream.Signature(BeatLayout(config.bus.data_bits))),
             "o": Out(stream.Signature(WindowLayout(config))),
         })

@@ -2,12 +2,12 @@
 """Words on chip that a LOAD or STORE touches, one after the other."""
 
 from amaranth import Const, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig
 from .isa import Load
-from .isa_layout import instruction_layout
+from .isa_layout import FieldsLayout, instruction_layout
 from .stream_fifo import StreamFifo
 
 __all__ = ["WordLayout", "WordWalker", "WordsLayout"]
@@ -16,40 +16,41 @@ _FIELDS = ("memory", "address", "words", "rows", "stride", "index")
 _WINDOW_FIELDS = ("window", "row_bytes", "row_start", "row_step", "first_lane", "lanes", "pad_value")
 
 
-class WordsLayout(data.StructLayout):
+class WordsLayout(FieldsLayout):
     """Fields of an instruction that say which words it touches, and its ``index``.
 
     Parameters
     ----------
+    config : AcceleratorConfig
     windows : bool
         With the fields of a ``LOAD`` that say what its windows are.
     """
 
-    def __init__(self, windows: bool = False) -> None:
-        fields = instruction_layout(Load).members
-        super().__init__({name: fields[name] for name in (*_FIELDS, *(("step", *_WINDOW_FIELDS) if windows else ()))})
+    def __init__(self, config: AcceleratorConfig, windows: bool = False) -> None:
+        names = (*_FIELDS, *(("step", *_WINDOW_FIELDS) if windows else ()))
+        fields = instruction_layout(config, Load).only(names)
+        super().__init__(fields.members, fields.fixed)
 
 
-class WordLayout(data.StructLayout):
+class WordLayout(FieldsLayout):
     """A word: its ``memory`` and ``address``, the ``index`` of the instruction, and whether it is its ``last`` one.
 
     ``address`` has one bit more than the field of the instruction, so that it never wraps into the memory again.
 
     Parameters
     ----------
+    config : AcceleratorConfig
     windows : bool
         With the fields that say what a window is, and whether it is the last one of its row, ``row_last``.
     """
 
-    def __init__(self, windows: bool = False) -> None:
-        fields = instruction_layout(Load).members
-        super().__init__({
-            "memory": fields["memory"],
-            "address": fields["address"].width + 1,
-            "index": fields["index"],
-            "last": 1,
-            **({"row_last": 1, **{name: fields[name] for name in _WINDOW_FIELDS}} if windows else {}),
-        })
+    def __init__(self, config: AcceleratorConfig, windows: bool = False) -> None:
+        load = instruction_layout(config, Load)
+        fields = load.only(("memory", "index", *(_WINDOW_FIELDS if windows else ())))
+        super().__init__(
+            {**fields.members, "address": load.width("address") + 1, "last": 1, **({"row_last": 1} if windows else {})},
+            fields.fixed,
+        )
 
 
 class WordWalker(wiring.Component):
@@ -68,10 +69,10 @@ class WordWalker(wiring.Component):
 
     Members
     -------
-    i : ``In(stream.Signature(WordsLayout(windows)))``
+    i : ``In(stream.Signature(WordsLayout(config, windows)))``
         Instructions; ``config.in_flight`` wait here beside the one that is walked.
-    o : ``Out(stream.Signature(WordLayout(windows)))``
-        After a word with bit 20 of the address set, the next ones mean nothing.
+    o : ``Out(stream.Signature(WordLayout(config, windows)))``
+        After a word with the highest bit of the address set, the next ones mean nothing.
     """
 
     i: stream.Interface
@@ -81,7 +82,8 @@ class WordWalker(wiring.Component):
         self._config = config
         self._windows = windows
         super().__init__({
-            "i": In(stream.Signature(WordsLayout(windows))), "o": Out(stream.Signature(WordLayout(windows))),
+            "i": In(stream.Signature(WordsLayout(config, windows))),
+            "o": Out(stream.Signature(WordLayout(config, windows))),
         })
 
     @property
@@ -94,10 +96,10 @@ class WordWalker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.waiting = waiting = StreamFifo(WordsLayout(self.windows), self.config.in_flight)
+        m.submodules.waiting = waiting = StreamFifo(WordsLayout(self.config, self.windows), self.config.in_flight)
         wiring.connect(m, wiring.flipped(self.i), waiting.i)
 
-        walk = Signal(WordsLayout(self.windows))
+        walk = Signal(WordsLayout(self.config, self.windows))
         address = Signal.like(self.o.p.address)
         row = Signal.like(address)
         left = Signal.like(walk.words)
@@ -115,7 +117,7 @@ class WordWalker(wiring.Component):
             step = Mux(walk.window, walk.step, 1)
             m.d.comb += [
                 self.o.p.row_last.eq(left == 1),
-                *(self.o.p[name].eq(walk[name]) for name in _WINDOW_FIELDS),
+                *(self.o.p[name].eq(walk[name]) for name in _WINDOW_FIELDS if name in self.o.p.shape().members),
             ]
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += [address.eq(address + step), left.eq(left - 1)]

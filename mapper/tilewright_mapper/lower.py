@@ -7,11 +7,12 @@ a node of the kind at hand is ready, it comes next.
 
 from dataclasses import dataclass, replace
 
-from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.config import ACCUMULATOR_BITS, AcceleratorConfig
 from tilewright_hdl.errors import ModelError, itemized
 from tilewright_hdl.isa import Exec, Post, field_specs
 from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, INT8_MAX, INT8_MIN, QuantizeRule, Rounding
 
+from .accumulators import accumulator_bounds
 from .graph import (
     Add,
     AvgPool2d,
@@ -22,6 +23,7 @@ from .graph import (
     Graph,
     HostOp,
     IntegerOp,
+    Linear,
     MaxPool2d,
     Multiply,
     Node,
@@ -200,6 +202,12 @@ def _obstacles(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]
                         "rounding='single' to run on the accelerator")
     if isinstance(node, Table) and not config.post.tables:
         problems.append(f"configuration {config.name!r} has no tables; set post.tables to at least 1")
+    bits = config.memory.accumulator_bits
+    if bits < ACCUMULATOR_BITS and isinstance(node, Conv2d | Linear):
+        most = int(accumulator_bounds(graph, node).max())
+        if most >= 1 << (bits - 1):
+            problems.append(f"its sums reach {most}, which takes more than the {bits} bits of the accumulators of "
+                            f"configuration {config.name!r}; set memory.accumulator_bits = {ACCUMULATOR_BITS}")
     spec = Exec if isinstance(node, Conv2d) else Post
     limits = {s.name: s.high for s in field_specs(spec)}
     kernel, size = ("kernel_height", "input_height") if spec is Exec else ("window_height", "source_height")

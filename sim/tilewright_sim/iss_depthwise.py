@@ -46,5 +46,5 @@ class DepthwiseStep:
             sums[n] += np.where(self._inside[ky, kx], vectors, np.int8(ins.pad_value)) * taps[n, ky, kx]
         entries = sums.reshape(-1, columns)
         target = state.accumulator[ins.bank, ins.accumulator_address : ins.accumulator_address + len(entries)]
-        target[:] = entries + target if ins.accumulate else entries
+        target[:] = state.wrapped(entries + target if ins.accumulate else entries)
         return 0

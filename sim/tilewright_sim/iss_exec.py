@@ -68,5 +68,5 @@ class ExecStep:
         target = state.accumulator[ins.bank, ins.accumulator_address : ins.accumulator_address + len(entries)]
         if ins.accumulate:
             entries = entries + target
-        target[:] = entries.astype(np.int32)  # Keeps the low 32 bits: sums wrap.
+        target[:] = state.wrapped(entries)
         return 0

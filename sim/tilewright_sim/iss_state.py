@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.bus_timing import memory_sizes
-from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
+from tilewright_hdl.config import ACCUMULATOR_BITS, TABLE_ENTRIES, AcceleratorConfig
 from tilewright_hdl.isa import Memory
 from tilewright_hdl.numerics import MAX_SHIFT, SHIFT_BITS
 from tilewright_hdl.registers import ErrorCode
@@ -43,6 +43,7 @@ class ScratchState:
     activation : int8 array of shape (words, rows)
     weight : int8 array of shape (words, columns)
     accumulator : int32 array of shape (2, entries, columns)
+        Numbers of ``config.memory.accumulator_bits`` bits.
     parameter : uint8 array of shape (words, parameter_word_bytes)
         As in main memory; see :meth:`parameters`.
     table : uint8 array of shape (words, bus bytes)
@@ -55,6 +56,11 @@ class ScratchState:
         self.accumulator = np.zeros((2, config.memory.accumulator_entries, config.array.columns), np.int32)
         self.parameter = np.zeros((config.memory.parameter_groups, config.parameter_word_bytes), np.uint8)
         self.table = np.zeros((config.table_words, config.bus.data_bytes), np.uint8)
+
+    def wrapped(self, sums: npt.NDArray[np.int32 | np.int64]) -> npt.NDArray[np.int32]:
+        """Sums as the accumulators keep them: their low bits, sign-extended."""
+        idle = ACCUMULATOR_BITS - self.config.memory.accumulator_bits
+        return np.asarray(sums.astype(np.int32) << idle >> idle, np.int32)
 
     def words(self, memory: Memory) -> npt.NDArray[np.uint8]:
         """A memory as bytes, of shape (words, bytes of a word)."""

@@ -50,9 +50,9 @@ def beat_image(seed: int = 5) -> bytes:
     return random.Random(seed).randbytes(IMAGE_BYTES)
 
 
-def payload(instruction: Instruction) -> int:
+def payload(config: AcceleratorConfig, instruction: Instruction) -> int:
     """The decoded fields of an instruction as a stream's payload."""
-    layout = instruction_layout(type(instruction))
+    layout = instruction_layout(config, type(instruction))
     return int(layout.const({name: getattr(instruction, name) for name in layout.members}).as_value().value)
 
 

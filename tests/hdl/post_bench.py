@@ -42,14 +42,16 @@ def words_of(memories: Memories, config: AcceleratorConfig) -> dict[str, Any]:
     }
 
 
-def payload(instruction: Post) -> int:
-    layout = instruction_layout(Post)
+def payload(config: AcceleratorConfig, instruction: Post) -> int:
+    layout = instruction_layout(config, Post)
     return int(layout.const({name: getattr(instruction, name) for name in layout.members}).as_bits())
 
 
-def episode(instructions: Sequence[Post], *, gap: float = 0.0, halt: int | None = None) -> dict[str, Any]:
+def episode(
+    config: AcceleratorConfig, instructions: Sequence[Post], *, gap: float = 0.0, halt: int | None = None
+) -> dict[str, Any]:
     """Instructions in order from a reset on; nothing is offered in a part of the cycles, or all is halted at one."""
-    return {"instructions": [payload(i) for i in instructions], "gap": gap, "halt": halt}
+    return {"instructions": [payload(config, i) for i in instructions], "gap": gap, "halt": halt}
 
 
 @cache

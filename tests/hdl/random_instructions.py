@@ -2,12 +2,14 @@
 """Random instructions for tests, legal or not."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import BINARY, Combine, Exec, FieldSpec, Instruction, Load, Memory, Post, Store, field_specs
+from tilewright_hdl.isa_limits import field_bits
 from tilewright_hdl.legality import broken_rules
 
 
@@ -34,19 +36,23 @@ def tied(cls: type[Instruction], fields: dict[str, int]) -> dict[str, int]:
     return fields
 
 
+def legal_range(config: AcceleratorConfig, spec: FieldSpec) -> tuple[int, int]:
+    """Least and largest value of a field that a configuration accepts, if no other field forbids it."""
+    bits = field_bits(config, spec)
+    if not bits:
+        assert spec.default is not None
+        return spec.default, spec.default
+    low, high = representable(replace(spec, bits=bits))
+    return max(low, spec.low), min(high, spec.high)
+
+
 def random_legal(config: AcceleratorConfig, cls: type[Instruction], chance: random.Random) -> Instruction:
     """An instruction that a configuration accepts."""
     while True:
-        fields = {spec.name: chance.randint(spec.low, spec.high) for spec in field_specs(cls) if spec.name != "opcode"}
-        fields = tied(cls, fields)
-        if issubclass(cls, Post):
-            limit = config.post.multiplier_bits
-            fields |= {n: fields[n] & ((1 << limit) - 1) for n in ("multiplier_a", "multiplier_b", "multiplier_out")}
-        if issubclass(cls, Load):
-            fields["window"] &= config.bus.windows
-            if fields["window"]:
-                fields["first_lane"] %= config.array.rows
-                fields["lanes"] = 1 + fields["lanes"] % (config.array.rows - fields["first_lane"])
+        fields = tied(cls, {spec.name: chance.randint(*legal_range(config, spec)) for spec in field_specs(cls)})
+        if issubclass(cls, Load) and fields["window"]:
+            fields["first_lane"] %= config.array.rows
+            fields["lanes"] = 1 + fields["lanes"] % (config.array.rows - fields["first_lane"])
         for name in ("dram_address", "dram_stride"):
             if name in fields:
                 fields[name] -= fields[name] % config.bus.data_bytes

@@ -14,6 +14,7 @@ from tilewright_hdl.config import (
     AcceleratorConfig,
     ArrayConfig,
     BusConfig,
+    LimitsConfig,
     MemoryConfig,
     Multipliers,
     PostConfig,
@@ -24,7 +25,7 @@ from tilewright_hdl.errors import ConfigError
 from tilewright_hdl.numerics import Rounding
 
 EDGE16 = PRESETS["edge16"]
-PARTS = {"array": ArrayConfig, "memory": MemoryConfig, "post": PostConfig, "bus": BusConfig}
+PARTS = {"array": ArrayConfig, "memory": MemoryConfig, "post": PostConfig, "bus": BusConfig, "limits": LimitsConfig}
 
 
 def integer(name: str, low: int, high: int, value: object) -> str:
@@ -40,7 +41,8 @@ INTEGERS = [
     ("post", "interval", 1, 32),
     ("bus", "address_bits", 16, 32), ("bus", "burst_beats", 4, 256), ("bus", "outstanding", 1, 16),
     ("config", "queue_instructions", 2, 16), ("config", "semaphore_bits", 2, 12),
-    ("config", "profile_records", 0, 4096), ("config", "in_flight", 2, 4),
+    ("config", "profile_records", 0, 4096), ("config", "in_flight", 1, 4),
+    ("limits", "address_bits", 5, 20), ("limits", "size_bits", 4, 16), ("limits", "kernel_bits", 2, 8),
 ]
 
 
@@ -71,7 +73,8 @@ def test_multipliers(settings: dict[str, Any], message: str) -> None:
 
 
 def test_multipliers_from_a_file() -> None:
-    config = replace(EDGE16, array=ArrayConfig(rows=16, columns=16, depthwise=False, multipliers=Multipliers.PAIRED))
+    config = replace(EDGE16, array=ArrayConfig(rows=16, columns=16, depthwise=False, multipliers=Multipliers.PAIRED),
+                     memory=replace(EDGE16.memory, accumulator_bits=24))
     read = AcceleratorConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert (read, read.digest, read.array.multipliers) == (config, config.digest, Multipliers.PAIRED)
 
@@ -95,6 +98,8 @@ ROUNDINGS = "['single', 'tflite_double']"
     (lambda: replace(EDGE16, counters=1), "config.counters must be true or false, not 1"),
     (lambda: replace(EDGE16, counters=False),
      "config.profile_records must be 0 where config.counters is false, not 256"),
+    (lambda: replace(EDGE16.memory, accumulator_bits=16), "memory.accumulator_bits must be 24 or 32, not 16"),
+    (lambda: replace(EDGE16.memory, accumulator_bits=True), "memory.accumulator_bits must be 24 or 32, not True"),
     (lambda: replace(EDGE16, profile_records=2), "config.profile_records must be 0 or at least 4, not 2"),
     (lambda: replace(EDGE16.bus, data_bits=48), "bus.data_bits must be 32, 64, 128 or 256, not 48"),
     (lambda: replace(EDGE16.bus, data_bits=256, burst_beats=256),
@@ -172,10 +177,11 @@ def test_digest_covers_every_number_but_the_name() -> None:
     ]
     for part, other in {
         "memory": {"activation_bytes": 1 << 16, "weight_bytes": 1 << 16, "accumulator_entries": 512,
-                   "parameter_groups": 64, "activation_banks": 2},
+                   "parameter_groups": 64, "activation_banks": 2, "accumulator_bits": 24},
         "post": {"lanes": 8, "multiplier_bits": 24, "roundings": (Rounding.SINGLE,), "add": False,
                  "multiply": False, "tables": 1, "interval": 4},
         "bus": {"data_bits": 64, "address_bits": 24, "burst_beats": 8, "outstanding": 2, "windows": False},
+        "limits": {"address_bits": 16, "size_bits": 12, "kernel_bits": 5},
     }.items():
         assert set(other) == {f.name for f in dataclasses.fields(PARTS[part])}, "a new number must be tried here"
         changes += [replace(EDGE16, **{part: replace(getattr(EDGE16, part), **{k: v})}) for k, v in other.items()]

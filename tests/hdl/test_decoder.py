@@ -68,8 +68,8 @@ def rtl_cases(config: AcceleratorConfig, cls: type[Instruction], cases: list[byt
     return run_bench(Decoder(config, cls), __name__, "bench_cases", parameters=parameters)
 
 
-def packed(instruction: Instruction) -> int:
-    return instruction_layout(type(instruction)).const(plain(instruction)).as_bits()
+def packed(config: AcceleratorConfig, instruction: Instruction) -> int:
+    return instruction_layout(config, type(instruction)).const(plain(instruction)).as_bits()
 
 
 def each_extreme(config: AcceleratorConfig, cls: type[Instruction]) -> list[Instruction]:
@@ -98,7 +98,7 @@ def test_each_end_of_each_field(cls: type[Instruction], config: AcceleratorConfi
             assert result["offered"] == [], f"offered {plain(case)}"
         else:
             assert result["faults"] == [], f"refused {plain(case)}"
-            assert {payload for _, payload in result["offered"]} == {packed(case)}
+            assert {payload for _, payload in result["offered"]} == {packed(config, case)}
             assert result["offered"][0][0] == Decoder(config, cls).delay
         assert (result["ready"], result["empty"]) == (0, 0)
     assert refused >= 4
@@ -123,5 +123,5 @@ def test_stream_of_instructions(config: AcceleratorConfig, stall: float) -> None
     data = [beat for instruction in instructions for beat in beats(config, instruction.encode())]
     parameters = {"beats": data, "count": len(instructions), "stall": stall}
     assert run_bench(Decoder(config, Post), __name__, "bench_stream", parameters=parameters) == [
-        packed(instruction) for instruction in instructions
+        packed(config, instruction) for instruction in instructions
     ]

@@ -146,7 +146,7 @@ def test_random_programs(slow: float) -> None:
     assert result["fault"] == 0
     for engine in ENGINES:
         mine = [i for i in program if engine == i.ENGINE]
-        layout = instruction_layout(INSTRUCTIONS[engine])
+        layout = instruction_layout(NANO, INSTRUCTIONS[engine])
         assert result["transfers"][engine] == [layout.const(plain(i)).as_bits() for i in mine]
     records = records_of(result)
     assert sorted(r["index"] for r in records) == list(range(len(program)))

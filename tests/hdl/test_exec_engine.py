@@ -42,7 +42,7 @@ async def execute(tb: Testbench) -> None:
     """
     dut, p = tb.dut, tb.parameters
     config = AcceleratorConfig.from_dict(p["config"])
-    layout = instruction_layout(Exec)
+    layout = instruction_layout(config, Exec)
     chance = random.Random(p["seed"])
     words, tiles = ([word_bits(word) for word in p[name]] for name in ("activation", "weight"))
     items = [(offered, layout.const(fields).as_bits()) for offered, fields in p["instructions"]]

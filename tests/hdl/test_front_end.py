@@ -8,7 +8,7 @@ import pytest
 
 from tilewright_hdl.config import PRESETS, AcceleratorConfig
 from tilewright_hdl.front_end import FrontEnd
-from tilewright_hdl.isa import Store, field_specs
+from tilewright_hdl.isa import Store
 from tilewright_hdl.isa_layout import instruction_layout
 from tilewright_hdl.profile import RecordLayout
 from tilewright_sim.cocotb_bench import run_bench
@@ -20,8 +20,8 @@ OUTPUTS = ("i__ready", "o__valid", "take", "give", "record__valid", "record__pay
 
 
 def head(index: int, wait: int, signal: int) -> int:
-    fields = {spec.name: 0 for spec in field_specs(Store)}
-    return int(instruction_layout(Store).const(fields | {"index": index, "wait": wait, "signal": signal}).as_bits())
+    layout = instruction_layout(PRESETS["nano4"], Store)
+    return int(layout.const({"index": index, "wait": wait, "signal": signal}).as_bits())
 
 
 @bench(max_cycles=10_000)
@@ -72,7 +72,7 @@ class Model:
         self.started = self.retired = self.most = 0
 
     def step(self, s: dict[str, int]) -> dict[str, Any]:
-        layout = instruction_layout(Store).from_bits(s["i__payload"])
+        layout = instruction_layout(self.config, Store).from_bits(s["i__payload"])
         wait, signal, index = (int(layout[name]) for name in ("wait", "signal", "index"))
         tokens = s["available"] & wait == wait
         admitted = len(self.in_flight) < self.config.in_flight and not s["halt"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilewright_hdl.config import PRESETS, PostConfig
+from tilewright_hdl.config import PRESETS, LimitsConfig, PostConfig
 from tilewright_hdl.errors import IsaError
 from tilewright_hdl.isa import (
     BINARY,
@@ -36,6 +36,9 @@ BARE = replace(NANO, post=PostConfig(
 NO_WINDOWS = replace(NANO, bus=replace(NANO.bus, windows=False))
 ADDER = replace(NANO, post=PostConfig(lanes=2, multiply=False))
 PLAIN = replace(NANO, array=replace(NANO.array, depthwise=False))
+TIGHT = replace(NANO, memory=replace(NANO.memory, activation_bytes=8 << 10, weight_bytes=8 << 10),
+                bus=replace(NANO.bus, address_bits=20),
+                limits=LimitsConfig(address_bits=12, size_bits=10, kernel_bits=4))
 MULTIPLIER = replace(NANO, post=PostConfig(lanes=2, add=False))
 LOAD = Load(dram_address=64, segment=0, address=3, words=5)
 WINDOW = replace(LOAD, window=1, row_bytes=9, lanes=3)
@@ -62,8 +65,9 @@ ALONE = "channel_tiles and dilation_x must be 1 with depthwise"
     (NANO, replace(WINDOW, first_lane=2, lanes=3), ["first_lane + lanes must be at most 4 where window is 1"]),
     (NANO, replace(WINDOW, window=0, first_lane=63, lanes=64), []),
     (PRESETS["edge16"], replace(WINDOW, first_lane=15, lanes=1), []),
-    (NO_WINDOWS, replace(WINDOW, window=0), []),
-    (NO_WINDOWS, replace(WINDOW, lanes=5), ["window must be 0: bus.windows is false"]),
+    (NO_WINDOWS, LOAD, []),
+    (NO_WINDOWS, replace(WINDOW, row_bytes=1),
+     ["window must be 0: bus.windows is false", "lanes must be 1: bus.windows is false"]),
     (NANO, replace(POST, use_table=1, table_index=0), []),
     (NANO, replace(POST, use_table=1, table_index=1), ["table_index must be below 1 where use_table is 1"]),
     (NANO, replace(POST, use_table=0, table_index=1), []),
@@ -78,15 +82,29 @@ ALONE = "channel_tiles and dilation_x must be 1 with depthwise"
     (MULTIPLIER, replace(POST, combine=Combine.SUBTRACT), ["combine must not be SUBTRACT: post.add is false"]),
     (MULTIPLIER, replace(POST, combine=Combine.MULTIPLY), []),
     (BARE, POST, ["rounding must not be SINGLE: it is not in post.roundings"]),
-    (BARE, replace(POST, rounding=1, multiplier_a=(1 << 18) - 1), []),
-    (BARE, replace(POST, rounding=1, multiplier_a=1 << 18), ["multiplier_a must have at most 18 bits"]),
-    (BARE, replace(POST, rounding=1, multiplier_b=1 << 30, multiplier_out=1 << 20),
-     ["multiplier_b must have at most 18 bits", "multiplier_out must have at most 18 bits"]),
+    (BARE, replace(POST, rounding=1, multiplier_out=(1 << 18) - 1), []),
+    (BARE, replace(POST, rounding=1, multiplier_out=1 << 18),
+     ["multiplier_out must have at most 18 bits: post.multiplier_bits is 18"]),
+    (BARE, replace(POST, rounding=1, multiplier_b=1, zero_point_b=-1),
+     ["zero_point_b must be 0: post.add is false and post.multiply is false",
+      "multiplier_b must be 0: post.add is false"]),
+    (MULTIPLIER, replace(POST, zero_point_b=-1), []),
+    (TIGHT, replace(LOAD, words=1023, address=4095, dram_address=(1 << 20) - 4), []),
+    (TIGHT, replace(LOAD, words=1024), ["words must have at most 10 bits: limits.size_bits is 10"]),
+    (TIGHT, replace(LOAD, address=4096), ["address must have at most 12 bits: limits.address_bits is 12"]),
+    (TIGHT, replace(STORE, dram_address=1 << 20), ["dram_address must have at most 20 bits: bus.address_bits is 20"]),
+    (TIGHT, replace(EXEC, first_y=-512, first_x=511, kernel_width=15, accumulator_address=4095), []),
+    (TIGHT, replace(EXEC, first_y=-513, first_x=512, kernel_width=16, accumulator_address=4096), [
+        "kernel_width must have at most 4 bits: limits.kernel_bits is 4",
+        "first_y must be -512 to 511: limits.size_bits is 10", "first_x must be -512 to 511: limits.size_bits is 10",
+        "accumulator_address must have at most 12 bits: limits.address_bits is 12",
+    ]),
     (NANO, DEPTHWISE, []),
     (NANO, replace(DEPTHWISE, kernel_width=5), [TOO_WIDE]),
     (PRESETS["edge8"], replace(DEPTHWISE, kernel_width=8), []),
     (PLAIN, replace(DEPTHWISE, kernel_width=5), ["depthwise must be 0: array.depthwise is false"]),
     (PLAIN, replace(DEPTHWISE, depthwise=0, kernel_width=5), []),
+    (PLAIN, replace(EXEC, overlap=1), ["overlap must be 0: array.depthwise is false"]),
 ])
 def test_rules_of_a_configuration(config: object, instruction: Instruction, texts: list[str]) -> None:
     assert broken_rules(config, instruction) == texts  # type: ignore[arg-type]
@@ -146,4 +164,4 @@ def test_they_agree_with_the_instruction_set(cls: type[Instruction]) -> None:
 def test_every_field_of_post_that_the_configuration_limits_is_covered() -> None:
     """A new setting of the post-processor must be thought of here."""
     settings = {f.name for f in dataclasses.fields(PostConfig)}
-    assert settings == {"lanes", "multiplier_bits", "roundings", "add", "multiply", "tables"}
+    assert settings == {"lanes", "multiplier_bits", "roundings", "add", "multiply", "tables", "interval"}

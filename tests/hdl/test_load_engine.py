@@ -47,7 +47,7 @@ def ref_windows(load: Load, image: bytes, written: dict[str, int]) -> None:
 def rtl_load(config: AcceleratorConfig, loads: list[Load], **parameters: Any) -> dict[str, Any]:
     """Run LOADs; ``parameters`` choose the main memory (see ``axi_memory``) and ``stall``, the write ports'."""
     defaults = {
-        "instructions": [payload(load) for load in loads], "memory": "model", "latency": LATENCY, "stall": 0.0,
+        "instructions": [payload(config, load) for load in loads], "memory": "model", "latency": LATENCY, "stall": 0.0,
         "in_flight": config.in_flight, "halt_at": None,
     }
     verilog = verilog_of(ReadSide, config)

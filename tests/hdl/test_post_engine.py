@@ -82,7 +82,7 @@ def test_every_kind(name: str) -> None:
     instructions = [random_post(config, random, **kind) for _ in range(2) for kind in all_kinds(config)]
     random.shuffle(instructions)
     tight, loose = rtl_post(
-        config, memories, [episode(instructions), episode(list(reversed(instructions))[:8], gap=0.9)]
+        config, memories, [episode(config, instructions), episode(config, list(reversed(instructions))[:8], gap=0.9)]
     )
     check(config, memories, instructions, tight)
     assert tight["started"][1:] == tight["done"][:-1], "the next instruction must be taken with done"
@@ -115,7 +115,7 @@ def test_in_place() -> None:
         plain(**source | tensor | apart),
         plain(**tensor | residual, source_height=3, source_width=3, source_y_step=3, groups=7),
     ]
-    check(USUAL, memories, instructions, rtl_post(USUAL, memories, [episode(instructions)])[0])
+    check(USUAL, memories, instructions, rtl_post(USUAL, memories, [episode(USUAL, instructions)])[0])
 
 
 BEYOND = {
@@ -137,7 +137,7 @@ def test_addresses_outside() -> None:
     random = Random("faults")
     memories = random_memories(USUAL, random)
     bad = [plain(**fields) for fields in BEYOND.values()]
-    episodes = [episode([plain(index=76), ins, plain(index=78)]) for ins in bad]
+    episodes = [episode(USUAL, [plain(index=76), ins, plain(index=78)]) for ins in bad]
     for name, ins, got in zip(BEYOND, bad, rtl_post(USUAL, memories, episodes), strict=True):
         with pytest.raises(AddressFault):
             ref_post(USUAL, ins, copy.deepcopy(memories))
@@ -163,7 +163,7 @@ def test_last_words_are_inside() -> None:
         plain(source=Source.ACTIVATION, source_address=last, pad_value=-7, source_width=1),
         plain(source_address=USUAL.memory.accumulator_entries - 1, source_width=1, source_tile_step=0, first_x=0),
     ]
-    check(USUAL, memories, instructions, rtl_post(USUAL, memories, [episode(instructions)])[0])
+    check(USUAL, memories, instructions, rtl_post(USUAL, memories, [episode(USUAL, instructions)])[0])
 
 
 def test_far_outside_stays_outside() -> None:
@@ -174,7 +174,7 @@ def test_far_outside_stays_outside() -> None:
         plain(source=Source.ACTIVATION, combine=Combine.MAX, source_height=4, source_width=1, output_height=260,
               output_width=1, stride_y=255, groups=1, pad_value=9, first_y=1, output_y_step=0),
     ]
-    check(USUAL, memories, instructions, rtl_post(USUAL, memories, [episode(instructions)])[0])
+    check(USUAL, memories, instructions, rtl_post(USUAL, memories, [episode(USUAL, instructions)])[0])
 
 
 def test_halt_at_any_time() -> None:
@@ -185,8 +185,8 @@ def test_halt_at_any_time() -> None:
         for source in Source for combine in (Combine.AVERAGE, Combine.ADD, Combine.MULTIPLY)
     ]
     times = [0, 1, 2, 3, *random.sample(range(4, 150), 8)]
-    episodes = [episode(kinds, halt=halt) for halt in times]
-    results = rtl_post(USUAL, memories, [*episodes, episode(kinds)])
+    episodes = [episode(USUAL, kinds, halt=halt) for halt in times]
+    results = rtl_post(USUAL, memories, [*episodes, episode(USUAL, kinds)])
     # A reset brings everything back; what had been under way leaves no trace.
     check(USUAL, memories, kinds, results[-1])
     for halt, got in zip(times, results[:-1], strict=True):
@@ -241,7 +241,7 @@ def test_one_word_for_all_pixels() -> None:
             *(((0, 0), step) for step in sorted(steps)), *((step, (0, 0)) for step in sorted(steps - {(0, 0)})),
         ]
     ]
-    got = rtl_post(USUAL, memories, [episode(instructions)])[0]
+    got = rtl_post(USUAL, memories, [episode(USUAL, instructions)])[0]
     check(USUAL, memories, instructions, got)
     once = ref_post(USUAL, instructions[0], copy.deepcopy(memories)).writes
     assert len({w.values for w in once if (w.word - 512) % 2 == w.part == 0}) == 1, "all pixels are the same"
@@ -258,7 +258,7 @@ def test_padding_alone() -> None:
               output_y_step=2 * (3 + left + right), output_x_step=2)
         for top, bottom, left, right in [(1, 1, 1, 1), (0, 3, 2, 0), (9, 0, 0, 5), (2, 1, 30, 0)]
     ]
-    check(USUAL, memories, instructions, rtl_post(USUAL, memories, [episode(instructions)])[0])
+    check(USUAL, memories, instructions, rtl_post(USUAL, memories, [episode(USUAL, instructions)])[0])
     after = copy.deepcopy(memories)
     ref_post(USUAL, instructions[1], after)
     tensor = memories.activation[40:52].reshape(2, 3, 2, 8)

@@ -44,7 +44,8 @@ def ref_store(config: AcceleratorConfig, instructions: list[Store]) -> bytes:
 def rtl_store(config: AcceleratorConfig, instructions: list[Store], **parameters: Any) -> dict[str, Any]:
     """Run STOREs; ``parameters`` choose the main memory (see ``axi_memory``) and ``stall``, that of the grants."""
     defaults = {
-        "instructions": [payload(store) for store in instructions], "words": [w.hex() for w in scratchpad(config)],
+        "instructions": [payload(config, store) for store in instructions],
+        "words": [w.hex() for w in scratchpad(config)],
         "memory": "model", "latency": LATENCY, "stall": 0.0, "in_flight": config.in_flight, "halt_at": None,
     }
     verilog = verilog_of(StoreEngine, config)

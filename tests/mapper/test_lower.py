@@ -3,13 +3,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.mapper.bench import Net, config
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.errors import ModelError
 from tilewright_hdl.numerics import Rounding
-from tilewright_mapper.graph import Dequantize, Graph, HostOp, IntegerOp, Quantize, Tensor
+from tilewright_mapper.graph import Conv2d, Dequantize, Graph, HostOp, IntegerOp, Quantize, Tensor
 from tilewright_mapper.lower import check_placeable, host_reason, partition, trim_ends
 from tilewright_mapper.rounding import with_rounding
 
@@ -123,6 +124,29 @@ def test_numbers_that_no_instruction_can_hold_keep_a_node_on_the_host() -> None:
     assert host_reason(graph, net.nodes[-1], CONFIG).startswith(reason)
     with pytest.raises(ModelError, match=reason):
         check_placeable(graph, CONFIG, strict=True)
+
+
+@pytest.mark.parametrize(("last", "bias", "most"), [(4, 0, 1 << 23), (3, 0, 0), (3, -128, 1 << 23), (3, -127, 0)])
+def test_sums_that_leave_the_accumulators_keep_a_node_on_the_host(last: int, bias: int, most: int) -> None:
+    """Factors of -128 alone bring the second channel to 2**23 where the last of its weights is 4."""
+    narrow = replace(CONFIG, memory=replace(CONFIG.memory, accumulator_bits=24))
+    net = Net((517, 1, 1))
+    net.tensor("input", (517, 1, 1), zero=0)
+    net.conv("input", 2)
+    node = net.nodes[-1]
+    assert isinstance(node, Conv2d)
+    weight = np.zeros((2, 517, 1, 1), np.int8)
+    weight[1], weight[1, 516] = 127, last
+    net.nodes[-1] = replace(node, weight=weight, bias=np.array([1 << 20, bias], np.int32))
+    graph = net.graph(node.outputs[0])
+    assert host_reason(graph, net.nodes[-1], CONFIG) == ""
+    reason = host_reason(graph, net.nodes[-1], narrow)
+    expected = (f"its sums reach {most}, which takes more than the 24 bits of the accumulators of configuration "
+                "'test8x8'; set memory.accumulator_bits = 32")
+    assert reason == (expected if most else "")
+    if most:
+        with pytest.raises(ModelError, match=f"strict=True forbids: its sums reach {most}"):
+            check_placeable(graph, narrow, strict=True)
 
 
 def reasons(net: Net, cfg: AcceleratorConfig = CONFIG) -> dict[str, str]:

@@ -33,7 +33,7 @@ def test_commands_parse() -> None:
     for command in commands:
         build_parser().parse_args(shlex.split(command))
     assert {command.split()[0] for command in commands} == {
-        "demo", "example", "bench", "check", "compile", "run", "disasm", "report", "verilog", "devices", "doctor"}
+        "demo", "example", "bench", "check", "compile", "run", "disasm", "report", "verilog", "c", "devices", "doctor"}
 
 
 def test_the_configuration_of_the_readme_loads(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything of a board's design that is the same for a simulator and for the FPGA."""
+
+from amaranth import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from tilewright_hdl.accelerator import Accelerator
+from tilewright_hdl.axi_share import AxiShare
+from tilewright_hdl.host_link import HostLink
+from tilewright_hdl.sdram_controller import SdramController
+from tilewright_hdl.sdram_ports import SdramPins
+
+from .board import LEDS, Board
+from .memories import SdramMemory
+
+__all__ = ["BoardTop"]
+
+
+class BoardTop(wiring.Component):
+    """Accelerator, main memory and host link of a board, in one clock domain.
+
+    The link can reset the accelerator and its way to main memory; what is in main memory stays, and so does the link.
+
+    Parameters
+    ----------
+    board : Board
+    build : bytes
+        The first 16 bytes of the build's digest, for the link to tell.
+
+    Members
+    -------
+    rx : ``In(1)``
+    tx : ``Out(1)``
+        Serial line of the host.
+    leds : ``Out(len(LEDS))``
+        One bit for each of :data:`~.board.LEDS`; a 1 is light.
+    sdram : ``Out(SdramPins(...))``
+        If the board has an SDRAM: its pins, with :data:`~.memories.PHY_DELAY` cycles in them.
+    """
+
+    def __init__(self, board: Board, build: bytes):
+        self._board = board
+        self._identity = board.identity(build)
+        members = {"rx": In(1, init=1), "tx": Out(1, init=1), "leds": Out(len(LEDS))}
+        if isinstance(board.memory, SdramMemory):
+            members["sdram"] = Out(SdramPins(board.memory.parameters))
+        super().__init__(members)
+
+    @property
+    def board(self) -> Board:
+        return self._board
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        board, bus = self.board, self.board.config.bus
+        m.submodules.link = link = HostLink(self._identity, baud=board.baud, address_bits=bus.address_bits)
+        m.domains.machine = ClockDomain()
+        m.d.comb += [
+            ClockSignal("machine").eq(ClockSignal()),
+            ResetSignal("machine").eq(ResetSignal() | link.reset),
+        ]
+        accelerator = Accelerator(board.config)
+        share = AxiShare(board.config)
+        m.submodules.accelerator = DomainRenamer("machine")(accelerator)
+        m.submodules.share = DomainRenamer("machine")(share)
+        wiring.connect(m, link.registers, accelerator.s_axil)
+        wiring.connect(m, link.memory, share.link)
+        wiring.connect(m, accelerator.m_axi, share.accelerator)
+        m.submodules.memory = memory = SdramController(board.memory.controller(board.clock_hz, bus))
+        wiring.connect(m, share.axi, memory.axi)
+        wiring.connect(m, memory.pins, wiring.flipped(self.sdram))
+        m.d.comb += [
+            link.rx.eq(self.rx), self.tx.eq(link.tx),
+            self.leds.eq(Cat(self._heartbeat(m), link.synced, accelerator.running, accelerator.failed)),
+        ]
+        return m
+
+    def _heartbeat(self, m: Module) -> Signal:
+        """About once a second, whatever the clock."""
+        count = Signal((self.board.clock_hz - 1).bit_length(), reset_less=True)
+        m.d.sync += count.eq(count + 1)
+        return count[-1]

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How wide the fields of instructions are in an accelerator: no wider than what its configuration has a use for.
+
+Nothing here imports Amaranth.
+"""
+
+from operator import attrgetter
+
+from .config import AcceleratorConfig
+from .instruction import Extent, FieldSpec
+
+__all__ = ["field_bits", "reason"]
+
+_SETTINGS = {
+    Extent.ADDRESS: "limits.address_bits",
+    Extent.SIZE: "limits.size_bits",
+    Extent.KERNEL: "limits.kernel_bits",
+    Extent.MAIN: "bus.address_bits",
+    Extent.MULTIPLIER: "post.multiplier_bits",
+}
+
+
+def field_bits(config: AcceleratorConfig, spec: FieldSpec) -> int:
+    """Width of a field in the hardware of a configuration, at most ``spec.bits``.
+
+    0 where the configuration has no use for it: then it must hold its default. The kind of an instruction has no bits
+    either, as each engine has only one. A value that does not fit is refused, see :mod:`~.legality`.
+    """
+    if spec.name == "opcode" or (spec.needs and not any(attrgetter(need)(config) for need in spec.needs)):
+        return 0
+    if spec.extent is None:
+        return spec.bits
+    return min(spec.bits, attrgetter(_SETTINGS[spec.extent])(config))
+
+
+def reason(config: AcceleratorConfig, spec: FieldSpec) -> str:
+    """What in the configuration makes a field narrow, in words, as ``"post.add is false"``."""
+    if field_bits(config, spec) and spec.extent is not None:
+        paths: tuple[str, ...] = (_SETTINGS[spec.extent],)
+    else:
+        paths = spec.needs
+    return " and ".join(f"{path} is {str(attrgetter(path)(config)).lower()}" for path in paths)
