@@ -148,7 +148,7 @@ def test_blocks_of_targets() -> None:
     }
     for (target, multipliers, lanes), count in blocks.items():
         text = emit_verilog(PEMultiplier(multipliers, lanes), "dut", target=target)
-        assert len(re.findall(rf"^  {target}_\w+ \w+ \(", text, re.MULTILINE)) == count
+        assert len(re.findall(rf"^  {target}_\w+ \S+ \(", text, re.MULTILINE)) == count
 
 
 @pytest.mark.parametrize(("multipliers", "lanes", "message"), [
