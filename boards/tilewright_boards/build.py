@@ -186,7 +186,7 @@ class _Flow:
                 (folder / name).write_bytes(content)
 
         self._stages.fill(_ELABORATION, write, spent)
-        self._run([Job(name=_SYNTHESIS, source=_ELABORATION, command=self._command(0))])
+        self._run([Job(name=_SYNTHESIS, sources=(_ELABORATION,), command=self._command(0))])
         route = self._commands()[1]
         netlist = self._stages.folder(_SYNTHESIS) / route[route.index("--json") + 1]
         return netlist_use(netlist, DESIGN, self._board.target, self._board.device)
@@ -199,7 +199,7 @@ class _Flow:
         BuildError
             If none was.
         """
-        jobs = [Job(name=_route_name(seed), source=_SYNTHESIS,
+        jobs = [Job(name=_route_name(seed), sources=(_ELABORATION, _SYNTHESIS),
                     command=(*self._command(1), "--seed", str(seed), "--timing-allow-fail", "--report", _REPORT))
                 for seed in range(1, seeds + 1)]
         problems = self._stages.run(jobs, at_once=_at_once(self._board.target))
@@ -212,7 +212,7 @@ class _Flow:
     def pack(self, seed: int) -> Path:
         """The bitstream of a seed."""
         name = self._packing(seed)
-        self._run([Job(name=name, source=_route_name(seed), command=self._command(2))])
+        self._run([Job(name=name, sources=(_route_name(seed),), command=self._command(2))])
         found = sorted(self._stages.folder(name).glob(f"*{_SUFFIX[self._board.target]}"))
         if len(found) != 1:
             raise BuildError(f"{self._tools[_TOOLS[self._board.target][2]].name} must write one bitstream, "

@@ -133,7 +133,7 @@ def read_report(path: Path, target: Target, clock_hz: int) -> Routed:
                   for name, clock in data["fmax"].items()]
         uses = [Use(name, int(use["used"]), int(use["available"])) for name, use in data["utilization"].items()]
         found = [_path(path) for path in data["critical_paths"] if _inside(path)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BuildError(f"Report {path} must be what nextpnr writes for --report: {error!r}") from error
     if not clocks:
         raise BuildError(f"Report {path} must have a clock domain, and has none: the design has no register")

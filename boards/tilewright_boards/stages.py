@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a build: a folder for each finished stage, and nothing half-written.
 
-A stage works in a folder with another name, which gets its own when the stage has ended well. What a stage takes from
-the one before are the same files (hard links), so tools that see only what lies below their current folder find them.
+A stage works in a folder with another name, which gets its own when the stage has ended well. What it takes from
+stages before is copied into that folder, where tools find it that see only what lies below their current folder, and
+taken away at the end.
 """
 
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -54,13 +54,13 @@ class Job:
     -------
     name : str
         Of the stage and its folder.
-    source : str
-        Stage whose files it works on.
+    sources : tuple of str
+        Finished stages whose files it works on.
     command : tuple of str
     """
 
     name: str
-    source: str
+    sources: tuple[str, ...]
     command: tuple[str, ...]
 
 
@@ -130,10 +130,12 @@ class Stages:
         jobs = [job for job in jobs if not self._reused(job.name)]
         problems = []
         with contextlib.ExitStack() as stack:
-            works = [stack.enter_context(self._work(self.folder(job.source))) for job in jobs]
+            works = [stack.enter_context(self._work(job.sources)) for job in jobs]
 
             def ended(place: int, result: Finished) -> None:
                 if result.returncode == 0:
+                    for path in self._files(jobs[place].sources):
+                        (works[place] / path.name).unlink(missing_ok=True)
                     self._finish(works[place], jobs[place].name, result.seconds)
                 else:
                     problems.append(_problem(jobs[place].name, result))
@@ -151,28 +153,23 @@ class Stages:
         return False
 
     @contextlib.contextmanager
-    def _work(self, source: Path | None = None) -> Iterator[Path]:
-        """A new folder with the files of a stage; removed, unless it has got another name."""
+    def _work(self, sources: Sequence[str] = ()) -> Iterator[Path]:
+        """A new folder with the files of stages; removed, unless it has got another name."""
         work = Path(tempfile.mkdtemp(dir=self._folder, prefix=_WORK))
         try:
-            for path in sorted(source.iterdir()) if source else ():
-                if path.name != _DONE:
-                    _link(path, work / path.name)
+            for path in self._files(sources):
+                shutil.copyfile(path, work / path.name)
             yield work
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    def _files(self, sources: Sequence[str]) -> list[Path]:
+        return [path for source in sources for path in sorted(self.folder(source).iterdir()) if path.name != _DONE]
 
     def _finish(self, work: Path, name: str, seconds: float) -> None:
         (work / _DONE).write_text(json.dumps({"seconds": round(seconds, 1)}), encoding="utf-8")
         work.rename(self.folder(name))
         self._announce(Event(name, seconds))
-
-
-def _link(path: Path, place: Path) -> None:
-    try:
-        os.link(path, place)
-    except OSError:
-        shutil.copyfile(path, place)  # Some file systems have no hard links.
 
 
 def _problem(name: str, result: Finished) -> str:
