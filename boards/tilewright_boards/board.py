@@ -121,7 +121,7 @@ class Board:
                               f"memory, so be at least {(self.memory.bytes - 1).bit_length()}, "
                               f"not {self.config.bus.address_bits}")
         if isinstance(self.memory, SdramMemory):
-            self.memory.controller(self.clock_hz, self.config.bus)
+            self.memory.controller(self.target, self.clock_hz, self.config.bus)
 
     def identity(self, build: bytes) -> Identity:
         """What the board says of itself; ``build`` is the first :data:`BUILD_BYTES` bytes of a build's digest."""

@@ -20,7 +20,7 @@ _SETTLE_SECONDS = 20e-6
 
 
 class Clocks(Elaboratable):
-    """Domain ``sync`` with its reset, and ``chip``, half a period behind it.
+    """Domain ``sync`` with its reset, and ``chip``, a part of a period behind it.
 
     The reset begins with the configuration of the FPGA, lasts until the PLL has been locked for 20 us, and comes
     again when the PLL loses its lock or with ``button``. It is released in step with the clock.
@@ -31,6 +31,8 @@ class Clocks(Elaboratable):
     pad
         The clock's resource, requested with the direction ``"-"``.
     input_hz, output_hz : int
+    phase : int
+        Of ``chip``, in parts of :data:`~.sdram_phase.PHASES` of a period.
 
     Members
     -------
@@ -38,13 +40,13 @@ class Clocks(Elaboratable):
         In no relation to the clock.
     """
 
-    def __init__(self, target: Target, pad: Any, input_hz: int, output_hz: int):
+    def __init__(self, target: Target, pad: Any, input_hz: int, output_hz: int, phase: int = 0):
         if target not in PLLS:
             raise ConfigError(f"board.target must be one of {', '.join(PLLS)}, which have a PLL, not {target}")
         self.button = Signal()
         self._target = target
         self._pad = pad
-        self._pll = PLLS[target].of(input_hz, output_hz)
+        self._pll = PLLS[target].of(input_hz, output_hz, phase)
 
     @property
     def pll(self) -> Pll:

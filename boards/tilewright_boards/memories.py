@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from tilewright_hdl.config import BusConfig
 from tilewright_hdl.errors import ConfigError
 from tilewright_hdl.sdram_config import CHIPS, SdramChip, SdramConfig
+from tilewright_hdl.targets import Target
+from tilewright_hdl.verilog_spram import SPRAM_BYTES
 
-__all__ = ["PHY_DELAY", "BlockMemory", "MainMemory", "SdramMemory", "SpramMemory"]
+from .sdram_phase import SdramPhase
 
-PHY_DELAY = 1
-"""Cycles that the registers in the pins of an SDRAM add: one on the way out. See :mod:`~.sdram_pins`."""
+__all__ = ["BlockMemory", "MainMemory", "SdramMemory", "SpramMemory"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +43,10 @@ class SdramMemory:
         """Bytes of main memory."""
         return self.parameters.bytes
 
-    def controller(self, clock_hz: int, bus: BusConfig) -> SdramConfig:
+    def controller(self, target: Target, clock_hz: int, bus: BusConfig) -> SdramConfig:
         """What the controller of the chip is made for; raises :class:`ConfigError` where they do not fit."""
-        return SdramConfig(chip=self.parameters, clock_hz=clock_hz, bus=bus, phy_delay=PHY_DELAY)
+        delay = SdramPhase.of(target, clock_hz).delay
+        return SdramConfig(chip=self.parameters, clock_hz=clock_hz, bus=bus, phy_delay=delay)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class SpramMemory:
     @property
     def bytes(self) -> int:
         """Bytes of main memory."""
-        return 4 * (16 << 10) * 2
+        return SPRAM_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)

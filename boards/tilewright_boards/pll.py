@@ -12,6 +12,8 @@ from typing import Any, Self
 from tilewright_hdl.errors import ConfigError
 from tilewright_hdl.targets import Target
 
+from .sdram_phase import PHASES
+
 __all__ = ["PLLS", "Ecp5Pll", "GowinPll", "Ice40Pll", "Pll"]
 
 _MHZ = 1_000_000
@@ -26,12 +28,15 @@ class Pll:
     input_hz : int
     reference, feedback, output : int
         Dividers, 1 or more, of the input, of what is compared with it, and of the oscillator for the output.
+    phase : int
+        By which the second output is behind the first, in parts of :data:`~.sdram_phase.PHASES` of a period.
     """
 
     input_hz: int
     reference: int
     feedback: int
     output: int
+    phase: int = 0
 
     def __post_init__(self) -> None:
         for what, value, (low, high) in self._limits():
@@ -59,8 +64,9 @@ class Pll:
         raise NotImplementedError
 
     @classmethod
-    def of(cls, input_hz: int, output_hz: int) -> Self:
-        """PLL for exactly these clocks: of all, that with the fastest comparison and then the fastest oscillator.
+    def of(cls, input_hz: int, output_hz: int, phase: int = 0) -> Self:
+        """PLL for exactly these clocks: of all, that with the fastest comparison, and then with the
+        oscillator nearest to the middle of its range.
 
         Raises
         ------
@@ -70,7 +76,7 @@ class Pll:
         found: list[Self] = []
         for reference, feedback, output in cls._dividers(input_hz, output_hz):
             try:
-                found.append(cls(input_hz=input_hz, reference=reference, feedback=feedback, output=output))
+                found.append(cls(input_hz=input_hz, reference=reference, feedback=feedback, output=output, phase=phase))
             except ConfigError:
                 continue  # Of the many divisions, most leave the limits.
         exact = [pll for pll in found if pll.output_hz == output_hz]
@@ -79,7 +85,11 @@ class Pll:
             raise ConfigError(f"clock_hz must be what the PLL can make of {input_hz / _MHZ:g} MHz"
                               f"{'' if near is None else f', such as {near / _MHZ:.6g} MHz'}, "
                               f"not {output_hz / _MHZ:g} MHz")
-        return max(exact, key=lambda pll: (pll.phase_hz, pll.oscillator_hz))
+        return max(exact, key=lambda pll: (pll.phase_hz, -abs(pll.oscillator_hz - pll._middle_hz)))
+
+    @property
+    def _middle_hz(self) -> float:
+        return next(sum(ends) / 2 for what, _, ends in self._limits() if what == "oscillator_hz")
 
     def _limits(self) -> Iterator[tuple[str, float, tuple[float, float]]]:
         raise NotImplementedError
@@ -92,7 +102,7 @@ class Pll:
 
 @dataclass(frozen=True, kw_only=True)
 class Ecp5Pll(Pll):
-    """``EHXPLLL`` with its output CLKOP as feedback, and CLKOS half a period behind it.
+    """``EHXPLLL`` with its output CLKOP as feedback, and CLKOS behind it.
 
     The limits are those of the ECP5 family data sheet (FPGA-DS-02012), section "sysCLOCK PLL timing".
     """
@@ -103,13 +113,14 @@ class Ecp5Pll(Pll):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        # An output's phase is counted in periods of the oscillator; with an even divider, half a period is whole.
+        # Phases are counted in periods of the oscillator, and eighths of one; the divider is even.
         phase = self.output // 2 - 1
+        late, eighths = divmod(self.output * 8 * self.phase // PHASES, 8)
         return {
             "CLKI_DIV": self.reference, "CLKFB_DIV": self.feedback, "FEEDBK_PATH": "CLKOP",
             "CLKOP_ENABLE": "ENABLED", "CLKOP_DIV": self.output, "CLKOP_CPHASE": phase, "CLKOP_FPHASE": 0,
-            "CLKOS_ENABLE": "ENABLED", "CLKOS_DIV": self.output, "CLKOS_CPHASE": phase + self.output // 2,
-            "CLKOS_FPHASE": 0,
+            "CLKOS_ENABLE": "ENABLED", "CLKOS_DIV": self.output, "CLKOS_CPHASE": phase + late,
+            "CLKOS_FPHASE": eighths,
         }
 
     def _limits(self) -> Iterator[tuple[str, float, tuple[float, float]]]:
@@ -172,7 +183,7 @@ class Ice40Pll(Pll):
 
 @dataclass(frozen=True, kw_only=True)
 class GowinPll(Pll):
-    """``rPLL`` of the GW2A family, with CLKOUTP half a period behind CLKOUT.
+    """``rPLL`` of the GW2A family, with CLKOUTP behind CLKOUT.
 
     The limits are those of speed grade C8/I7 in the GW2AR data sheet (DS226), section "PLL switching characteristics".
     """
@@ -188,7 +199,7 @@ class GowinPll(Pll):
         return {
             "DEVICE": self.device, "FCLKIN": f"{self.input_hz / _MHZ:g}", "IDIV_SEL": self.reference - 1,
             "FBDIV_SEL": self.feedback - 1, "ODIV_SEL": self.output, "DYN_IDIV_SEL": "false",
-            "DYN_FBDIV_SEL": "false", "DYN_ODIV_SEL": "false", "DYN_DA_EN": "false", "PSDA_SEL": "1000",
+            "DYN_FBDIV_SEL": "false", "DYN_ODIV_SEL": "false", "DYN_DA_EN": "false", "PSDA_SEL": f"{self.phase:04b}",
             "DUTYDA_SEL": "1000", "CLKFB_SEL": "internal",
         }
 

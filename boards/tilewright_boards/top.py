@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything of a board's design that is the same for a simulator and for the FPGA."""
 
+from typing import Any
+
 from amaranth import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tilewright_hdl import block_memory
 from tilewright_hdl.accelerator import Accelerator
 from tilewright_hdl.axi_share import AxiShare
 from tilewright_hdl.host_link import HostLink
@@ -12,7 +15,7 @@ from tilewright_hdl.sdram_controller import SdramController
 from tilewright_hdl.sdram_ports import SdramPins
 
 from .board import LEDS, Board
-from .memories import SdramMemory
+from .memories import SdramMemory, SpramMemory
 
 __all__ = ["BoardTop"]
 
@@ -36,7 +39,8 @@ class BoardTop(wiring.Component):
     leds : ``Out(len(LEDS))``
         One bit for each of :data:`~.board.LEDS`; a 1 is light.
     sdram : ``Out(SdramPins(...))``
-        If the board has an SDRAM: its pins, with :data:`~.memories.PHY_DELAY` cycles in them.
+        If the board has an SDRAM. Its controller counts on :attr:`SdramPhase.delay <.sdram_phase.SdramPhase.delay>`
+        cycles on the way to the chip and back.
     """
 
     def __init__(self, board: Board, build: bytes):
@@ -67,14 +71,23 @@ class BoardTop(wiring.Component):
         wiring.connect(m, link.registers, accelerator.s_axil)
         wiring.connect(m, link.memory, share.link)
         wiring.connect(m, accelerator.m_axi, share.accelerator)
-        m.submodules.memory = memory = SdramController(board.memory.controller(board.clock_hz, bus))
+        m.submodules.memory = memory = self._memory()
         wiring.connect(m, share.axi, memory.axi)
-        wiring.connect(m, memory.pins, wiring.flipped(self.sdram))
+        if isinstance(board.memory, SdramMemory):
+            wiring.connect(m, memory.pins, wiring.flipped(self.sdram))
         m.d.comb += [
             link.rx.eq(self.rx), self.tx.eq(link.tx),
             self.leds.eq(Cat(self._heartbeat(m), link.synced, accelerator.running, accelerator.failed)),
         ]
         return m
+
+    def _memory(self) -> Any:
+        memory, bus = self.board.memory, self.board.config.bus
+        if isinstance(memory, SdramMemory):
+            return SdramController(memory.controller(self.board.target, self.board.clock_hz, bus))
+        if isinstance(memory, SpramMemory):
+            return block_memory.SpramMemory(bus)
+        return block_memory.BlockMemory(bus, memory.bytes // bus.data_bytes)
 
     def _heartbeat(self, m: Module) -> Signal:
         """About once a second, whatever the clock."""

@@ -15,6 +15,7 @@ from tilewright_hdl.once import emit_verilog
 from .board import LEDS, Board
 from .clocks import Clocks
 from .memories import SdramMemory
+from .sdram_phase import SdramPhase
 from .sdram_pins import SdramPins
 from .top import BoardTop
 
@@ -43,6 +44,7 @@ class Wrapper(Elaboratable):
 
     def __init__(self, board: Board, verilog: str):
         self._board = board
+        self._phase = SdramPhase.of(board.target, board.clock_hz) if isinstance(board.memory, SdramMemory) else None
         self._ports = module_ports(verilog.split(f"\nmodule {TOP} (")[-1])
 
     def elaborate(self, platform: Any) -> Module:
@@ -54,7 +56,7 @@ class Wrapper(Elaboratable):
         clock = platform.default_clk
         m.submodules.clocks = clocks = Clocks(
             board.target, platform.request(clock, dir="-"), int(platform.lookup(clock).clock.frequency),
-            board.clock_hz)
+            board.clock_hz, self._phase.phase if self._phase else 0)
         m.d.comb += [inner["clk"].eq(ClockSignal()), inner["rst"].eq(ResetSignal())]
         if board.button:
             m.submodules.button = button = io.Buffer("i", platform.request(*board.button, dir="-"))
@@ -66,12 +68,15 @@ class Wrapper(Elaboratable):
         for name, pin in board.leds.items():
             m.submodules[f"led_{name}"] = led = io.Buffer("o", platform.request(*pin, dir="-"))
             m.d.comb += led.o.eq(inner["leds"][LEDS.index(name)])
-        if isinstance(board.memory, SdramMemory):
-            self._sdram(m, platform, board.memory, inner)
+        if self._phase:
+            self._sdram(m, platform, self._phase, inner)
         return m
 
-    def _sdram(self, m: Module, platform: Any, memory: SdramMemory, inner: dict[str, Signal]) -> None:
-        m.submodules.sdram = sdram = SdramPins(memory.parameters, platform.request(memory.resource, dir="-"))
+    def _sdram(self, m: Module, platform: Any, phase: SdramPhase, inner: dict[str, Signal]) -> None:
+        memory = self._board.memory
+        assert isinstance(memory, SdramMemory)
+        pins = platform.request(memory.resource, dir="-")
+        m.submodules.sdram = sdram = SdramPins(memory.parameters, phase, pins)
         for name, (is_input, _) in self._ports.items():
             if name.startswith("sdram__"):
                 pin = getattr(sdram.pins, name.removeprefix("sdram__"))

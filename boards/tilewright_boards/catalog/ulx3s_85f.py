@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ULX3S with an LFE5U-85F."""
+
+from typing import Any
+
+from tilewright_boards.board import Board, Device
+from tilewright_boards.memories import SdramMemory
+from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.targets import Target
+
+
+def _platform() -> Any:
+    from amaranth_boards.ulx3s import ULX3S_85F_Platform
+
+    return ULX3S_85F_Platform()
+
+
+BOARD = Board(
+    name="ulx3s-85f",
+    title="ULX3S with ECP5-85F",
+    target=Target.ECP5,
+    device=Device(name="LFE5U-85F", luts=83640, ffs=83640, dsps=156, rams=208,
+                  units={"luts": "LUT4", "ffs": "FF", "dsps": "MULT18X18D", "rams": "DP16KD"}),
+    config=AcceleratorConfig.from_dict({
+        "name": "ulx3s-85f", "queue_instructions": 2, "semaphore_bits": 4, "profile_records": 0, "counters": False,
+        "in_flight": 2,
+        "array": {"rows": 16, "columns": 16, "depthwise": False, "multipliers": "paired"},
+        "memory": {"activation_bytes": 131072, "activation_banks": 4, "weight_bytes": 65536,
+                   "accumulator_entries": 512, "parameter_groups": 512},
+        "post": {"lanes": 4, "roundings": ["single"], "multiply": False, "tables": 1, "interval": 4},
+        "bus": {"data_bits": 128, "address_bits": 26, "burst_beats": 32, "outstanding": 4, "windows": True},
+        "limits": {"address_bits": 15, "size_bits": 12, "kernel_bits": 4},
+    }),
+    clock_hz=80_000_000,
+    memory=SdramMemory(chip="ULX3S"),
+    baud=3_000_000,
+    loader="ulx3s",
+    platform=_platform,
+    leds={"alive": ("led", 0), "synced": ("led", 1), "running": ("led", 2), "error": ("led", 3)},
+    button=("button_fire", 0),
+)
