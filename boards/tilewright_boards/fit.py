@@ -78,7 +78,12 @@ def netlist_use(netlist: Path, top: str, target: Target, device: Device) -> list
     used = _count(Counter(cell["type"] for cell in cells.values()), target)
     if target is Target.ICE40:
         used["luts"] = logic_cells(cells)
-    return [Use(device.units[name], used[name], getattr(device, name)) for name in RESOURCES]
+    uses: dict[str, Use] = {}
+    for name in RESOURCES:
+        use = Use(device.units[name], used[name], getattr(device, name))
+        if use.resource not in uses or use.used > uses[use.resource].used:
+            uses[use.resource] = use  # A cell may be the place of a LUT and of a flip-flop: the larger number counts.
+    return list(uses.values())
 
 
 def _count(types: Mapping[str, int], target: Target) -> Counter[str]:

@@ -129,7 +129,7 @@ def test_seeds_must_be_some(tmp_path: Path, seeds: Any) -> None:
 
 def test_folder_that_cannot_be_written(tmp_path: Path, log: Path) -> None:
     (tmp_path / "build").write_text("")
-    with pytest.raises(BuildError, match="Build folder .* must be writable"):
+    with pytest.raises(BuildError, match=r"Build folder .* must be writable"):
         make(tmp_path)
 
 

@@ -50,7 +50,7 @@ def test_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bitstream: Pa
 def test_loader_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bitstream: Path) -> None:
     loader(tmp_path, monkeypatch, "sleep 60")
     monkeypatch.setattr(program_module, "_SECONDS", 0.1)
-    with pytest.raises(BuildError, match="must load Small within 0.1 s"):
+    with pytest.raises(BuildError, match=r"must load Small within 0\.1 s"):
         program(small_board(), bitstream)
 
 
@@ -88,7 +88,7 @@ def test_native_tools_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_tool_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(tools._PACKAGES, "yosys", ("no-such-distribution", "yosys"))
-    with pytest.raises(BuildError, match=r"yosys must be on PATH or installed as no-such-distribution.*tilewright\[fpga"):
+    with pytest.raises(BuildError, match=r"yosys must be on PATH or installed as no-such-.*tilewright\[fpga"):
         find_tool("yosys")
     with pytest.raises(BuildError, match="quartus must be on PATH, and is not"):
         find_tool("quartus")

@@ -12,6 +12,7 @@ from tilewright_hdl.targets import Target
 def _platform() -> Any:
     from amaranth.build import Attrs, Clock, Pins, Resource
     from amaranth_boards.resources import ButtonResources, LEDResources, SDRAMResource, UARTResource
+
     from tilewright_boards.gowin_platform import HimbaechelPlatform
 
     attrs = Attrs(IO_TYPE="LVCMOS33")
