@@ -8,6 +8,7 @@ we generate, the tools and their versions. What is finished in there is never do
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ _TOOLS = {
 
 _SUFFIX = {Target.ICE40: ".bin", Target.ECP5: ".bit", Target.GOWIN: ".fs"}
 """Of bitstreams."""
+
+_SYNTHESIS_OPTIONS = {
+    # Delays of the UltraPlus instead of the HX series, by which abc9 then maps.
+    Target.ICE40: ("-device", "u"),
+}
+"""Of yosys' ``synth_...``; what was tried is in docs/boards.md."""
 
 _MOST_SEEDS = 100
 
@@ -161,7 +168,7 @@ def _digest(board: Board, known: Mapping[str, str]) -> str:
 def _files(board: Board, identity: bytes) -> dict[str, bytes]:
     from .wrapper import plan
 
-    files = plan(board, identity).files
+    files = plan(board, identity, synthesis=_SYNTHESIS_OPTIONS.get(board.target, ())).files
     return {name: text.encode() if isinstance(text, str) else text for name, text in files.items()}
 
 
@@ -249,9 +256,17 @@ class _Flow:
 
 def _at_once(target: Target) -> int:
     """How many may be placed and routed at the same time: by the cores, and by the memory that is free."""
-    cores = len(os.sched_getaffinity(0))
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(cores, free // _ROUTE_BYTES[target]))
+    return max(1, min(os.cpu_count() or 1, _available_bytes() // _ROUTE_BYTES[target]))
+
+
+def _available_bytes() -> int:
+    """Memory that is free or can be made so, where the system tells; else enough for one."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    found = re.search(r"^MemAvailable: +(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) << 10 if found else 0
 
 
 def _report(

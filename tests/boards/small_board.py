@@ -3,7 +3,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,11 @@ class OnPins(Elaboratable):
         return m
 
 
-def small_plan(board: Board, build: bytes) -> Any:
+def small_plan(board: Board, build: bytes, synthesis: Sequence[str]) -> Any:
     """In the place of :func:`tilewright_boards.wrapper.plan`."""
     chosen = board.platform()
     chosen.add_file(f"{TOP}.v", f"// {build.hex()}\n" + emit_verilog(Small(), TOP))
-    return chosen.prepare(OnPins(), DESIGN, emit_src=False)
+    return chosen.prepare(OnPins(), DESIGN, emit_src=False, synth_opts=list(synthesis))
 
 
 class FakePlan:
@@ -98,7 +98,7 @@ class FakePlan:
 
 
 def fake_plan(text: str = "design") -> Callable[..., FakePlan]:
-    return lambda board, build: FakePlan(text, build)
+    return lambda board, build, synthesis: FakePlan(text, build)
 
 
 NETLIST = {"modules": {DESIGN: {"cells": {

@@ -18,6 +18,7 @@ from tilewright_boards import wrapper
 from tilewright_boards.build import BuildResult, build, product
 from tilewright_boards.stages import Event
 from tilewright_hdl.errors import BuildError
+from tilewright_hdl.targets import Target
 
 
 @pytest.fixture
@@ -119,6 +120,15 @@ def test_leftovers_of_a_killed_build_go(tmp_path: Path, log: Path) -> None:
     (folder / ".half-dead").mkdir()
     make(tmp_path, check=True)
     assert leftovers(tmp_path) == []
+
+
+def test_seeds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there are cores, and as memory is enough for; one in any case."""
+    assert build_module._available_bytes() > 1 << 24
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    for available, count in ((100 << 30, 4), (7 << 30, 2), (0, 1)):
+        monkeypatch.setattr(build_module, "_available_bytes", lambda available=available: available)
+        assert build_module._at_once(Target.ECP5) == count
 
 
 @pytest.mark.parametrize("seeds", [0, 101, True, 1.5])

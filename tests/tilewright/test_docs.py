@@ -13,8 +13,8 @@ from tilewright.parser import build_parser
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "docs/architecture.md", "docs/boards.md", "docs/models.md", "docs/performance.md",
              "docs/problem-checklist.md", "docs/report.md")
-ROOMS = ("", "docs", "tilewright", "tilewright/report", "driver/tilewright_driver", "mapper/tilewright_mapper",
-         "mapper/tilewright_mapper/passes", "sim/tilewright_sim", "hdl/tilewright_hdl")
+ROOMS = ("", "docs", "boards/tilewright_boards", "tilewright", "tilewright/report", "driver/tilewright_driver",
+         "mapper/tilewright_mapper", "mapper/tilewright_mapper/passes", "sim/tilewright_sim", "hdl/tilewright_hdl")
 
 
 def text(document: str) -> str:
