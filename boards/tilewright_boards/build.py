@@ -256,7 +256,8 @@ class _Flow:
 
 def _at_once(target: Target) -> int:
     """How many may be placed and routed at the same time: by the cores, and by the memory that is free."""
-    return max(1, min(os.cpu_count() or 1, _available_bytes() // _ROUTE_BYTES[target]))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _available_bytes() // _ROUTE_BYTES[target]))
 
 
 def _available_bytes() -> int:
