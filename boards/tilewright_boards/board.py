@@ -4,9 +4,11 @@
 import hashlib
 import importlib.util
 import json
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tilewright_hdl.config import AcceleratorConfig
@@ -14,7 +16,9 @@ from tilewright_hdl.errors import ConfigError
 from tilewright_hdl.link_format import Identity, UartTiming
 from tilewright_hdl.targets import Target
 
+from . import catalog
 from .memories import MainMemory, SdramMemory
+from .sdram_phase import SdramPhase
 
 __all__ = ["BUILD_BYTES", "LEDS", "Board", "Device", "Pin", "boards", "load_board"]
 
@@ -27,7 +31,6 @@ LEDS = ("alive", "synced", "running", "error")
 Pin = tuple[str, int]
 """Name and number of a resource of the platform."""
 
-_CATALOG = Path(__file__).parent / "catalog"
 _NAME_CHARACTERS = 16
 
 
@@ -128,6 +131,11 @@ class Board:
         return Identity(board=self.name, build=build, clock_hz=self.clock_hz, memory_bytes=self.memory.bytes,
                         word_bytes=self.config.bus.data_bytes)
 
+    @property
+    def phase(self) -> SdramPhase | None:
+        """How the SDRAM is clocked, if the board has one."""
+        return SdramPhase.of(self.target, self.clock_hz) if isinstance(self.memory, SdramMemory) else None
+
     def build_digest(self, versions: Mapping[str, str]) -> str:
         """SHA-256 (hex) of what a bitstream is made from, but for our own sources.
 
@@ -146,7 +154,8 @@ class Board:
 
 def boards() -> dict[str, Board]:
     """All boards of the catalog, by name."""
-    found = [load_board(path) for path in sorted(_CATALOG.glob("[!_]*.py"))]
+    names = sorted(module.name for module in pkgutil.iter_modules(catalog.__path__))
+    found = [_board_of(importlib.import_module(f"{catalog.__name__}.{name}"), name) for name in names]
     return {board.name: board for board in found}
 
 
@@ -175,7 +184,11 @@ def load_board(source: str | Path) -> Board:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ConfigError(f"Board file {path}: {type(error).__name__}: {error}") from error
+    return _board_of(module, path)
+
+
+def _board_of(module: ModuleType, source: str | Path) -> Board:
     board = getattr(module, "BOARD", None)
     if not isinstance(board, Board):
-        raise ConfigError(f"Board file {path} must set BOARD to a Board, not {board!r}")
+        raise ConfigError(f"Board file {source} must set BOARD to a Board, not {board!r}")
     return board

@@ -7,10 +7,7 @@ from amaranth import ClockDomain, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import FFSynchronizer
 
-from tilewright_hdl.errors import ConfigError
-from tilewright_hdl.targets import Target
-
-from .pll import PLLS, Pll
+from .pll import Ecp5Pll, GowinPll, Ice40Pll, Pll
 from .sdram_pins import CHIP_DOMAIN
 
 __all__ = ["Clocks"]
@@ -27,42 +24,34 @@ class Clocks(Elaboratable):
 
     Parameters
     ----------
-    target : Target
+    pll : Pll
     pad
         The clock's resource, requested with the direction ``"-"``.
-    input_hz, output_hz : int
-    phase : int
-        Of ``chip``, in parts of :data:`~.sdram_phase.PHASES` of a period.
 
     Members
     -------
+    domains : list of ClockDomain
+        To be added where everything that they clock is below.
     button : ``In(1)``
         In no relation to the clock.
     """
 
-    def __init__(self, target: Target, pad: Any, input_hz: int, output_hz: int, phase: int = 0):
-        if target not in PLLS:
-            raise ConfigError(f"board.target must be one of {', '.join(PLLS)}, which have a PLL, not {target}")
+    def __init__(self, pll: Pll, pad: Any):
         self.button = Signal()
-        self._target = target
+        self._sync = ClockDomain("sync")
+        self._chip = ClockDomain(CHIP_DOMAIN, reset_less=True)
+        self.domains = [self._sync, self._chip]
+        self._pll = pll
         self._pad = pad
-        self._pll = PLLS[target].of(input_hz, output_hz, phase)
-
-    @property
-    def pll(self) -> Pll:
-        """Its numbers."""
-        return self._pll
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.domains.sync = sync = ClockDomain()
-        # On the same clock: what makes the reset cannot be reset by it.
-        m.domains.boot = boot = ClockDomain(reset_less=True)
-        chip = ClockDomain(CHIP_DOMAIN, reset_less=True)
-        m.domains += chip
+        # On the same clock as ``sync``: what makes the reset cannot be reset by it.
+        m.domains.boot = boot = ClockDomain(reset_less=True, local=True)
+        sync, chip = self._sync, self._chip
         locked = Signal()
-        make = {Target.ECP5: self._ecp5, Target.ICE40: self._ice40, Target.GOWIN: self._gowin}
-        make[self._target](m, sync.clk, chip.clk, locked)
+        make = {Ecp5Pll: self._ecp5, Ice40Pll: self._ice40, GowinPll: self._gowin}
+        make[type(self._pll)](m, sync.clk, chip.clk, locked)
         m.d.comb += boot.clk.eq(sync.clk)
 
         hold = Signal(init=1)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from amaranth import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal
+from amaranth.build import ResourceError
 from amaranth.build.run import BuildPlan
 from amaranth.lib import io
 
@@ -15,6 +16,7 @@ from tilewright_hdl.once import emit_verilog
 from .board import LEDS, Board
 from .clocks import Clocks
 from .memories import SdramMemory
+from .pll import PLLS, Pll
 from .sdram_phase import SdramPhase
 from .sdram_pins import SdramPins
 from .top import BoardTop
@@ -40,11 +42,13 @@ class Wrapper(Elaboratable):
     board : Board
     verilog : str
         :func:`board_verilog` of it.
+    pll : Pll
+        From the default clock of its platform.
     """
 
-    def __init__(self, board: Board, verilog: str):
+    def __init__(self, board: Board, verilog: str, pll: Pll):
         self._board = board
-        self._phase = SdramPhase.of(board.target, board.clock_hz) if isinstance(board.memory, SdramMemory) else None
+        self._pll = pll
         self._ports = module_ports(verilog.split(f"\nmodule {TOP} (")[-1])
 
     def elaborate(self, platform: Any) -> Module:
@@ -53,10 +57,8 @@ class Wrapper(Elaboratable):
         inner = {name: Signal(width, name=name) for name, (_, width) in self._ports.items()}
         m.submodules.board = Instance(TOP, *(
             ("i" if is_input else "o", name, inner[name]) for name, (is_input, _) in self._ports.items()))
-        clock = platform.default_clk
-        m.submodules.clocks = clocks = Clocks(
-            board.target, platform.request(clock, dir="-"), int(platform.lookup(clock).clock.frequency),
-            board.clock_hz, self._phase.phase if self._phase else 0)
+        m.submodules.clocks = clocks = Clocks(self._pll, platform.request(platform.default_clk, dir="-"))
+        m.domains += clocks.domains
         m.d.comb += [inner["clk"].eq(ClockSignal()), inner["rst"].eq(ResetSignal())]
         if board.button:
             m.submodules.button = button = io.Buffer("i", platform.request(*board.button, dir="-"))
@@ -68,8 +70,8 @@ class Wrapper(Elaboratable):
         for name, pin in board.leds.items():
             m.submodules[f"led_{name}"] = led = io.Buffer("o", platform.request(*pin, dir="-"))
             m.d.comb += led.o.eq(inner["leds"][LEDS.index(name)])
-        if self._phase:
-            self._sdram(m, platform, self._phase, inner)
+        if board.phase:
+            self._sdram(m, platform, board.phase, inner)
         return m
 
     def _sdram(self, m: Module, platform: Any, phase: SdramPhase, inner: dict[str, Signal]) -> None:
@@ -102,15 +104,27 @@ def plan(board: Board, build: bytes, *, synthesis: Sequence[str] = (), route: Se
     ConfigError
         If the PLL cannot make the board's clock, or the board asks for what its platform does not have.
     """
-    from amaranth.build import ResourceError
-
     platform = board.platform()
+    pll = _check(board, platform)
     verilog = board_verilog(board, build)
     platform.add_file(f"{TOP}.v", verilog)
     # The tools derive the outputs of most PLLs from the pin's clock; those of others have this rate.
     options = ["--freq", f"{board.clock_hz / 1e6:g}", *route]
-    try:
-        return platform.prepare(Wrapper(board, verilog), DESIGN, emit_src=False, synth_opts=list(synthesis),
-                                nextpnr_opts=options)
-    except ResourceError as error:
-        raise ConfigError(f"board {board.name} must name resources of its platform: {error}") from error
+    return platform.prepare(Wrapper(board, verilog, pll), DESIGN, emit_src=False, synth_opts=list(synthesis),
+                            nextpnr_opts=options)
+
+
+def _check(board: Board, platform: Any) -> Pll:
+    """The board's PLL, once it is known that the platform has all that the board asks for."""
+    pins = [board.uart, *([board.button] if board.button else []), *board.leds.values()]
+    if isinstance(board.memory, SdramMemory):
+        pins.append((board.memory.resource, 0))
+    for pin in pins:
+        try:
+            platform.lookup(*pin)
+        except ResourceError as error:
+            raise ConfigError(f"board {board.name} must name resources of its platform: {error}") from error
+    if board.target not in PLLS:
+        raise ConfigError(f"board.target must be one of {', '.join(PLLS)}, which have a PLL, not {board.target}")
+    return PLLS[board.target].of(int(platform.default_clk_frequency), board.clock_hz,
+                                 board.phase.phase if board.phase else 0)

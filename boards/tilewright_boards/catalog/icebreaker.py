@@ -3,10 +3,11 @@
 
 from typing import Any
 
-from tilewright_boards.board import Board, Device
-from tilewright_boards.memories import SpramMemory
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.targets import Target
+
+from ..board import Board, Device
+from ..memories import SpramMemory
 
 
 def _platform() -> Any:
@@ -25,7 +26,7 @@ BOARD = Board(
                   units={"luts": "LC", "ffs": "LC", "dsps": "SB_MAC16", "rams": "SB_RAM40_4K"}),
     config=AcceleratorConfig.from_dict({
         "name": "icebreaker", "queue_instructions": 2, "semaphore_bits": 4, "profile_records": 0, "counters": False,
-        "in_flight": 1,
+        "in_flight": 2,
         "array": {"rows": 4, "columns": 4, "depthwise": False, "multipliers": "paired"},
         "memory": {"activation_bytes": 2048, "activation_banks": 2, "weight_bytes": 1024, "accumulator_entries": 256,
                    "parameter_groups": 128, "accumulator_bits": 24},

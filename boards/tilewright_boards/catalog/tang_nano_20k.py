@@ -3,17 +3,18 @@
 
 from typing import Any
 
-from tilewright_boards.board import Board, Device
-from tilewright_boards.memories import SdramMemory
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.targets import Target
+
+from ..board import Board, Device
+from ..memories import SdramMemory
 
 
 def _platform() -> Any:
     from amaranth.build import Attrs, Clock, Pins, Resource
     from amaranth_boards.resources import ButtonResources, LEDResources, SDRAMResource, UARTResource
 
-    from tilewright_boards.gowin_platform import HimbaechelPlatform
+    from ..gowin_platform import HimbaechelPlatform
 
     attrs = Attrs(IO_TYPE="LVCMOS33")
 
@@ -61,7 +62,7 @@ BOARD = Board(
         "array": {"rows": 8, "columns": 8, "depthwise": True, "multipliers": "registered"},
         "memory": {"activation_bytes": 16384, "activation_banks": 2, "weight_bytes": 16384,
                    "accumulator_entries": 512, "parameter_groups": 512},
-        "post": {"lanes": 2, "roundings": ["single"], "multiply": False, "tables": 1, "interval": 8},
+        "post": {"lanes": 2, "roundings": ["single"], "multiply": False, "tables": 1, "interval": 16},
         "bus": {"data_bits": 64, "address_bits": 24, "burst_beats": 32, "outstanding": 4, "windows": True},
         "limits": {"address_bits": 13, "size_bits": 12, "kernel_bits": 4},
     }),

@@ -3,10 +3,11 @@
 
 from typing import Any
 
-from tilewright_boards.board import Board, Device
-from tilewright_boards.memories import SdramMemory
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.targets import Target
+
+from ..board import Board, Device
+from ..memories import SdramMemory
 
 
 def _platform() -> Any:
