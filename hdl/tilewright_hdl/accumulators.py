@@ -17,8 +17,8 @@ __all__ = ["AccumulatorColumns", "AccumulatorRead", "AccumulatorWrite", "Accumul
 class AccumulatorRead(wiring.Signature):
     """Read port of the accumulators, seen from the reader.
 
-    A read is always granted: ``data`` holds the entry in the cycle after the one with ``valid``, and in that cycle
-    only. The array must not write to the bank in the meantime (semaphores see to it).
+    A read is always granted: ``data`` holds the entry from the cycle after the one with ``valid`` until the next read.
+    The array must not write to the bank in the meantime (semaphores see to it), and ``bank`` must stay.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class AccumulatorColumns(wiring.Component):
     read_valid, read_bank, read_address : ``In(1)``, ``In(1)``, ``In(address_bits)``
         Read from outside. A command that adds in the same cycle and bank goes first.
     read_data : ``Out(ArrayLayout(signed(32), columns))``
-        One cycle behind the read.
+        One cycle behind the read, until the next.
     """
 
     write: Any

@@ -189,8 +189,12 @@ class PostConfig:
     tables : int
         256-entry int8 tables held at once, 0 to 16.
     interval : int
-        Cycles from one rescaled element to the next, 1 to 32. With 2 and more each multiplier is one adder, which
+        Cycles from one rescaled element to the next, 1 to 128. With 2 and more each multiplier is one adder, which
         takes a part of the multiplier's bits in each cycle but one.
+    pools : bool
+        Whether there are windows and padding, and activations as sources. Without, accumulators become activations one
+        by one. If there is no ``add`` and no ``multiply`` either, and ``single`` is the only rounding, an ``interval``
+        of 14, 23, 41 or 77 cycles (one more with tables) and more makes lanes that take 8, 4, 2 bits or 1 a cycle.
     """
 
     lanes: int
@@ -200,13 +204,14 @@ class PostConfig:
     multiply: bool = True
     tables: int = 4
     interval: int = 1
+    pools: bool = True
 
     def __post_init__(self) -> None:
         check_int("post", "lanes", self.lanes, 1, 64)
         check_int("post", "multiplier_bits", self.multiplier_bits, 8, MULTIPLIER_BITS)
         check_int("post", "tables", self.tables, 0, 16)
-        check_int("post", "interval", self.interval, 1, 32)
-        for name in ("add", "multiply"):
+        check_int("post", "interval", self.interval, 1, 128)
+        for name in ("add", "multiply", "pools"):
             check_bool("post", name, getattr(self, name))
         names = [str(r) for r in HARDWARE_ROUNDINGS]
         try:

@@ -154,9 +154,9 @@ def kernel_field(meaning: str, *, default: int = 1, needs: tuple[str, ...] = ())
     return count_field(KERNEL_BITS, meaning, default=default, extent=Extent.KERNEL, needs=needs)
 
 
-def coordinate_field(meaning: str) -> Any:
+def coordinate_field(meaning: str, *, needs: tuple[str, ...] = ()) -> Any:
     """Declare a row or a column of the input; negative is padding."""
-    return bits_field(SIZE_BITS, meaning, signed=True, default=0, extent=Extent.SIZE)
+    return bits_field(SIZE_BITS, meaning, signed=True, default=0, extent=Extent.SIZE, needs=needs)
 
 
 def int8_field(meaning: str, default: int | None = None, needs: tuple[str, ...] = ()) -> Any:

@@ -29,6 +29,7 @@ from .errors import IsaError
 from .instruction import (
     ADDRESS_BITS,
     ENGINES,
+    SIZE_BITS,
     WORD_BITS,
     Engine,
     Extent,
@@ -74,6 +75,8 @@ _WINDOWS = ("bus.windows",)
 _ADD = ("post.add",)
 _BINARY = ("post.add", "post.multiply")
 _TABLES = ("post.tables",)
+_POOLS = ("post.pools",)
+_SECOND = (*_POOLS, *_BINARY)
 
 
 class Memory(IntEnum):
@@ -194,6 +197,9 @@ class Store(_Transfer):
             raise IsaError(f"store.memory must be {Memory.ACTIVATION!r}, not {self.memory!r}")
 
 
+_EVERYWHERE = (1 << SIZE_BITS) - 1
+
+
 def _shift(meaning: str, needs: tuple[str, ...] = ()) -> int:
     value: int = bits_field(SHIFT_BITS, meaning, low=MIN_SHIFT, high=MAX_SHIFT, default=MIN_SHIFT, needs=needs)
     return value
@@ -243,7 +249,8 @@ class Post(Instruction):
 
     With ``NONE``, ``ADD``, ``SUBTRACT`` and ``MULTIPLY`` the window is 1 x 1. ``acc + bias``, ``ra + rb``, ``ra - rb``
     and the sums of ``AVERAGE`` are int32 and wrap. All rescales follow ``rounding``. Steps of 0 take one word for all
-    rows or columns, of the source or of the residual. ``NONE`` with pixels outside of the source pads a tensor.
+    rows or columns, of the source or of the residual. ``NONE`` with pixels outside of the source pads a tensor. No
+    pixel is outside of a source of the default size.
     """
 
     MNEMONIC: ClassVar[str] = "post"
@@ -251,9 +258,10 @@ class Post(Instruction):
     ENGINE: ClassVar[Engine] = Engine.POST
     BYTES: ClassVar[int] = 96
 
-    source: int = bits_field(1, "where it reads", choices=Source)
+    source: int = bits_field(1, "where it reads", choices=Source, default=Source.ACCUMULATOR, needs=_POOLS)
     bank: int = bits_field(1, "accumulator bank that is read", default=0)
-    combine: int = bits_field(3, "operation on the window or with the residual", choices=Combine, default=Combine.NONE)
+    combine: int = bits_field(3, "operation on the window or with the residual", choices=Combine, default=Combine.NONE,
+                              needs=_SECOND)
     use_table: int = bits_field(1, "1: map through a table", default=0, needs=_TABLES)
     table_index: int = bits_field(4, "table", default=0, needs=_TABLES)
     rounding: int = bits_field(1, "rounding rule", choices=RoundingCode, default=RoundingCode.SINGLE)
@@ -262,31 +270,31 @@ class Post(Instruction):
     source_address: int = address_field("first accumulator entry or activation word, modulo 2**20")
     zero_point_b: int = int8_field("zero point of the residual", default=0, needs=_BINARY)
     source_tile_step: int = address_field("entries or words from channel tile to channel tile", default=1)
-    zero_point_out: int = int8_field("zero point of the result, except of NONE and MAX", default=0)
+    zero_point_out: int = int8_field("zero point of the result, except of NONE and MAX", default=0, needs=_SECOND)
     source_y_step: int = address_field("entries or words from output row to output row", default=0)
-    low_out: int = int8_field("lower clamp of the result, except of NONE and MAX", default=-128)
+    low_out: int = int8_field("lower clamp of the result, except of NONE and MAX", default=-128, needs=_SECOND)
     source_x_step: int = address_field("entries or words from output column to output column", default=0)
-    high_out: int = int8_field("upper clamp of the result, except of NONE and MAX", default=127)
-    window_y_step: int = address_field("entries or words from window row to window row", default=0)
+    high_out: int = int8_field("upper clamp of the result, except of NONE and MAX", default=127, needs=_SECOND)
+    window_y_step: int = address_field("entries or words from window row to window row", default=0, needs=_POOLS)
     shift_a: int = _shift("right shift of operand a", needs=_ADD)
-    window_x_step: int = address_field("entries or words from window column to window column", default=0)
+    window_x_step: int = address_field("entries or words from window column to window column", default=0, needs=_POOLS)
     shift_b: int = _shift("right shift of operand b", needs=_ADD)
-    source_height: int = count_field(16, "source rows: beyond them is padding")
-    source_width: int = count_field(16, "source columns: beyond them is padding")
+    source_height: int = count_field(16, "source rows: beyond them is padding", default=_EVERYWHERE, needs=_POOLS)
+    source_width: int = count_field(16, "source columns: beyond them is padding", default=_EVERYWHERE, needs=_POOLS)
     output_height: int = count_field(16, "output rows")
     output_width: int = count_field(16, "output columns")
-    first_y: int = coordinate_field("source row of the first window; negative is padding")
-    first_x: int = coordinate_field("source column of the first window; negative is padding")
-    window_height: int = kernel_field("window rows")
-    window_width: int = kernel_field("window columns")
-    stride_y: int = kernel_field("source rows from window to window")
-    stride_x: int = kernel_field("source columns from window to window")
-    dilation_y: int = kernel_field("source rows from window row to window row")
-    dilation_x: int = kernel_field("source columns from window column to window column")
+    first_y: int = coordinate_field("source row of the first window; negative is padding", needs=_POOLS)
+    first_x: int = coordinate_field("source column of the first window; negative is padding", needs=_POOLS)
+    window_height: int = kernel_field("window rows", needs=_POOLS)
+    window_width: int = kernel_field("window columns", needs=_POOLS)
+    stride_y: int = kernel_field("source rows from window to window", needs=_POOLS)
+    stride_x: int = kernel_field("source columns from window to window", needs=_POOLS)
+    dilation_y: int = kernel_field("source rows from window row to window row", needs=_POOLS)
+    dilation_x: int = kernel_field("source columns from window column to window column", needs=_POOLS)
     zero_point: int = int8_field("zero point after the first rescale", default=0)
-    pad_value: int = int8_field("value outside of the source", default=0)
+    pad_value: int = int8_field("value outside of the source", default=0, needs=_POOLS)
     output_address: int = address_field("first word written")
-    shift_out: int = _shift("right shift of the result")
+    shift_out: int = _shift("right shift of the result", needs=_SECOND)
     output_y_step: int = address_field("words from output row to output row", default=0)
     zero_point_a: int = int8_field("zero point of operand a", default=0, needs=_BINARY)
     output_x_step: int = address_field("words from output column to output column", default=0)
@@ -299,8 +307,8 @@ class Post(Instruction):
     groups: int = count_field(16, "groups of post-processor lanes")
     multiplier_a: int = _multiplier("multiplier of operand a", needs=_ADD)
     multiplier_b: int = _multiplier("multiplier of operand b", needs=_ADD)
-    multiplier_out: int = _multiplier("multiplier of the result")
-    offset: int = bits_field(32, "added to the sum of AVERAGE", signed=True, default=0)
+    multiplier_out: int = _multiplier("multiplier of the result", needs=_SECOND)
+    offset: int = bits_field(32, "added to the sum of AVERAGE", signed=True, default=0, needs=_POOLS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

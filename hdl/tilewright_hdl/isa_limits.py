@@ -30,7 +30,7 @@ def field_bits(config: AcceleratorConfig, spec: FieldSpec) -> int:
         return 0
     if spec.extent is None:
         return spec.bits
-    return min(spec.bits, attrgetter(_SETTINGS[spec.extent])(config))
+    return min(spec.bits, int(attrgetter(_SETTINGS[spec.extent])(config)))
 
 
 def reason(config: AcceleratorConfig, spec: FieldSpec) -> str:

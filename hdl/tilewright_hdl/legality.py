@@ -160,25 +160,31 @@ def _window(config: AcceleratorConfig) -> list[Rule]:
 
 def _post(config: AcceleratorConfig) -> list[Rule]:
     post = config.post
-    found = [
-        Rule(
+    found = [Rule("low must not be above high", lambda f: f.low > f.high)]
+    if post.pools:
+        found.append(Rule(
             "window_height and window_width must be 1 with combine NONE, ADD, SUBTRACT or MULTIPLY",
             lambda f: reduce(operator.or_, (f.combine == combine for combine in (Combine.NONE, *BINARY)))
             & ((f.window_height != 1) | (f.window_width != 1)),
-        ),
-        Rule("low must not be above high", lambda f: f.low > f.high),
-        Rule("low_out must not be above high_out", lambda f: f.low_out > f.high_out),
-    ]
+        ))
+    if post.pools or post.binary:
+        found.append(Rule("low_out must not be above high_out", lambda f: f.low_out > f.high_out))
+        found += _combines(config)
     if post.tables:
         found.append(Rule(f"table_index must be below {post.tables} where use_table is 1",
                           lambda f: (f.use_table == 1) & (f.table_index >= post.tables)))
-    for setting, here, combines in (
-        ("add", post.add, (Combine.ADD, Combine.SUBTRACT)), ("multiply", post.multiply, (Combine.MULTIPLY,)),
-    ):
-        if not here:
-            found += [Rule(f"combine must not be {combine.name}: post.{setting} is false",
-                           _test("combine", partial(operator.eq, int(combine)))) for combine in combines]
     for code in set(RoundingCode) - {RoundingCode[rounding.name] for rounding in post.roundings}:
         text = f"rounding must not be {code.name}: it is not in post.roundings"
         found.append(Rule(text, _test("rounding", partial(operator.eq, int(code)))))
     return found
+
+
+def _combines(config: AcceleratorConfig) -> list[Rule]:
+    """Operations that the post-processor lacks."""
+    settings = {"add": (Combine.ADD, Combine.SUBTRACT), "multiply": (Combine.MULTIPLY,),
+                "pools": (Combine.MAX, Combine.AVERAGE)}
+    return [
+        Rule(f"combine must not be {combine.name}: post.{setting} is false",
+             _test("combine", partial(operator.eq, int(combine))))
+        for setting, combines in settings.items() if not getattr(config.post, setting) for combine in combines
+    ]

@@ -30,7 +30,7 @@ class Memory(wiring.Component):
     Members
     -------
     read : ``In(MemoryRead(bits_for(words), word_bits))``
-        The address must be below ``words``.
+        The address must be below ``words``. Here ``data`` stays until the next read.
     write : ``In(MemoryWrite(bits_for(words), word_bits, groups))``
         The address must be below ``words``.
     """

@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loops and addresses of the post-processor."""
 
-from collections.abc import Iterable
 from typing import Any
 
-from amaranth import Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig, bits_for
-from .isa import ADDRESS_BITS, BINARY, Post, Source
+from .isa import BINARY, Post, Source
 from .isa_layout import instruction_layout
 from .loop_nest import LoopNest
 
 __all__ = ["PostAddress", "PostStepLayout"]
-
-# Holds first_y plus the largest possible distance, so that no pixel far outside comes back inside.
-_POSITION = signed(26)
 
 
 def _parameter_bits(config: AcceleratorConfig) -> int:
@@ -29,7 +25,7 @@ class PostStepLayout(data.StructLayout):
 
     Members
     -------
-    source, residual, output : 20
+    source, residual, output : ``config.limits.address_bits``
         Addresses of the accumulator entry or activation word, of the residual (if there is any), and of the word
         written.
     bank : 1
@@ -43,9 +39,9 @@ class PostStepLayout(data.StructLayout):
 
     def __init__(self, config: AcceleratorConfig):
         super().__init__({
-            "source": ADDRESS_BITS,
-            "residual": ADDRESS_BITS,
-            "output": ADDRESS_BITS,
+            "source": config.limits.address_bits,
+            "residual": config.limits.address_bits,
+            "output": config.limits.address_bits,
             "bank": 1,
             "parameter": _parameter_bits(config),
             "column_part": bits_for(config.column_groups),
@@ -72,6 +68,8 @@ class PostAddress(wiring.Component):
     load : ``In(1)``
     instruction : ``In(instruction_layout(config, Post))``
         Taken with ``load``.
+    fields : ``In(instruction_layout(config, Post))``
+        The same, from the cycle after ``load`` until the last ``advance``.
     advance : ``In(1)``
     step : ``Out(PostStepLayout(config))``
     refused : ``Out(1)``
@@ -80,6 +78,7 @@ class PostAddress(wiring.Component):
 
     load: Signal
     instruction: Any
+    fields: Any
     advance: Signal
     step: Any
     refused: Signal
@@ -89,6 +88,7 @@ class PostAddress(wiring.Component):
         super().__init__({
             "load": In(1),
             "instruction": In(instruction_layout(config, Post)),
+            "fields": In(instruction_layout(config, Post)),
             "advance": In(1),
             "step": Out(PostStepLayout(config)),
             "refused": Out(1),
@@ -101,61 +101,56 @@ class PostAddress(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        fields = self.instruction.shape()
-        counts = {
-            "group": "groups", "y": "output_height", "x": "output_width", "wy": "window_height", "wx": "window_width",
+        post, fields = self.config.post, self.fields
+        counts = {"group": "groups", "y": "output_height", "x": "output_width"}
+        steps = {
+            "source_y": "source_y_step", "source_x": "source_x_step",
+            "output_y": "output_y_step", "output_x": "output_x_step",
         }
-        address, flag = unsigned(ADDRESS_BITS), unsigned(1)
+        shapes, flag = fields.shape(), unsigned(1)
+        address = unsigned(self.config.limits.address_bits)
         tensor = {"group": flag, "y": address, "x": address}
-        binary = self.config.post.binary
+        positions: dict[str, Any] = {}
+        if post.pools:
+            counts |= {"wy": "window_height", "wx": "window_width"}
+            steps |= {"source_wy": "window_y_step", "source_wx": "window_x_step",
+                      "iy_y": "stride_y", "iy_wy": "dilation_y", "ix_x": "stride_x", "ix_wx": "dilation_x"}
+            # Holds first_y plus the largest possible distance, so that no pixel far outside comes back inside.
+            position = signed(self.config.limits.size_bits + self.config.limits.kernel_bits + 2)
+            positions = {
+                "iy": (position, {"y": shapes["stride_y"].shape, "wy": shapes["dilation_y"].shape}),
+                "ix": (position, {"x": shapes["stride_x"].shape, "wx": shapes["dilation_x"].shape}),
+            }
+        if post.binary:
+            steps |= {"residual_y": "residual_y_step", "residual_x": "residual_x_step"}
         m.submodules.loops = loops = LoopNest(
-            {level: fields.width(name) for level, name in counts.items()},
+            {level: shapes.width(name) for level, name in counts.items()},
             {
                 "source": (address, dict.fromkeys(counts, address)),
-                "iy": (_POSITION, {"y": fields["stride_y"].shape, "wy": fields["dilation_y"].shape}),
-                "ix": (_POSITION, {"x": fields["stride_x"].shape, "wx": fields["dilation_x"].shape}),
-                **({"residual": (address, tensor)} if binary else {}),
+                **positions,
+                **({"residual": (address, tensor)} if post.binary else {}),
                 "output": (address, tensor),
                 "parameter": (unsigned(_parameter_bits(self.config)), {"group": flag}),
             },
         )
-        steps = {
-            "source_y": "source_y_step", "source_x": "source_x_step",
-            "source_wy": "window_y_step", "source_wx": "window_x_step",
-            "iy_y": "stride_y", "iy_wy": "dilation_y", "ix_x": "stride_x", "ix_wx": "dilation_x",
-            **({"residual_y": "residual_y_step", "residual_x": "residual_x_step"} if binary else {}),
-            "output_y": "output_y_step", "output_x": "output_x_step",
-        }
-        held = self._hold(m, [
-            *counts.values(), *steps.values(),
-            "source", "bank", "combine", "source_tile_step", "source_height", "source_width",
-        ])
+        starts = {name: f"{name}_address" for name in ("source", "output", "parameter")}
+        starts |= {"residual": "residual_address"} if post.binary else {}
+        starts |= {"iy": "first_y", "ix": "first_x"} if post.pools else {}
         m.d.comb += [
             loops.load.eq(self.load),
             loops.advance.eq(self.advance),
-            *(loops.count[level].eq(held[name]) for level, name in counts.items()),
-            *(loops.step[name].eq(held[field]) for name, field in steps.items()),
-            *(loops.start[name].eq(self.instruction[f"{name}_address"])
-              for name in ("source", "output", "parameter", *(("residual",) if binary else ()))),
-            loops.start.iy.eq(self.instruction.first_y),
-            loops.start.ix.eq(self.instruction.first_x),
+            *(loops.count[level].eq(fields[name]) for level, name in counts.items()),
+            *(loops.step[name].eq(fields[field]) for name, field in steps.items()),
+            *(loops.start[name].eq(self.instruction[field]) for name, field in starts.items()),
         ]
-        self._parts(m, loops, held)
-        self._step(m, loops, held)
+        self._parts(m, loops)
+        self._step(m, loops)
 
         return m
 
-    def _hold(self, m: Module, names: Iterable[str]) -> Any:
-        """Registers of the fields that are needed after the load."""
-        held = Signal(self.instruction.shape().only(names))
-        with m.If(self.load):
-            m.d.sync += [held[name].eq(self.instruction[name]) for name in held.shape().members]
-        return held
-
-    def _parts(self, m: Module, loops: Any, held: Any) -> None:
+    def _parts(self, m: Module, loops: Any) -> None:
         """Walk through the groups of lanes of an entry and of a word; each tile's last one goes on to the next tile."""
-        inner = [loops.last[level] for level in ("y", "x", "wy", "wx")]
-        group_ends = self.advance & inner[0] & inner[1] & inner[2] & inner[3]
+        group_ends = self.advance & Cat(loops.last[level] for level in loops.levels if level != "group").all()
         tile_ends = {}
         for name, groups in (("row_part", self.config.row_groups), ("column_part", self.config.column_groups)):
             part = Signal(range(groups), name=name)
@@ -165,30 +160,36 @@ class PostAddress(wiring.Component):
             with m.Elif(group_ends):
                 m.d.sync += part.eq(Mux(tile_ends[name], 0, part + 1))
             m.d.comb += self.step[name].eq(part)
-        source_ends = Mux(held.source == Source.ACTIVATION, tile_ends["row_part"], tile_ends["column_part"])
+        source_ends = Mux(self._from_activation, tile_ends["row_part"], tile_ends["column_part"])
         m.d.comb += [
-            loops.step.source_group.eq(Mux(source_ends, held.source_tile_step, 0)),
+            loops.step.source_group.eq(Mux(source_ends, self.fields.source_tile_step, 0)),
             loops.step.output_group.eq(tile_ends["row_part"]),
             loops.step.parameter_group.eq(1),
         ]
         if self.config.post.binary:
             m.d.comb += loops.step.residual_group.eq(tile_ends["row_part"])
 
-    def _step(self, m: Module, loops: Any, held: Any) -> None:
+    def _step(self, m: Module, loops: Any) -> None:
         step, value = self.step, loops.value
-        in_rows = (value.iy >= 0) & (value.iy < held.source_height)
-        in_columns = (value.ix >= 0) & (value.ix < held.source_width)
+        inside: Value = Const(1)
+        first: Value = Const(1)
+        last: Value = Const(1)
+        if self.config.post.pools:
+            in_rows = (value.iy >= 0) & (value.iy < self.fields.source_height)
+            in_columns = (value.ix >= 0) & (value.ix < self.fields.source_width)
+            inside = in_rows & in_columns
+            first, last = loops.first.wy & loops.first.wx, loops.last.wy & loops.last.wx
         m.d.comb += [
             *(step[name].eq(value[name]) for name in ("source", "output", "parameter")),
-            step.bank.eq(held.bank),
-            step.inside.eq(in_rows & in_columns),
-            step.first.eq(loops.first.wy & loops.first.wx),
-            step.last.eq(loops.last.wy & loops.last.wx),
+            step.bank.eq(self.fields.bank),
+            step.inside.eq(inside),
+            step.first.eq(first),
+            step.last.eq(last),
             step.final.eq(loops.done),
         ]
         memory, words = self.config.memory, self.config.activation_words
         refused_source = Mux(
-            held.source == Source.ACTIVATION,
+            self._from_activation,
             step.inside & _beyond(step.source, words),
             step.inside & _beyond(step.source, memory.accumulator_entries)
             | _beyond(step.parameter, memory.parameter_groups),
@@ -196,8 +197,12 @@ class PostAddress(wiring.Component):
         refused_residual: Value = Const(0)
         if self.config.post.binary:
             m.d.comb += step.residual.eq(value.residual)
-            refused_residual = held.combine.matches(*BINARY) & _beyond(step.residual, words)
+            refused_residual = self.fields.combine.matches(*BINARY) & _beyond(step.residual, words)
         m.d.comb += self.refused.eq(refused_source | refused_residual | _beyond(step.output, words))
+
+    @property
+    def _from_activation(self) -> Value:
+        return self.fields.source == Source.ACTIVATION
 
 
 def _beyond(address: Value, words: int) -> Value:

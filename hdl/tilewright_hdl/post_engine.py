@@ -9,6 +9,9 @@
 
 Memories answer in a fixed time and take what is written, so nothing here ever waits. One instruction drains before the
 next one starts: then all that the instruction fixes can stand in one set of registers.
+
+With serial lanes (``timing.serial_digit``) there is no pipeline and no queue: a step has its interval for itself, from
+the read to the write, and operands stay in the outputs of the memories.
 """
 
 from typing import Any
@@ -19,24 +22,26 @@ from amaranth.lib.wiring import In, Out
 
 from .accumulators import AccumulatorRead
 from .config import AcceleratorConfig, bits_for
+from .held import fields_of
 from .isa import BINARY, Combine, Post, Source
 from .isa_layout import instruction_layout
 from .ports import FaultLayout, MemoryRead, MemoryWrite
 from .post_address import PostAddress
-from .post_lane import lane_setup_layout
 from .post_pipeline import PostPipeline, delay_queue
 from .registers import ErrorCode
+from .serial_lanes import SerialLanes
 from .tables import table_write_signature
-from .timing import PostStages
+from .timing import PostStages, serial_digit
 
 __all__ = ["PostEngine"]
+
 
 class PostEngine(wiring.Component):
     """Execute :class:`~.isa.Post` instructions, one after the other.
 
     All reads and writes must be granted at once. A step that would touch a word outside of a memory raises
     ``ErrorCode.ADDRESS`` in place of its reads; that, and ``halt``, drops everything under way, and the engine stays
-    quiet until it is reset.
+    quiet until it is reset. Serial lanes need what was read of accumulators and parameters until the next read.
 
     Reads run up to ``PostStages.latency`` cycles ahead of the writes of earlier steps. A result may replace the bytes
     that its own step has read, but no bytes that a later step reads.
@@ -106,11 +111,9 @@ class PostEngine(wiring.Component):
         m = Module()
 
         m.submodules.address = address = PostAddress(self.config)
-        m.submodules.pipeline = pipeline = PostPipeline(self.config)
-        setup = Signal(lane_setup_layout(self.config))
-        index = Signal.like(self.instruction.payload.index)
         running, issuing, stopped = Signal(), Signal(), Signal()
-        start, enter = Signal(), Signal()
+        start, enter, stop = Signal(), Signal(), Signal()
+        fields = fields_of(m, self.config, self.instruction, start)
 
         m.d.comb += [
             self.instruction.ready.eq((~running | self.done) & ~stopped & ~self.halt),
@@ -118,40 +121,87 @@ class PostEngine(wiring.Component):
             self.busy.eq(running),
             address.load.eq(start),
             address.instruction.eq(self.instruction.payload),
+            address.fields.eq(fields),
             address.advance.eq(enter),
-            self.fault.valid.eq(issuing & address.refused & ~self.halt),
             self.fault.code.eq(ErrorCode.ADDRESS),
-            self.fault.index.eq(index),
-            pipeline.setup.eq(setup),
-            pipeline.clear.eq(self.halt | self.fault.valid),
+            self.fault.index.eq(fields.index),
+            stop.eq(self.halt | self.fault.valid),
         ]
         with m.If(self.done):
             m.d.sync += running.eq(0)
         with m.If(enter & address.step.final):
             m.d.sync += issuing.eq(0)
         with m.If(start):
-            m.d.sync += [running.eq(1), issuing.eq(1), index.eq(self.instruction.payload.index)]
-            m.d.sync += [setup[name].eq(self.instruction.payload[name]) for name in setup.shape().members]
-        with m.If(pipeline.clear):
+            m.d.sync += [running.eq(1), issuing.eq(1)]
+        with m.If(stop):
             m.d.sync += [running.eq(0), issuing.eq(0), stopped.eq(1)]
 
-        self._read(m, address.step, setup, issuing & ~address.refused & ~self.halt, enter, pipeline)
-        self._write(m, address.step, enter, pipeline)
-        wiring.connect(m, wiring.flipped(self.table), pipeline.table)
-        m.d.comb += self.saturated.eq(pipeline.saturated)
+        if serial_digit(self.config.post):
+            self._one_by_one(m, fields, address, running, enter)
+        else:
+            m.submodules.pipeline = pipeline = PostPipeline(self.config)
+            m.d.comb += [
+                self.fault.valid.eq(issuing & address.refused & ~self.halt),
+                pipeline.clear.eq(stop),
+                self.saturated.eq(pipeline.saturated),
+                *(pipeline.setup[name].eq(fields[name]) for name in pipeline.setup.shape().members),
+            ]
+            wiring.connect(m, wiring.flipped(self.table), pipeline.table)
+            self._read(m, address.step, fields, issuing & ~address.refused & ~self.halt, enter, pipeline)
+            self._write(m, address.step, enter, pipeline)
 
         return m
 
-    def _read(self, m: Module, step: Any, setup: Any, issuing: Value, enter: Signal, pipeline: PostPipeline) -> None:
+    def _one_by_one(self, m: Module, fields: Any, address: PostAddress, running: Value, enter: Signal) -> None:
+        """Read an accumulator in the first cycle of an interval, and write what it becomes in the last."""
+        step, interval = address.step, self.config.post.interval
+        m.submodules.lanes = lanes = SerialLanes(self.config)
+        # Begins at its end: the read is that of the cycle before the first place.
+        place = Signal(range(interval), init=interval - 1)
+        reads, writes = Signal(), Signal()
+        with m.If(running):
+            m.d.sync += place.eq(Mux(reads, 0, place + 1))
+        wiring.connect(m, wiring.flipped(self.table), lanes.table)
+        m.d.comb += [
+            reads.eq(place == interval - 1),
+            writes.eq(place == interval - 2),
+            enter.eq(writes & running),
+            self.fault.valid.eq(reads & running & address.refused & ~self.halt),
+            self.accumulator.valid.eq(reads & running & ~address.refused & ~self.halt),
+            self.accumulator.bank.eq(step.bank),
+            self.accumulator.address.eq(step.source),
+            self.parameter.valid.eq(self.accumulator.valid),
+            self.parameter.address.eq(step.parameter),
+            *(lanes.setup[name].eq(fields[name]) for name in lanes.setup.shape().members),
+            lanes.clear.eq(reads),
+            lanes.place.eq(place),
+            lanes.parameter.eq(self.parameter.data),
+            self.output.valid.eq(enter),
+            self.output.address.eq(step.output),
+            self.output.data.eq(lanes.result.as_value().replicate(self.config.row_groups)),
+            self.output.mask.eq(1 << step.row_part),
+            self.done.eq(enter & step.final),
+            self.saturated.eq(Mux(enter, lanes.saturated, 0)),
+        ]
+        self._accumulators(m, step.column_part, lanes.accumulator)
+
+    def _accumulators(self, m: Module, part: Value, targets: Any) -> None:
+        """Take the group of lanes that a step is about out of the entry."""
+        lanes = self.config.post.lanes
+        for lane in range(lanes):
+            of_lane = Array(self.accumulator.data[i] for i in range(lane, self.config.array.columns, lanes))
+            m.d.comb += targets[lane].eq(of_lane[part])
+
+    def _read(self, m: Module, step: Any, fields: Any, issuing: Value, enter: Signal, pipeline: PostPipeline) -> None:
         """Read what a step needs, and put it into the pipeline when it arrives."""
         post, lanes = self.config.post, self.config.post.lanes
-        from_activation = setup.source == Source.ACTIVATION
+        from_activation = fields.source == Source.ACTIVATION
         residual = Signal()
         # Cycles of this step that have passed. With both operands behind one port, the residual comes first.
         passed = Signal(range(max(post.interval, 2)))
         least = Signal.like(passed)
-        binary = setup.combine.matches(*BINARY) if post.binary else Const(0)
-        direct = from_activation & setup.combine.matches(Combine.NONE, Combine.MAX)
+        binary = fields.combine.matches(*BINARY) if post.binary else Const(0)
+        direct = from_activation & fields.combine.matches(Combine.NONE, Combine.MAX)
         m.d.comb += [
             residual.eq(issuing & binary & (passed == 0)),
             least.eq(Mux(from_activation & binary, max(post.interval, 2), post.interval) - 1),
@@ -177,15 +227,10 @@ class PostEngine(wiring.Component):
         m.d.sync += [column_part.eq(step.column_part), row_part.eq(step.row_part), pipeline.residual.eq(residual)]
         activations = data.View(data.ArrayLayout(signed(8), self.config.array.rows), self.source.data)
         m.d.comb += pipeline.parameter.eq(self.parameter.data)
+        self._accumulators(m, column_part, pipeline.accumulator)
         for lane in range(lanes):
-            m.d.comb += [
-                pipeline.accumulator[lane].eq(
-                    Array(self.accumulator.data[i] for i in range(lane, self.config.array.columns, lanes))[column_part]
-                ),
-                pipeline.activation[lane].eq(
-                    Array(activations[i] for i in range(lane, self.config.array.rows, lanes))[row_part]
-                ),
-            ]
+            of_lane = Array(activations[i] for i in range(lane, self.config.array.rows, lanes))
+            m.d.comb += pipeline.activation[lane].eq(of_lane[row_part])
 
     def _write(self, m: Module, step: Any, enter: Signal, pipeline: PostPipeline) -> None:
         """Write the results where their last steps said."""

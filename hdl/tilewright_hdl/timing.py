@@ -11,7 +11,7 @@ from typing import Self
 
 from .config import AcceleratorConfig, ArrayConfig, Multipliers, PostConfig
 from .isa import BINARY, Combine, Exec, Instruction, Post, Source
-from .numerics import Rounding
+from .numerics import SHIFT_BITS, Rounding
 
 __all__ = [
     "DEADLOCK_CYCLES",
@@ -19,6 +19,7 @@ __all__ = [
     "LEAST_LOAD",
     "MULTIPLY",
     "QUEUE_DELAY",
+    "SERIAL_PRODUCT",
     "PostStages",
     "array_delay",
     "column_delay",
@@ -32,10 +33,13 @@ __all__ = [
     "post_cycles",
     "post_first_write",
     "post_interval",
+    "post_latency",
     "product_delay",
     "requantize_delay",
     "rescale_delay",
     "serial_bits",
+    "serial_cycles",
+    "serial_digit",
 ]
 
 DEADLOCK_CYCLES = 64
@@ -131,6 +135,36 @@ class PostStages:
         return cycles
 
 
+SERIAL_PRODUCT = 2
+"""Cycles from a digit of the accumulator to that of the product in a serial lane: shifted digit, product."""
+
+
+def serial_cycles(bits: int) -> int:
+    """Cycles from the read of an accumulator to its int8 in a serial lane that takes so many bits in each."""
+    # With the largest shift the int8 and its sign come last of all; 0 stands for the next one.
+    last = ((1 << SHIFT_BITS) + 8) // bits
+    return 1 + last + SERIAL_PRODUCT + 1
+
+
+def serial_digit(post: PostConfig) -> int:
+    """Bits that a serial lane takes a cycle, the fewest with which it keeps up; 0 if the lanes are pipelines.
+
+    Lanes are serial if they have nothing to do but to requantize accumulators with the rule ``SINGLE``, and time for
+    it.
+    """
+    if post.pools or post.binary or post.roundings != (Rounding.SINGLE,):
+        return 0
+    time = post.interval - 1 - (post.tables > 0)
+    return next((bits for bits in (1, 2, 4, 8) if serial_cycles(bits) <= time), 0)
+
+
+def post_latency(post: PostConfig, instruction: Post) -> int:
+    """Cycles from the end of a step's interval to the write of its result; serial lanes write at its end."""
+    if serial_digit(post):
+        return 0
+    return PostStages.of(post).latency(Source(instruction.source), Combine(instruction.combine))
+
+
 def post_interval(post: PostConfig, instruction: Post) -> int:
     """Cycles from step to step.
 
@@ -149,15 +183,13 @@ def post_cycles(config: AcceleratorConfig, instruction: Post) -> int:
     It never stalls. Its steps follow each other without a gap from the cycle after the transfer on; then the pipeline
     drains.
     """
-    stages = PostStages.of(config.post)
-    latency = stages.latency(Source(instruction.source), Combine(instruction.combine))
-    return instruction.steps * post_interval(config.post, instruction) + latency
+    return instruction.steps * post_interval(config.post, instruction) + post_latency(config.post, instruction)
 
 
 def post_first_write(config: AcceleratorConfig, instruction: Post) -> int:
     """Cycles from the transfer of a ``POST`` into its engine to its first write: a window's steps, and the pipeline."""
     window = instruction.window_height * instruction.window_width * post_interval(config.post, instruction)
-    return window + PostStages.of(config.post).latency(Source(instruction.source), Combine(instruction.combine))
+    return window + post_latency(config.post, instruction)
 
 
 EXEC_READ = 2

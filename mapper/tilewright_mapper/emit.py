@@ -21,7 +21,7 @@ from .allocate import Ring
 from .conv_form import ConvForm, ConvPiece
 from .emit_operands import InputOperand, OutputOperand, Place
 from .layout import Region, line, pack_parameters, wrap
-from .lower_layers import DeviceLayer, Window
+from .lower_layers import DeviceLayer
 from .residency import Residency, Use, constant_capacity
 from .tiling import BUFFERS, Geometry, Tile, Tiling
 
@@ -235,7 +235,7 @@ class _LayerEmitter:
             "bank": bank,
             "source_address": wrap((y - middle.y) * pitch_y + (x - middle.x) * pitch_x),
             "source_tile_step": middle.pixels,
-            **_window_steps(window, pitch_y, pitch_x),
+            **self._source_steps(pitch_y, pitch_x),
             "parameter_address": self._parameter_address(tile),
         }
 
@@ -249,7 +249,7 @@ class _LayerEmitter:
             "source": Source.ACTIVATION,
             "source_address": source.word(y, x, tile.chunk.words[0]),
             "source_tile_step": 1,
-            **_window_steps(window, pitch_y, pitch_x),
+            **self._source_steps(pitch_y, pitch_x),
         }
 
     def _residual_steps(self, tile: Tile, region: Region) -> dict[str, int]:
@@ -281,29 +281,37 @@ class _LayerEmitter:
         return address // words
 
     def _post(self, tile: Tile, fields: dict[str, int]) -> None:
-        window, rect = self._layer.window, tile.rect
         # A layer for which all rules are the same takes one that there is.
         rounding = RoundingCode[self._config.post.roundings[0].name]
+        if self._config.post.pools:
+            fields |= self._window(tile)
         self._emit(Post(
             **{"rounding": rounding, **self._layer.post}, **fields,
-            source_height=self._layer.middle.height, source_width=self._layer.middle.width,
-            output_height=rect.height, output_width=rect.width,
-            first_y=window.start(0, rect.y), first_x=window.start(1, rect.x),
-            window_height=window.kernel[0], window_width=window.kernel[1],
-            stride_y=window.stride[0], stride_x=window.stride[1],
-            dilation_y=window.dilation[0], dilation_x=window.dilation[1],
-            groups=tile.chunk.groups[1],
+            output_height=tile.rect.height, output_width=tile.rect.width, groups=tile.chunk.groups[1],
         ))
 
+    def _window(self, tile: Tile) -> dict[str, int]:
+        """Fields of POST that place its windows in the source."""
+        window, rect, middle = self._layer.window, tile.rect, self._layer.middle
+        return {
+            "source_height": middle.height, "source_width": middle.width,
+            "first_y": window.start(0, rect.y), "first_x": window.start(1, rect.x),
+            "window_height": window.kernel[0], "window_width": window.kernel[1],
+            "stride_y": window.stride[0], "stride_x": window.stride[1],
+            "dilation_y": window.dilation[0], "dilation_x": window.dilation[1],
+        }
 
-def _window_steps(window: Window, pitch_y: int, pitch_x: int) -> dict[str, int]:
-    """Steps of POST's source for a window over rows and pixels of given pitches."""
-    return {
-        "source_y_step": wrap(window.stride[0] * pitch_y),
-        "source_x_step": wrap(window.stride[1] * pitch_x),
-        "window_y_step": wrap(window.dilation[0] * pitch_y),
-        "window_x_step": wrap(window.dilation[1] * pitch_x),
-    }
+    def _source_steps(self, pitch_y: int, pitch_x: int) -> dict[str, int]:
+        """Steps of POST's source over rows and pixels of given pitches."""
+        window = self._layer.window
+        steps = {
+            "source_y_step": wrap(window.stride[0] * pitch_y),
+            "source_x_step": wrap(window.stride[1] * pitch_x),
+        }
+        if self._config.post.pools:
+            steps["window_y_step"] = wrap(window.dilation[0] * pitch_y)
+            steps["window_x_step"] = wrap(window.dilation[1] * pitch_x)
+        return steps
 
 
 def _repeated(first: int, pitch: int, size: int, wanted: int) -> tuple[int, int]:

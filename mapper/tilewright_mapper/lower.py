@@ -29,6 +29,7 @@ from .graph import (
     Node,
     Pad2d,
     Quantize,
+    Requantize,
     Reshape,
     Rounded,
     Subtract,
@@ -40,6 +41,10 @@ from .lower_parts import MOST_REGIONS, average_regions, joined, joins
 from .rescale import Rescaled, hardware_rescale
 
 __all__ = ["Phase", "check_placeable", "host_reason", "partition", "problems", "trim_ends"]
+
+
+_READS_ACTIVATIONS = (MaxPool2d, AvgPool2d, Pad2d, Requantize, Table, Elementwise)
+"""Nodes that need windows, padding or activations as a source; what joins a layer before it could stand alone too."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,9 @@ def _missing_roundings(graph: Graph, config: AcceleratorConfig) -> list[str]:
 def _obstacles(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]:
     """What a configuration lacks for an integer node, and numbers that no instruction can hold."""
     problems = []
+    if not config.post.pools and (isinstance(node, _READS_ACTIVATIONS) or joins(graph, node)):
+        problems.append(f"configuration {config.name!r} processes only what comes out of its array; set post.pools = "
+                        "true")
     if isinstance(node, Add | Subtract) and not config.post.add:
         problems.append(f"configuration {config.name!r} has no residual adder; set post.add = true")
     if isinstance(node, Multiply) and not config.post.multiply:

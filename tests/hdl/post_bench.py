@@ -13,6 +13,7 @@ from tilewright_hdl.isa import Post
 from tilewright_hdl.isa_layout import instruction_layout
 from tilewright_hdl.once import emit_verilog
 from tilewright_hdl.post_engine import PostEngine
+from tilewright_hdl.timing import serial_digit
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
@@ -61,7 +62,10 @@ def engine_verilog(config: AcceleratorConfig) -> str:
 
 def rtl_post(config: AcceleratorConfig, memories: Memories, episodes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Run episodes, each on the same memories, and return what happened in each."""
-    parameters = {"memories": words_of(memories, config), "episodes": episodes}
+    # Serial lanes take operands from the outputs of these memories until the next read.
+    steady = ["accumulator__data", "parameter__data"] if serial_digit(config.post) else []
+    parameters = {"memories": words_of(memories, config), "episodes": episodes, "steady": steady,
+                  "in_flight": config.in_flight}
     return list(run_bench(engine_verilog(config), __name__, "bench_post", parameters=parameters))
 
 
@@ -72,6 +76,8 @@ class Bench:
     -------
     waiting : list of int
         Instructions that are still to be offered.
+    running : int
+        The one that was taken last.
     writes : list of (word, group of lanes, their bytes)
     started, done : list of int
         Cycle of each transfer and of each end.
@@ -82,10 +88,12 @@ class Bench:
         Number of reads by port.
     halted : bool
         From now on nothing may be read or written.
+    steady : sequence of str
+        Outputs of memories that stay until the next read.
     """
 
-    def __init__(self, tb: Testbench, memories: dict[str, Any]):
-        self.tb, self.dut, self.memories = tb, tb.dut, memories
+    def __init__(self, tb: Testbench, memories: dict[str, Any], steady: Sequence[str]):
+        self.tb, self.dut, self.memories, self.steady = tb, tb.dut, memories, steady
         self.writes: list[tuple[int, int, int]] = []
         self.faults: list[int] = []
         self.done: list[int] = []
@@ -94,10 +102,11 @@ class Bench:
         self.reads = {"accumulator": 0, "parameter": 0, "source": 0}
         self.waiting: list[int] = []
         self.offered: int | None = None
+        self.running = 0
         self.halted = False
 
     async def cycle(self) -> None:
-        """Let one cycle pass; memories answer in the next one, and show noise when they were not asked."""
+        """Let one cycle pass; memories answer in the next one. When they were not asked, most show noise."""
         dut, tb = self.dut, self.tb
         await tb.settle()
         took = int(dut.instruction__valid.value) and int(dut.instruction__ready.value)
@@ -113,7 +122,7 @@ class Bench:
             assert all(word is None for word in answers.values()), "a refused step must not read"
         if took:
             self.started.append(tb.cycle)
-            self.waiting.pop(0)
+            self.running = self.waiting.pop(0)
         assert int(dut.busy.value) or not (done or write), "only an instruction under way writes and ends"
         if write:
             self._write()
@@ -123,7 +132,8 @@ class Bench:
         await tb.cycles()
         for name, word in answers.items():
             port = getattr(dut, name)
-            port.value = tb.random.getrandbits(len(port)) if word is None else word
+            if word is not None or name not in self.steady:
+                port.value = tb.random.getrandbits(len(port)) if word is None else word
 
     def _read(self, name: str, bank: int | None = None) -> int | None:
         if not int(getattr(self.dut, f"{name}__valid").value):
@@ -148,6 +158,10 @@ class Bench:
     def offer(self, gap: float) -> None:
         """Offer the next instruction, or noise."""
         dut, random = self.dut, self.tb.random
+        if self.tb.parameters["in_flight"] == 1 and len(self.started) > len(self.done):
+            # The decoder has no room for the next one, and holds this one.
+            dut.instruction__valid.value, dut.instruction__payload.value = 0, self.running
+            return
         held = bool(self.waiting) and self.offered is self.waiting[0]
         go = held or (bool(self.waiting) and random.random() >= gap)
         self.offered = self.waiting[0] if go else None
@@ -178,7 +192,7 @@ async def bench_post(tb: Testbench) -> None:
         dut.halt.value, dut.instruction__valid.value, dut.rst.value = 0, 0, 1
         await tb.cycles()
         dut.rst.value = 0
-        b = Bench(tb, copy.deepcopy(p["memories"]))
+        b = Bench(tb, copy.deepcopy(p["memories"]), p["steady"])
         b.waiting = list(episode["instructions"])
         count, age = len(b.waiting), 0
         while len(b.done) < count and not b.faults and age != episode["halt"]:

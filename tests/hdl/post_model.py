@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
-from tilewright_hdl.isa import ADDRESS_BITS, BINARY, Combine, Post, RoundingCode, Source
+from tilewright_hdl.isa import BINARY, Combine, Post, RoundingCode, Source, field_specs
+from tilewright_hdl.isa_limits import field_bits
 from tilewright_hdl.numerics import ADD_LEFT_SHIFT, MAX_SHIFT, MIN_SHIFT, Rounding, rescale
 
 __all__ = [
@@ -106,7 +107,7 @@ def _element(
     clamped = 0
     if from_accumulator:
         tile, part = divmod(g, config.column_groups)
-        entry = (at + tile * ins.source_tile_step) % (1 << ADDRESS_BITS)
+        entry = (at + tile * ins.source_tile_step) % (1 << config.limits.address_bits)
         if entry >= memories.accumulator.shape[1]:
             raise AddressFault
         acc = memories.accumulator[ins.bank, entry].reshape(-1, lanes)[part]
@@ -142,7 +143,7 @@ def _second(ins: Post, total: Any, rounding: Rounding) -> Any:
 
 
 def _word(config: AcceleratorConfig, address: int) -> int:
-    address %= 1 << ADDRESS_BITS
+    address %= 1 << config.limits.address_bits
     if address >= config.activation_words:
         raise AddressFault
     return address
@@ -199,12 +200,12 @@ def random_post(
     """Instruction of one kind, legal and within the memories; results lie in the upper half of the activations."""
     windowed = combine in (Combine.MAX, Combine.AVERAGE)
     window = [random.randint(1, 3) if windowed else 1 for _ in range(2)]
-    stride, dilation = ([random.randint(1, 2) for _ in range(2)] for _ in range(2))
+    stride, dilation = ([random.randint(1, 1 + config.post.pools) for _ in range(2)] for _ in range(2))
     oh, ow = random.randint(1, 3), random.randint(1, 3)
-    first_y, first_x = (random.randint(-1, 1) for _ in range(2))
+    first_y, first_x = (random.randint(-1, 1) * config.post.pools for _ in range(2))
     # About as large as what the windows cover: some padding on any side, and now and then a row that nobody reads.
     height, width = (
-        max(1, first + (count - 1) * s + (w - 1) * d + 1 + random.choice((-1, 0, 0, 1)))
+        max(1, first + (count - 1) * s + (w - 1) * d + 1 + random.choice((-1, 0, 0, 1)) * config.post.pools)
         for first, count, s, w, d in zip((first_y, first_x), (oh, ow), stride, window, dilation, strict=True)
     )
     groups = random.randint(1, 2 * max(config.column_groups, config.row_groups) + 1)
@@ -224,40 +225,44 @@ def random_post(
         Combine.ADD: random.randint(18, 21), Combine.SUBTRACT: random.randint(18, 21),
         Combine.MULTIPLY: random.randint(6, 9),
     }.get(combine, random.randint(0, 4))
-    return Post(
-        source=source, combine=combine, rounding=rounding,
-        use_table=int(table), table_index=random.randrange(config.post.tables) if table else 0,
-        bank=random.randint(0, 1), groups=groups,
-        output_height=oh, output_width=ow, window_height=window[0], window_width=window[1],
-        source_height=height, source_width=width, first_y=first_y, first_x=first_x,
-        stride_y=stride[0], stride_x=stride[1], dilation_y=dilation[0], dilation_x=dilation[1],
-        source_address=origin % (1 << ADDRESS_BITS), source_tile_step=place.tile_step,
-        source_y_step=stride[0] * place.y_step, source_x_step=stride[1] * place.x_step,
-        window_y_step=dilation[0] * place.y_step, window_x_step=dilation[1] * place.x_step,
-        output_address=output.base, output_y_step=output.y_step, output_x_step=output.x_step,
-        residual_address=residual.base, residual_y_step=residual.y_step, residual_x_step=residual.x_step,
-        parameter_address=random.randint(0, config.memory.parameter_groups - groups),
-        low=low, high=random.choice((127, 90)), zero_point=random.randint(-20, 20),
-        pad_value=random.randint(-128, 127), offset=random.randint(-200, 200),
-        multiplier_a=random.getrandbits(bits), shift_a=bits + random.randint(0, 1),
-        zero_point_a=random.randint(-128, 127),
-        multiplier_b=random.getrandbits(bits), shift_b=bits + random.randint(0, 1),
-        zero_point_b=random.randint(-128, 127),
-        multiplier_out=random.getrandbits(bits) | 1 << (bits - 1),
-        shift_out=shift_out,
-        zero_point_out=random.randint(-128, 127), low_out=low, high_out=127,
-    )
+    fields = {
+        "source": source, "combine": combine, "rounding": rounding,
+        "use_table": int(table), "table_index": random.randrange(config.post.tables) if table else 0,
+        "bank": random.randint(0, 1), "groups": groups,
+        "output_height": oh, "output_width": ow, "window_height": window[0], "window_width": window[1],
+        "source_height": height, "source_width": width, "first_y": first_y, "first_x": first_x,
+        "stride_y": stride[0], "stride_x": stride[1], "dilation_y": dilation[0], "dilation_x": dilation[1],
+        "source_address": origin % (1 << config.limits.address_bits), "source_tile_step": place.tile_step,
+        "source_y_step": stride[0] * place.y_step, "source_x_step": stride[1] * place.x_step,
+        "window_y_step": dilation[0] * place.y_step, "window_x_step": dilation[1] * place.x_step,
+        "output_address": output.base, "output_y_step": output.y_step, "output_x_step": output.x_step,
+        "residual_address": residual.base, "residual_y_step": residual.y_step, "residual_x_step": residual.x_step,
+        "parameter_address": random.randint(0, config.memory.parameter_groups - groups),
+        "low": low, "high": random.choice((127, 90)), "zero_point": random.randint(-20, 20),
+        "pad_value": random.randint(-128, 127), "offset": random.randint(-200, 200),
+        "multiplier_a": random.getrandbits(bits), "shift_a": bits + random.randint(0, 1),
+        "zero_point_a": random.randint(-128, 127),
+        "multiplier_b": random.getrandbits(bits), "shift_b": bits + random.randint(0, 1),
+        "zero_point_b": random.randint(-128, 127),
+        "multiplier_out": random.getrandbits(bits) | 1 << (bits - 1),
+        "shift_out": shift_out,
+        "zero_point_out": random.randint(-128, 127), "low_out": low, "high_out": 127,
+    }
+    # What the configuration has no use for keeps its default.
+    return Post(**{s.name: fields[s.name] for s in field_specs(Post) if s.name in fields and field_bits(config, s)})
 
 
 def all_kinds(config: AcceleratorConfig) -> Iterator[dict[str, Any]]:
     """Every combination of source, combine, table and rounding that a configuration has."""
-    for source in Source:
+    for source in Source if config.post.pools else (Source.ACCUMULATOR,):
         for combine in Combine:
             for table in (False, True):
                 for rounding in RoundingCode:
                     if combine in (Combine.ADD, Combine.SUBTRACT) and not config.post.add:
                         continue
                     if combine is Combine.MULTIPLY and not config.post.multiply:
+                        continue
+                    if combine in (Combine.MAX, Combine.AVERAGE) and not config.post.pools:
                         continue
                     if table and not config.post.tables:
                         continue

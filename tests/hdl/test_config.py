@@ -38,7 +38,7 @@ INTEGERS = [
     ("memory", "accumulator_entries", 16, 1 << 16), ("memory", "parameter_groups", 4, 1 << 16),
     ("memory", "activation_banks", 1, 16),
     ("post", "lanes", 1, 64), ("post", "multiplier_bits", 8, 31), ("post", "tables", 0, 16),
-    ("post", "interval", 1, 32),
+    ("post", "interval", 1, 128),
     ("bus", "address_bits", 16, 32), ("bus", "burst_beats", 4, 256), ("bus", "outstanding", 1, 16),
     ("config", "queue_instructions", 2, 16), ("config", "semaphore_bits", 2, 12),
     ("config", "profile_records", 0, 4096), ("config", "in_flight", 1, 4),
@@ -179,7 +179,7 @@ def test_digest_covers_every_number_but_the_name() -> None:
         "memory": {"activation_bytes": 1 << 16, "weight_bytes": 1 << 16, "accumulator_entries": 512,
                    "parameter_groups": 64, "activation_banks": 2, "accumulator_bits": 24},
         "post": {"lanes": 8, "multiplier_bits": 24, "roundings": (Rounding.SINGLE,), "add": False,
-                 "multiply": False, "tables": 1, "interval": 4},
+                 "multiply": False, "tables": 1, "interval": 4, "pools": False},
         "bus": {"data_bits": 64, "address_bits": 24, "burst_beats": 8, "outstanding": 2, "windows": False},
         "limits": {"address_bits": 16, "size_bits": 12, "kernel_bits": 5},
     }.items():

@@ -39,6 +39,8 @@ PLAIN = replace(NANO, array=replace(NANO.array, depthwise=False))
 TIGHT = replace(NANO, memory=replace(NANO.memory, activation_bytes=8 << 10, weight_bytes=8 << 10),
                 bus=replace(NANO.bus, address_bits=20),
                 limits=LimitsConfig(address_bits=12, size_bits=10, kernel_bits=4))
+ONE_BY_ONE_ONLY = replace(NANO, post=PostConfig(lanes=2, add=False, multiply=False, pools=False))
+NO_POOLS = replace(NANO, post=PostConfig(lanes=2, multiply=False, pools=False))
 MULTIPLIER = replace(NANO, post=PostConfig(lanes=2, add=False))
 LOAD = Load(dram_address=64, segment=0, address=3, words=5)
 WINDOW = replace(LOAD, window=1, row_bytes=9, lanes=3)
@@ -46,8 +48,12 @@ STORE = Store(dram_address=64, segment=0, address=3, words=5)
 POST = Post(source=Source.ACCUMULATOR, source_address=0, source_height=4, source_width=4, output_height=2,
             output_width=2, output_address=9, groups=3)
 
+PLAIN_POST = Post(source_address=0, output_height=2, output_width=2, output_address=9, groups=3, source_tile_step=9,
+                  source_y_step=4, source_x_step=1, parameter_address=5, zero_point=3, low=-5, high=5)
+
 EXEC = Exec(input_address=0, bank=1, weight_address=0, output_height=2, output_width=3, input_height=4, input_width=5)
 DEPTHWISE = replace(EXEC, depthwise=1, kernel_width=4)
+SECOND = "post.pools is false and post.add is false and post.multiply is false"
 TOO_WIDE = "kernel_width must be at most 4 with depthwise"
 ALONE = "channel_tiles and dilation_x must be 1 with depthwise"
 
@@ -99,6 +105,20 @@ ALONE = "channel_tiles and dilation_x must be 1 with depthwise"
         "first_y must be -512 to 511: limits.size_bits is 10", "first_x must be -512 to 511: limits.size_bits is 10",
         "accumulator_address must have at most 12 bits: limits.address_bits is 12",
     ]),
+    (ONE_BY_ONE_ONLY, PLAIN_POST, []),
+    (ONE_BY_ONE_ONLY, replace(PLAIN_POST, source=Source.ACTIVATION), ["source must be 0: post.pools is false"]),
+    (ONE_BY_ONE_ONLY, replace(PLAIN_POST, source_height=2, first_x=1, stride_y=2, pad_value=1, offset=1), [
+        "source_height must be 65535: post.pools is false", "first_x must be 0: post.pools is false",
+        "stride_y must be 1: post.pools is false", "pad_value must be 0: post.pools is false",
+        "offset must be 0: post.pools is false",
+    ]),
+    (ONE_BY_ONE_ONLY, replace(PLAIN_POST, combine=Combine.MAX),
+     [f"combine must be 0: {SECOND}"]),
+    (ONE_BY_ONE_ONLY, replace(PLAIN_POST, shift_out=9), [f"shift_out must be 2: {SECOND}"]),
+    (NO_POOLS, replace(PLAIN_POST, combine=Combine.ADD, shift_out=9), []),
+    (NO_POOLS, replace(PLAIN_POST, combine=Combine.AVERAGE), ["combine must not be AVERAGE: post.pools is false"]),
+    (NO_POOLS, replace(PLAIN_POST, combine=Combine.MAX, window_width=2),
+     ["window_width must be 1: post.pools is false", "combine must not be MAX: post.pools is false"]),
     (NANO, DEPTHWISE, []),
     (NANO, replace(DEPTHWISE, kernel_width=5), [TOO_WIDE]),
     (PRESETS["edge8"], replace(DEPTHWISE, kernel_width=8), []),
@@ -164,4 +184,5 @@ def test_they_agree_with_the_instruction_set(cls: type[Instruction]) -> None:
 def test_every_field_of_post_that_the_configuration_limits_is_covered() -> None:
     """A new setting of the post-processor must be thought of here."""
     settings = {f.name for f in dataclasses.fields(PostConfig)}
-    assert settings == {"lanes", "multiplier_bits", "roundings", "add", "multiply", "tables", "interval"}
+    assert settings == {"lanes", "multiplier_bits", "roundings", "add", "multiply", "tables", "interval",
+                        "pools"}

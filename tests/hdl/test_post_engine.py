@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tilewright_hdl.config import AcceleratorConfig, ArrayConfig, BusConfig, MemoryConfig, PostConfig
+from tilewright_hdl.config import AcceleratorConfig, ArrayConfig, BusConfig, LimitsConfig, MemoryConfig, PostConfig
 from tilewright_hdl.isa import Combine, Post, RoundingCode, Source
 from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.ports import FaultLayout
 from tilewright_hdl.registers import ErrorCode
-from tilewright_hdl.timing import PostStages, post_cycles
+from tilewright_hdl.timing import PostStages, post_cycles, post_first_write
 
 from .post_bench import episode, rtl_post
 from .post_model import AddressFault, Memories, Result, all_kinds, random_memories, random_post, ref_post
@@ -33,6 +33,7 @@ def small(rows: int, columns: int, *, bus: int = 32, **post: Any) -> Accelerator
     )
 
 
+SERIAL = {"add": False, "multiply": False, "pools": False, "roundings": (Rounding.SINGLE,)}
 CONFIGS = {
     # Several groups in a word and in an entry, not the same number.
     "8x4, 2 lanes": small(8, 4, lanes=2, tables=2),
@@ -45,6 +46,13 @@ CONFIGS = {
     "4x4, 1 lane, every 5 cycles": small(4, 4, lanes=1, tables=1, interval=5),
     "4x4, 2 lanes, every 32 cycles, no tables": small(4, 4, lanes=2, tables=0, multiply=False, interval=32),
     "4x4, 2 lanes, multiply alone": small(4, 4, lanes=2, tables=1, add=False),
+    "4x4, 2 lanes, no pools": small(4, 4, lanes=2, tables=1, multiply=False, pools=False),
+    "4x4, 1 lane, 4 bits a cycle, narrow fields in place": replace(
+        small(4, 4, lanes=1, tables=0, interval=23, **SERIAL), in_flight=1,
+        limits=LimitsConfig(address_bits=12, size_bits=6, kernel_bits=2),
+    ),
+    "8x4, 2 lanes, 8 bits a cycle, tables": small(8, 4, lanes=2, tables=2, interval=15, **SERIAL),
+    "4x8, 2 lanes, a bit a cycle": small(4, 8, lanes=2, tables=0, interval=80, **SERIAL),
 }
 USUAL = CONFIGS["8x4, 2 lanes"]
 
@@ -79,13 +87,15 @@ def test_every_kind(name: str) -> None:
     config = CONFIGS[name]
     random = Random(f"post {name}")
     memories = random_memories(config, random)
-    instructions = [random_post(config, random, **kind) for _ in range(2) for kind in all_kinds(config)]
+    kinds = list(all_kinds(config))
+    instructions = [random_post(config, random, **kind) for _ in range(max(2, 4 // len(kinds))) for kind in kinds]
     random.shuffle(instructions)
     tight, loose = rtl_post(
         config, memories, [episode(config, instructions), episode(config, list(reversed(instructions))[:8], gap=0.9)]
     )
     check(config, memories, instructions, tight)
-    assert tight["started"][1:] == tight["done"][:-1], "the next instruction must be taken with done"
+    pause = int(config.in_flight == 1)
+    assert [start - pause for start in tight["started"][1:]] == tight["done"][:-1], "the next must be taken with done"
     assert tight["saturated"] > 0
     check(config, memories, list(reversed(instructions))[:8], loose)
 
@@ -214,6 +224,35 @@ def test_cycles_of_serial_multipliers() -> None:
     assert post_cycles(slow, activation) == post_cycles(USUAL, activation)
     both = plain(source=Source.ACTIVATION, combine=Combine.ADD)
     assert post_cycles(slow, both) == 8 * 9 + stages.latency(Source.ACTIVATION, Combine.ADD)
+
+
+def test_cycles_of_serial_lanes() -> None:
+    """An interval for each element, from its read to its write."""
+    config = CONFIGS["4x4, 1 lane, 4 bits a cycle, narrow fields in place"]
+    one = plain(source_height=65535, source_width=65535)
+    assert post_cycles(config, one) == 8 * 23
+    assert post_first_write(config, one) == 23
+
+
+def test_serial_lanes_halt_and_refuse_like_others() -> None:
+    config = CONFIGS["8x4, 2 lanes, 8 bits a cycle, tables"]
+    random = Random("serial halt")
+    memories = random_memories(config, random)
+    fine = plain(source_height=65535, source_width=65535, index=76)
+    bad = [replace(fine, index=77, **BEYOND[name]) for name in ("accumulator", "parameter", "output")]
+    times = [0, 1, 2, *random.sample(range(3, 120), 3)]
+    episodes = [*(episode(config, [fine, fine], halt=halt) for halt in times),
+                *(episode(config, [fine, ins, fine]) for ins in bad), episode(config, [fine, fine])]
+    *halted, a, b, c, whole = rtl_post(config, memories, episodes)
+    check(config, memories, [fine, fine], whole)
+    for got in halted:
+        assert got["writes"] == whole["writes"][: len(got["writes"])]
+        assert len(got["writes"]) < len(whole["writes"])
+    for ins, got in zip(bad, (a, b, c), strict=True):
+        with pytest.raises(AddressFault):
+            ref_post(config, ins, copy.deepcopy(memories))
+        report = FaultLayout().from_bits(got["faults"][0])
+        assert (report.code, report.index, len(got["done"])) == (ErrorCode.ADDRESS, 77, 1)
 
 
 def test_a_product_does_not_wait_where_there_is_no_adder() -> None:

@@ -47,7 +47,7 @@ Int8 = npt.NDArray[np.int8]
 def config(
     rows: int, columns: int, lanes: int, *, activation_words: int = 1024, weight_words: int = 512, entries: int = 64,
     groups: int = 64, bus: int = 64, tables: int = 2, add: bool = True, multiply: bool = True, semaphore_bits: int = 6,
-    banks: int = 4, multiplier_bits: int = 31,
+    banks: int = 4, multiplier_bits: int = 31, pools: bool = True,
 ) -> AcceleratorConfig:
     """An accelerator; sizes in words."""
     return AcceleratorConfig(
@@ -57,7 +57,8 @@ def config(
             activation_bytes=activation_words * rows, weight_bytes=weight_words * columns, accumulator_entries=entries,
             parameter_groups=groups, activation_banks=banks,
         ),
-        post=PostConfig(lanes=lanes, tables=tables, add=add, multiply=multiply, multiplier_bits=multiplier_bits),
+        post=PostConfig(lanes=lanes, tables=tables, add=add, multiply=multiply, multiplier_bits=multiplier_bits,
+                        pools=pools),
         bus=BusConfig(data_bits=bus, burst_beats=16),
         semaphore_bits=semaphore_bits,
     )

@@ -30,6 +30,7 @@ LACKING = (
     config(4, 4, 2, multiply=False),
     config(8, 4, 4, add=False, multiply=False, tables=0, multiplier_bits=18),
 )
+BARE = config(4, 4, 1, add=False, multiply=False, tables=0, pools=False)
 
 
 def residual(net: Net) -> Graph:
@@ -54,8 +55,21 @@ def test_a_configuration_without_an_operator(cfg: AcceleratorConfig, rounding: R
         assert wanted[layer.op] in layer.reason and layer.predicted_cycles == 0
 
 
+def test_a_configuration_without_pools() -> None:
+    """Only what comes out of the array is processed; each operator that would read activations names what it lacks."""
+    cfg = config(4, 4, 2, add=False, multiply=False, pools=False)
+    net = Net((6, 9, 9))
+    x = net.max_pool(net.table(net.conv("input", 8, (3, 3), padding=(1, 1, 1, 1))), (3, 3), (2, 2))
+    y = net.add(net.conv(x, 8), net.conv(x, 8))
+    program = check(net, net.graph(net.conv(net.avg_pool(y, (2, 2), (2, 2)), 3), y), cfg, Rounding.SINGLE)
+    places = [(layer.op, layer.on) for layer in program.layers]
+    assert {op for op, on in places if on == "host"} == {"Table", "MaxPool2d", "Add", "AvgPool2d"}
+    assert sum(on != "host" for _, on in places) == 4
+    assert all("set post.pools = true" in layer.reason for layer in program.layers if layer.on == "host")
+
+
 @settings(max_examples=40)
-@given(networks(), st.sampled_from(LACKING), roundings())
+@given(networks(), st.sampled_from((*LACKING, BARE)), roundings())
 def test_random_networks(case: tuple[Net, Graph], cfg: AcceleratorConfig, rounding: Rounding | int) -> None:
     net, graph = case
     check(net, graph, cfg, rounding)

@@ -18,7 +18,9 @@ from tilewright_hdl.isa import (
     Segment,
     Source,
     Store,
+    field_specs,
 )
+from tilewright_hdl.isa_limits import field_bits
 from tilewright_sim.checker import find_problems
 
 __all__ = ["ARENA_BYTES", "CONSTANT_BYTES", "random_program"]
@@ -171,9 +173,10 @@ def _exec(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
 
 def _post(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int, tokens: dict[str, int]) -> Post:
     lacking = {*(() if config.post.add else (Combine.ADD, Combine.SUBTRACT)),
-               *(() if config.post.multiply else (Combine.MULTIPLY,))}
+               *(() if config.post.multiply else (Combine.MULTIPLY,)),
+               *(() if config.post.pools else (Combine.MAX, Combine.AVERAGE))}
     combine = rng.choice([c for c in Combine if c not in lacking])
-    source = rng.choice(list(Source))
+    source = rng.choice(list(Source)) if config.post.pools else Source.ACCUMULATOR
     height, width = rng.randint(1, size), rng.randint(1, size)
     window_y, window_x = (rng.randint(1, 3), rng.randint(1, 3)) if combine in (Combine.MAX, Combine.AVERAGE) else (1, 1)
     tiles = rng.randint(1, 2)
@@ -194,13 +197,13 @@ def _post(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
         return _post(rng, config, banks, size, tokens)
     address = rng.randrange(available - in_words + 1) if planar else _region(rng, config, banks and banks[1],
                                                                             in_words)
-    pad_y, pad_x = rng.choice([(0, 0), (1, 1), (rng.randint(0, 3), rng.randint(0, 3))])
+    pad_y, pad_x = rng.choice([(0, 0), (1, 1), (rng.randint(0, 3), rng.randint(0, 3))]) if config.post.pools else (0, 0)
     source_y, source_x = broadcast[0] * columns * step, broadcast[1] * step
     low, high = sorted(rng.randint(-128, 127) for _ in range(2))
     low_out, high_out = sorted(rng.randint(-128, 127) for _ in range(2))
     factor = 1 << config.post.multiplier_bits
     table = rng.randint(0, 1) if config.post.tables else 0
-    return Post(
+    fields = dict(
         source=source, bank=rng.randint(0, 1), combine=combine, use_table=table,
         table_index=rng.randrange(config.post.tables) if table else 0,
         rounding=RoundingCode[rng.choice(config.post.roundings).name], low=low, high=high,
@@ -221,6 +224,8 @@ def _post(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
         shift_b=rng.randint(2, 62), multiplier_out=rng.randrange(factor), shift_out=rng.randint(2, 62),
         offset=rng.randrange(-(1 << 31), 1 << 31), **tokens,
     )
+    # What the configuration has no use for keeps its default.
+    return Post(**{s.name: fields[s.name] for s in field_specs(Post) if s.name in fields and field_bits(config, s)})
 
 
 _MAKERS = {Engine.LOAD: _load, Engine.EXEC: _exec, Engine.POST: _post, Engine.STORE: _store}

@@ -22,6 +22,7 @@ from tilewright_hdl.isa import (
     Store,
     encode_program,
 )
+from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.registers import ErrorCode
 from tilewright_sim.iss import IssMachine
 from tilewright_sim.machine import Job, Machine, MachineStopped, RunResult
@@ -33,6 +34,9 @@ TALL = replace(CONFIG, array=ArrayConfig(rows=10, columns=4),
                memory=replace(CONFIG.memory, activation_bytes=1024 * 10, weight_bytes=1024 * 4))
 # What a small FPGA does without: fewer instructions under way, no profile, serial multipliers.
 LEAN = replace(CONFIG, in_flight=2, profile_records=0, post=replace(CONFIG.post, interval=7))
+# And less still: accumulators alone are processed, a few bits in each cycle.
+SLIM = replace(CONFIG, in_flight=2, post=PostConfig(
+    lanes=2, tables=1, interval=15, add=False, multiply=False, pools=False, roundings=(Rounding.SINGLE,)))
 CONSTANT_BASE = 1 << 16
 ARENA_BASE = CONSTANT_BASE + CONSTANT_BYTES
 DUMP = ARENA_BASE + ARENA_BYTES
@@ -56,6 +60,11 @@ def tall_machines() -> Iterator[Machines]:
 @pytest.fixture(scope="module", params=[(32, 1), (1, 1)], ids=["default", "fast"])
 def lean_machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
     yield from open_both(LEAN, *request.param)
+
+
+@pytest.fixture(scope="module", params=[(32, 1), (1, 1)], ids=["default", "fast"])
+def slim_machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
+    yield from open_both(SLIM, *request.param)
 
 
 def open_both(config: AcceleratorConfig, latency: int, period: int) -> Iterator[Machines]:
@@ -132,6 +141,20 @@ def test_a_lean_machine_gives_the_same_bytes(lean_machines: Machines, seed: int)
     rtl, iss = on_both(lean_machines, random_program(rng, LEAN, 25))
     assert (rtl.cycles, rtl.counters) == (iss.cycles, iss.counters)
     assert_same_memory(lean_machines, LEAN)
+
+
+def test_serial_lanes_give_the_same_bytes_and_cycles(slim_machines: Machines) -> None:
+    """Parameters are noise, with shifts that are not legal among them."""
+    rng, saturations = random.Random("slim"), 0
+    for _ in range(4):
+        fill(slim_machines, rng, SLIM)
+        rtl, iss = on_both(slim_machines, random_program(rng, SLIM, 25))
+        assert rtl == iss
+        saturations += rtl.counters["SATURATIONS"]
+        assert_same_memory(slim_machines, SLIM)
+        rtl, iss = on_both(slim_machines, random_program(rng, SLIM, 40, racy=True))
+        assert (rtl.profile, rtl.cycles) == (iss.profile, iss.cycles)
+    assert saturations > 0, "accumulators must have been processed"
 
 
 @pytest.mark.parametrize("seed", range(10))
