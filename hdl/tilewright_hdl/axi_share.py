@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One memory for the accelerator and the host link."""
 
-from collections.abc import Sequence
-
 from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-from .axi import Axi4
+from .axi import BURST_INCR, CACHE_MODIFIABLE, Axi4
 from .bus_timing import FETCH_BURSTS
 from .config import AcceleratorConfig
 
@@ -17,9 +16,9 @@ __all__ = ["AxiShare"]
 class AxiShare(wiring.Component):
     """Two AXI4 managers on one port, for reads and for writes apart.
 
-    The link goes first: when it asks, what the accelerator has under way is finished, the link has its one burst, and
-    then the accelerator goes on. No IDs, queues or reordering; and nothing that stands on the bus is taken back. Both
-    are reset together with the accelerator, between two bursts of the link.
+    The link goes first: when it asks, what the accelerator has under way is finished, the link has its one word, and
+    then the accelerator goes on. No IDs, queues or reordering; and nothing that stands on the bus is taken back. It is
+    reset together with the memory only: the accelerator finishes what it has begun when it is told to abort.
 
     Latency
     -------
@@ -34,7 +33,7 @@ class AxiShare(wiring.Component):
     accelerator : ``In(Axi4(...))``
         Data of a write come not before its address.
     link : ``In(Axi4(...))``
-        One burst at a time.
+        One burst of one whole word at a time; length and strobes are not looked at.
     axi : ``Out(Axi4(...))``
     """
 
@@ -53,51 +52,60 @@ class AxiShare(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._direction(m, "ar", [], "r", self.axi.rlast)
-        self._direction(m, "aw", ["w"], "b", 1)
+        axi, link, accelerator = self.axi, self.link, self.accelerator
+        outstanding = self.config.bus.outstanding
+        reads = self._direction(m, "ar", "r", outstanding + FETCH_BURSTS, axi.rlast)
+        writes = self._direction(m, "aw", "b", outstanding, 1)
+        m.d.comb += [
+            axi.wvalid.eq(Mux(writes, link.wvalid, accelerator.wvalid)),
+            link.wready.eq(axi.wready & writes),
+            accelerator.wready.eq(axi.wready & ~writes),
+            axi.wdata.eq(Mux(writes, link.wdata, accelerator.wdata)),
+            axi.wstrb.eq(accelerator.wstrb | writes.replicate(len(axi.wstrb))),
+            axi.wlast.eq(accelerator.wlast | writes),
+        ]
+        for port in (link, accelerator):
+            m.d.comb += [
+                port.rdata.eq(axi.rdata), port.rresp.eq(axi.rresp), port.rlast.eq(axi.rlast), port.bresp.eq(axi.bresp),
+            ]
+        for prefix, to_link in (("ar", reads), ("aw", writes)):
+            m.d.comb += [
+                # Both send whole words from aligned addresses only.
+                getattr(axi, f"{prefix}size").eq(exact_log2(self.config.bus.data_bytes)),
+                getattr(axi, f"{prefix}burst").eq(BURST_INCR),
+                getattr(axi, f"{prefix}cache").eq(CACHE_MODIFIABLE),
+                getattr(axi, f"{prefix}len").eq(Mux(to_link, 0, getattr(accelerator, f"{prefix}len"))),
+            ]
+            below = exact_log2(self.config.bus.data_bytes)
+            address, mine, other = (getattr(port, f"{prefix}addr")[below:] for port in (axi, link, accelerator))
+            m.d.comb += address.eq(Mux(to_link, mine, other))
         return m
 
-    def _direction(self, m: Module, address: str, data: Sequence[str], answer: str, last: Value | int) -> None:
-        """Share an address channel, the data that follow it, and the answers to it."""
-        forth = [address, *data]
-        under_way = Signal(range(self.config.bus.outstanding + FETCH_BURSTS + 1), name=f"{address}_under_way")
+    def _direction(self, m: Module, address: str, answer: str, most: int, last: Value | int) -> Signal:
+        """Share an address channel and the answers to it; the result is whether they are the link's."""
+        valid, ready, answered, taken = f"{address}valid", f"{address}ready", f"{answer}valid", f"{answer}ready"
+        axi, link, accelerator = self.axi, self.link, self.accelerator
+        under_way = Signal(range(most + 1), name=f"{address}_under_way")
         # The accelerator may begin nothing; and once it has nothing under way, the bus is the link's.
         hold = Signal(name=f"{address}_hold")
         to_link = Signal(name=f"{address}_to_link")
-        m.d.comb += to_link.eq(hold & (under_way == 0))
-        for channel in forth:
-            shown = ~hold if channel == address else ~to_link
-            mine, link, accelerator = (
-                self._of(port, channel, "valid") for port in (self.axi, self.link, self.accelerator))
-            m.d.comb += mine.eq(Mux(to_link, link, accelerator & shown))
-            ready = self._of(self.axi, channel, "ready")
-            m.d.comb += [self._of(self.link, channel, "ready").eq(ready & to_link),
-                         self._of(self.accelerator, channel, "ready").eq(ready & shown)]
-        for name, member in self.axi.signature.members.items():
-            channel = next(prefix for prefix in ("ar", "aw", "r", "w", "b") if name.startswith(prefix))
-            if name.endswith(("valid", "ready")) or channel not in (*forth, answer):
-                continue
-            mine, link, accelerator = (getattr(port, name) for port in (self.axi, self.link, self.accelerator))
-            if member.flow == Out:
-                m.d.comb += mine.eq(Mux(to_link, link, accelerator))
-            else:
-                m.d.comb += [link.eq(mine), accelerator.eq(mine)]
-        answered = self._of(self.axi, answer, "valid")
-        ready = self._of(self.axi, answer, "ready")
+        begun, ended = Signal(name=f"{address}_begun"), Signal(name=f"{address}_ended")
         m.d.comb += [
-            self._of(self.link, answer, "valid").eq(answered & to_link),
-            self._of(self.accelerator, answer, "valid").eq(answered & ~to_link),
-            ready.eq(Mux(to_link, self._of(self.link, answer, "ready"), self._of(self.accelerator, answer, "ready"))),
+            to_link.eq(hold & (under_way == 0)),
+            getattr(axi, valid).eq(Mux(hold, getattr(link, valid) & to_link, getattr(accelerator, valid))),
+            getattr(link, ready).eq(getattr(axi, ready) & to_link),
+            getattr(accelerator, ready).eq(getattr(axi, ready) & ~hold),
+            getattr(link, answered).eq(getattr(axi, answered) & to_link),
+            getattr(accelerator, answered).eq(getattr(axi, answered) & ~to_link),
+            getattr(axi, taken).eq(Mux(to_link, getattr(link, taken), getattr(accelerator, taken))),
+            begun.eq(getattr(accelerator, valid) & getattr(accelerator, ready)),
+            ended.eq(getattr(axi, answered) & getattr(axi, taken) & last),
         ]
-        begun = self._of(self.accelerator, address, "valid") & self._of(self.accelerator, address, "ready")
-        ended = answered & ready & last
-        m.d.sync += under_way.eq(under_way + begun - (ended & ~to_link))
-        offered = [self._of(self.axi, channel, "valid") & ~self._of(self.axi, channel, "ready") for channel in forth]
         with m.If(to_link):
             m.d.sync += hold.eq(~ended)
-        with m.Elif(self._of(self.link, address, "valid") & ~sum(offered).any()):
-            m.d.sync += hold.eq(1)
-
-    @staticmethod
-    def _of(port: wiring.PureInterface, channel: str, name: str) -> Value:
-        return getattr(port, channel + name)
+        with m.Else():
+            with m.If(begun != ended):
+                m.d.sync += under_way.eq(under_way + Mux(begun, 1, (1 << len(under_way)) - 1))
+            with m.If(getattr(link, valid) & ~(getattr(accelerator, valid) & ~getattr(axi, ready))):
+                m.d.sync += hold.eq(1)
+        return to_link

@@ -56,7 +56,7 @@ class BurstSplitter(wiring.Component):
     def __init__(self, config: AcceleratorConfig, *, beats_bits: int):
         self._config = config
         self._beats_bits = beats_bits
-        address_bits = 32 - exact_log2(config.bus.data_bytes)
+        address_bits = config.bus.address_bits - exact_log2(config.bus.data_bytes)
         super().__init__({
             "i": In(stream.Signature(data.StructLayout({
                 "address": address_bits, "beats": beats_bits, "rows": _ROWS_BITS, "stride": address_bits,

@@ -12,6 +12,7 @@ earliest in the cycle in which the last address of the instruction before it goe
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, repeat
 from operator import itemgetter
@@ -25,17 +26,17 @@ __all__ = [
     "DONE_DELAY",
     "FETCH_BURSTS",
     "FETCH_DELAY",
-    "READ_AHEAD",
     "READ_DELAY",
     "REUSE_DELAY",
-    "WRITE_DATA_DELAY",
-    "WRITE_FIRST_DELAY",
+    "StoreTiming",
     "burst_runs",
     "bursts",
     "fetch_cycles",
     "load_cycles",
     "memory_sizes",
+    "single_transfers",
     "store_cycles",
+    "store_timing",
     "transfer_bursts",
     "transfer_row_beats",
     "transfer_runs",
@@ -50,16 +51,6 @@ REUSE_DELAY = 2
 READ_DELAY = 2
 """Cycles from the transfer of a ``STORE`` to the request of its first word; then one word a cycle."""
 
-READ_AHEAD = 4
-"""Words that ``STORE`` reads ahead of the bus. A place is taken from the grant of a read, the cycle before the word
-arrives, to the cycle after it has left; 3 places would give a word each cycle."""
-
-WRITE_DATA_DELAY = 2
-"""Cycles from the address of a write burst to its first beat."""
-
-WRITE_FIRST_DELAY = 5
-"""Cycles from the transfer of a ``STORE`` to its first beat: walk, read, queue and beat register."""
-
 DONE_DELAY = 1
 """Cycles from the last beat of a ``LOAD`` (or its last window), or the last response to a ``STORE``, to ``done``."""
 
@@ -68,6 +59,47 @@ FETCH_BURSTS = 2
 
 FETCH_DELAY = 2
 """Cycles from a beat of the program on the bus to the offer at an instruction queue."""
+
+
+def single_transfers(config: AcceleratorConfig) -> bool:
+    """Whether LOAD and STORE have one burst of one instruction under way at a time each."""
+    return config.in_flight == config.bus.outstanding == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreTiming:
+    """Cycles inside of the STORE engine.
+
+    Members
+    -------
+    ahead : int
+        Words that are read ahead of the bus. A place is taken from the grant of a read until the word has left it.
+    reuse : int
+        Cycles from a word's leave to the grant that gets its place at the earliest.
+    first : int
+        Cycles from the transfer of an instruction to its first beat: walk, read and queue.
+    data : int
+        Cycles from the address of a burst to its first beat.
+    send : int
+        Cycles from a word's leave to its last beat on the bus.
+    """
+
+    ahead: int
+    reuse: int
+    first: int
+    data: int
+    send: int
+
+
+# With a queue and a register for the beat, 3 places would give a word each cycle. Without, a word leaves its place for
+# the bus at once, and the place is taken again in that cycle.
+_QUEUED_STORE = StoreTiming(ahead=4, reuse=1, first=5, data=2, send=1)
+_SINGLE_STORE = StoreTiming(ahead=2, reuse=0, first=4, data=1, send=0)
+
+
+def store_timing(config: AcceleratorConfig) -> StoreTiming:
+    """Cycles inside of the STORE engine of a configuration."""
+    return _SINGLE_STORE if single_transfers(config) else _QUEUED_STORE
 
 
 def memory_sizes(config: AcceleratorConfig) -> dict[Memory, tuple[int, int]]:
@@ -164,14 +196,15 @@ def load_cycles(
 
 def store_cycles(config: AcceleratorConfig, instruction: Store, *, latency: int, base: int = 0) -> int:
     """Cycles from the transfer of a ``STORE`` into its engine to ``done``; parameters as for :func:`load_cycles`."""
+    timing = store_timing(config)
     announced = ADDRESS_DELAY - 1
-    sent = WRITE_FIRST_DELAY - 1
+    sent = timing.first - 1
     answers: list[int] = []
     for number, beats in enumerate(transfer_bursts(config, instruction, base)):
         announced += 1
         if number >= config.bus.outstanding:
             announced = max(announced, answers[number - config.bus.outstanding] + REUSE_DELAY)
-        sent = max(sent + 1, announced + WRITE_DATA_DELAY) + beats - 1
+        sent = max(sent + 1, announced + timing.data) + beats - 1
         answers.append(sent + latency)
     return answers[-1] + DONE_DELAY
 

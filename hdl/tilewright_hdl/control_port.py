@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From AXI4-Lite to single reads and writes of registers."""
 
-from amaranth import Module, Signal
+from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -47,52 +47,53 @@ class RegisterBus(wiring.Signature):
 class ControlPort(wiring.Component):
     """AXI4-Lite subordinate that does one read and one write at a time and answers all with OKAY.
 
-    The two low address bits are ignored. Address and data of a write may come in any order.
+    The two low address bits are ignored. Address and data of a write may come in any order; they are taken in one
+    cycle, so nothing of them is kept here.
 
     Latency
     -------
-    ``bus.read`` comes one cycle after the address, ``rvalid`` two cycles after it. ``bus.write`` comes one cycle
-    after the later of address and data, ``bvalid`` two cycles after it.
+    ``bus.read`` comes with the address, ``rvalid`` one cycle after it. ``bus.write`` comes with the later of address
+    and data, ``bvalid`` one cycle after it.
 
     Members
     -------
     axi : ``In(AxiLite(ADDRESS_BITS, 32))``
+        ``rdata`` is 0 while there is none, so that its taker need not select it.
     bus : ``Out(RegisterBus())``
+    hold : ``In(1)``
+        Begin nothing.
     """
 
     axi: wiring.PureInterface
     bus: wiring.PureInterface
 
     def __init__(self) -> None:
-        super().__init__({"axi": In(AxiLite(ADDRESS_BITS, REGISTER_BITS)), "bus": Out(RegisterBus())})
+        super().__init__({
+            "axi": In(AxiLite(ADDRESS_BITS, REGISTER_BITS)), "bus": Out(RegisterBus()), "hold": In(1),
+        })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         axi, bus = self.axi, self.bus
-        m.d.comb += [axi.bresp.eq(RESPONSE_OKAY), axi.rresp.eq(RESPONSE_OKAY)]
-
-        have_read = Signal()
-        m.d.comb += [axi.arready.eq(~have_read & ~axi.rvalid), bus.read.eq(have_read)]
-        with m.If(axi.arvalid & axi.arready):
-            m.d.sync += [have_read.eq(1), bus.read_address.eq(axi.araddr[_WORD_OFFSET:])]
-        with m.If(bus.read):
-            m.d.sync += [have_read.eq(0), axi.rvalid.eq(1), axi.rdata.eq(bus.read_data)]
-        with m.If(axi.rvalid & axi.rready):
-            m.d.sync += axi.rvalid.eq(0)
-
-        have_address = Signal()
-        have_data = Signal()
         m.d.comb += [
-            axi.awready.eq(~have_address & ~axi.bvalid),
-            axi.wready.eq(~have_data & ~axi.bvalid),
-            bus.write.eq(have_address & have_data),
+            axi.bresp.eq(RESPONSE_OKAY),
+            axi.rresp.eq(RESPONSE_OKAY),
+            axi.arready.eq(~axi.rvalid & ~self.hold),
+            bus.read.eq(axi.arvalid & axi.arready),
+            bus.read_address.eq(axi.araddr[_WORD_OFFSET:]),
+            bus.write.eq(axi.awvalid & axi.wvalid & ~axi.bvalid & ~self.hold),
+            axi.awready.eq(bus.write),
+            axi.wready.eq(bus.write),
+            bus.write_address.eq(axi.awaddr[_WORD_OFFSET:]),
+            bus.write_data.eq(axi.wdata),
+            bus.write_mask.eq(axi.wstrb),
         ]
-        with m.If(axi.awvalid & axi.awready):
-            m.d.sync += [have_address.eq(1), bus.write_address.eq(axi.awaddr[_WORD_OFFSET:])]
-        with m.If(axi.wvalid & axi.wready):
-            m.d.sync += [have_data.eq(1), bus.write_data.eq(axi.wdata), bus.write_mask.eq(axi.wstrb)]
-        with m.If(bus.write):
-            m.d.sync += [have_address.eq(0), have_data.eq(0), axi.bvalid.eq(1)]
-        with m.If(axi.bvalid & axi.bready):
-            m.d.sync += axi.bvalid.eq(0)
+        m.d.sync += [
+            axi.rvalid.eq(bus.read | (axi.rvalid & ~axi.rready)),
+            axi.bvalid.eq(bus.write | (axi.bvalid & ~axi.bready)),
+        ]
+        with m.If(bus.read):
+            m.d.sync += axi.rdata.eq(bus.read_data)
+        with m.Elif(axi.rready):
+            m.d.sync += axi.rdata.eq(0)
         return m

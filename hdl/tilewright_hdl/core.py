@@ -38,7 +38,7 @@ class Core(wiring.Component):
     Members
     -------
     axi : ``Out(Axi4(...))``
-    job : ``In(JobLayout())``
+    job : ``In(JobLayout(config))``
         Constant from ``start`` to the end.
     start : ``In(1)``
         Pulse, once after a reset: run the program.
@@ -60,7 +60,7 @@ class Core(wiring.Component):
         self._config = config
         super().__init__({
             "axi": Out(Axi4(config.bus.address_bits, config.bus.data_bits)),
-            "job": In(JobLayout()),
+            "job": In(JobLayout(config)),
             "start": In(1),
             "halt": In(1),
             "now": In(COUNTER_BITS),

@@ -7,7 +7,7 @@ from amaranth import Module, Signal, Value
 
 from .config import AcceleratorConfig
 
-__all__ = ["fields_of"]
+__all__ = ["drive_fault", "fields_of"]
 
 
 def fields_of(m: Module, config: AcceleratorConfig, source: Any, taken: Value) -> Any:
@@ -29,3 +29,16 @@ def fields_of(m: Module, config: AcceleratorConfig, source: Any, taken: Value) -
     with m.If(taken):
         m.d.sync += copy.eq(source.p)
     return copy
+
+
+def drive_fault(m: Module, config: AcceleratorConfig, fault: Any, *, valid: Value, code: Value | int, index: Value
+                ) -> None:
+    """Report a fault one cycle after ``valid``; with ``in_flight`` at 1 its index is still that of the instruction."""
+    late = Signal.like(fault.valid)
+    late_code = Signal.like(fault.code)
+    late_index: Value = index
+    m.d.sync += [late.eq(valid), late_code.eq(code)]
+    if config.in_flight > 1:
+        late_index = Signal.like(fault.index)
+        m.d.sync += late_index.eq(index)
+    m.d.comb += [fault.valid.eq(late), fault.code.eq(late_code), fault.index.eq(late_index)]

@@ -37,9 +37,11 @@ class HostLink(wiring.Component):
     tx : ``Out(1)``
         The line.
     registers : ``Out(AxiLite(ADDRESS_BITS, REGISTER_BITS))``
+        ``rdata`` must be 0 while ``rvalid`` is low, as :class:`~.control_port.ControlPort` has it.
     memory : ``Out(Axi4(address_bits, 8 * identity.word_bytes))``
     reset : ``Out(1)``
-        Pulse: reset the accelerator. What it has under way in memory may be lost.
+        Pulse: reset the accelerator, by its ``abort``. No access of ours is under way then, and none of the next ones
+        overtakes what the accelerator has in memory.
     synced : ``Out(1)``
         A host has been here since the reset.
     """
@@ -79,8 +81,8 @@ class HostLink(wiring.Component):
         wiring.connect(m, executor.memory, wiring.flipped(self.memory))
         m.d.comb += [
             uart_receiver.rx.eq(self.rx),
-            receiver.valid.eq(uart_receiver.valid),
-            receiver.data.eq(uart_receiver.data),
+            *(getattr(receiver, name).eq(getattr(uart_receiver, name))
+              for name in ("bit_valid", "bit_value", "valid", "data")),
             *(getattr(transmitter, name).eq(getattr(executor, name))
               for name in ("start", "aside", "drain", "finish", "keep", "resend")),
             executor.free.eq(transmitter.free),

@@ -67,7 +67,7 @@ CHECK_UNIT = 256
 """Bytes that ``CHECK_MEMORY`` counts by; its address is a multiple of it."""
 SPAN_BYTES = 1 << 16
 RECEIVE_BYTES = 512
-"""Buffer for requests on the board; a frame is taken while fewer than half are in use."""
+"""Buffer for requests on the board; a frame is taken while there is room for it."""
 CRC_BYTES = 4
 CRC_POLYNOMIAL = 0xEDB88320
 """CRC-32 of IEEE 802.3, lowest bit first; ``zlib.crc32`` computes it."""

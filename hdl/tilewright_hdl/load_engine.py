@@ -12,7 +12,7 @@ from .isa import Load
 from .isa_layout import instruction_layout
 from .load_writer import LoadWriter, load_memories
 from .ports import FaultLayout
-from .transfer_front import TransferFront
+from .single_front import front_class
 
 __all__ = ["LoadEngine"]
 
@@ -71,7 +71,7 @@ class LoadEngine(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         sizes = memory_sizes(self.config)
-        m.submodules.front = front = TransferFront(
+        m.submodules.front = front = front_class(self.config)(
             self.config, Load, [self.config.beats(word_bytes) for _, word_bytes in sizes.values()],
             windows=self.config.bus.windows,
         )

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from .axi import BeatLayout
 from .bus_timing import memory_sizes
 from .config import AcceleratorConfig, bits_for
+from .held import drive_fault
 from .isa import Memory
 from .ports import FaultLayout, MemoryWrite
 from .registers import ErrorCode
@@ -110,11 +111,8 @@ class LoadWriter(wiring.Component):
                 port.mask.eq(full_mask if memory is Memory.ACTIVATION else -1),
             ]
 
-        m.d.sync += [
-            self.fault.valid.eq(wrong),
-            self.fault.code.eq(Mux(taken & beat.p.error, ErrorCode.READ, ErrorCode.ADDRESS)),
-            self.fault.index.eq(word.index),
-        ]
+        drive_fault(m, self.config, self.fault, valid=wrong, index=word.index,
+                    code=Mux(taken & beat.p.error, ErrorCode.READ, ErrorCode.ADDRESS))
         with m.If(written):
             m.d.sync += full.eq(0)
         with m.If(completed):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The states of the machine: idle, running, stopping."""
 
-from amaranth import Module
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,12 +16,15 @@ class RunState(wiring.Component):
 
     *Idle*. ``request`` leads to one cycle of ``clear``, and that to *running*, whose first cycle is cycle 0 and carries
     ``start``. The program ends well when ``finished`` is high. A fault leads to *stopping*: ``halt`` is high until the
-    next ``clear``, and the program has ended once ``busy`` is low. Later faults are consequences of the first, and
-    are ignored; so is a ``request`` unless idle.
+    end of the next ``clear``, and the program has ended once ``busy`` is low. Later faults are consequences of the
+    first, and are ignored; so is a ``request`` unless idle. ``abort`` leads from anywhere, by way of stopping, to the
+    state after a reset.
 
     Members
     -------
     request : ``In(1)``
+    abort : ``In(1)``
+        Pulse.
     finished : ``In(1)``
         Nothing is left to do. Looked at from cycle 1 on.
     busy : ``In(1)``
@@ -33,13 +36,17 @@ class RunState(wiring.Component):
         High from the cycle after the fault on.
     active : ``Out(1)``
         Not idle.
+    aborting : ``Out(1)``
+        From the cycle after ``abort`` to that of ``aborted``.
+    aborted : ``Out(1)``
+        Pulse: what was under way has ended. It comes with a ``clear``, and resets what else has a state.
     done, error : ``Out(1)``
         The last program ended well, or in error. Low from its start to its end.
     error_code : ``Out(4)``
     error_index : ``Out(INDEX_BITS)``
-        Of the fault of the last program; 0 if there was none.
+        Of the fault of the last program, while ``halt`` is high; 0 otherwise.
     ended : ``Out(1)``
-        Pulse in the first idle cycle.
+        Pulse in the last cycle that is not idle.
     now : ``Out(COUNTER_BITS)``
         Cycles since ``start``. Once idle, the cycles that the program took.
     """
@@ -49,6 +56,7 @@ class RunState(wiring.Component):
     def __init__(self) -> None:
         super().__init__({
             "request": In(1),
+            "abort": In(1),
             "finished": In(1),
             "busy": In(1),
             "fault": In(FaultLayout()),
@@ -56,6 +64,8 @@ class RunState(wiring.Component):
             "start": Out(1),
             "halt": Out(1),
             "active": Out(1),
+            "aborting": Out(1),
+            "aborted": Out(1),
             "done": Out(1),
             "error": Out(1),
             "error_code": Out(range(max(ErrorCode) + 1)),
@@ -66,31 +76,35 @@ class RunState(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.d.sync += [self.start.eq(0), self.ended.eq(0)]
-        with m.FSM() as fsm:
-            m.d.comb += self.active.eq(~fsm.ongoing("IDLE"))
-            with m.State("IDLE"), m.If(self.request):
-                m.d.sync += [self.done.eq(0), self.error.eq(0), self.error_code.eq(0), self.error_index.eq(0)]
-                m.next = "CLEAR"
-            with m.State("CLEAR"):
-                m.d.comb += self.clear.eq(1)
-                m.d.sync += [self.start.eq(1), self.halt.eq(0), self.now.eq(0)]
-                m.next = "RUNNING"
-            with m.State("RUNNING"):
-                m.d.sync += self.now.eq(self.now + 1)
-                with m.If(self.fault.valid):
-                    m.d.sync += [
-                        self.halt.eq(1),
-                        self.error_code.eq(self.fault.code),
-                        self.error_index.eq(self.fault.index),
-                    ]
-                    m.next = "STOPPING"
-                with m.Elif(self.finished & ~self.start):
-                    m.d.sync += [self.done.eq(1), self.ended.eq(1), self.now.eq(self.now)]
-                    m.next = "IDLE"
-            with m.State("STOPPING"):
-                m.d.sync += self.now.eq(self.now + 1)
-                with m.If(self.halt & ~self.busy):
-                    m.d.sync += [self.error.eq(1), self.ended.eq(1)]
-                    m.next = "IDLE"
+        begins, running, good, bad = Signal(), Signal(), Signal(), Signal()
+        preparing = Signal()
+        code = Signal.like(self.error_code, reset_less=True)
+        index = Signal.like(self.error_index, reset_less=True)
+        m.d.comb += [
+            begins.eq(self.request & ~self.active & ~self.aborting),
+            running.eq(self.active & ~preparing & ~self.halt),
+            good.eq(running & self.finished & ~self.start & ~self.fault.valid),
+            # What was taken together with `halt` shows in `busy` a cycle later.
+            bad.eq(self.halt & ~preparing & ~self.start & ~self.busy),
+            self.aborted.eq(self.aborting & bad),
+            self.clear.eq(preparing | self.aborted),
+            self.ended.eq(self.active & ~self.aborting & (good | bad)),
+            self.error.eq(self.halt & ~self.active),
+            self.error_code.eq(Mux(self.halt, code, 0)),
+            self.error_index.eq(Mux(self.halt, index, 0)),
+        ]
+        m.d.sync += [
+            preparing.eq(begins),
+            self.start.eq(preparing),
+            self.active.eq(begins | (self.active & ~(good | bad))),
+            self.done.eq((self.done & ~begins & ~self.aborted) | (good & ~self.aborting)),
+            self.aborting.eq(self.abort | (self.aborting & ~self.aborted)),
+            self.halt.eq((self.halt & ~self.clear) | (running & self.fault.valid) | (self.aborting & ~self.aborted)),
+        ]
+        with m.If(running & self.fault.valid):
+            m.d.sync += [code.eq(self.fault.code), index.eq(self.fault.index)]
+        with m.If(self.clear):
+            m.d.sync += self.now.eq(0)
+        with m.Elif(self.active & ~good):
+            m.d.sync += self.now.eq(self.now + 1)
         return m

@@ -6,14 +6,18 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .axi import BURST_INCR, CACHE_MODIFIABLE, Axi4Write
+from .axi import BURST_INCR, CACHE_MODIFIABLE, RESPONSE_OKAY, Axi4Write
+from .bus_timing import single_transfers
 from .config import AcceleratorConfig, bits_for
+from .held import drive_fault
 from .isa import Store
 from .isa_layout import instruction_layout
 from .ports import FaultLayout, MemoryRead
+from .registers import ErrorCode
+from .single_front import front_class
 from .store_reader import StoreReader
 from .store_responses import StoreResponses
-from .store_sender import StoreSender
+from .store_sender import SingleSender, StoreSender
 from .stream_fifo import StreamFifo
 from .transfer_front import TransferFront
 
@@ -72,16 +76,11 @@ class StoreEngine(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.front = front = TransferFront(
+        m.submodules.front = front = front_class(self.config)(
             self.config, Store, [self.config.beats(self.config.array.rows)]
         )
         m.submodules.reader = reader = StoreReader(self.config)
-        m.submodules.sender = sender = StoreSender(self.config)
-        m.submodules.responses = responses = StoreResponses(self.config)
-        m.submodules.lengths = lengths = StreamFifo(8, max(2, self.config.bus.outstanding))
         wiring.connect(m, wiring.flipped(self.instruction), front.instruction)
-        wiring.connect(m, reader.o, sender.words)
-        wiring.connect(m, lengths.o, sender.lengths)
         wiring.connect(m, wiring.flipped(self.activation), reader.read)
 
         stopped = Signal()
@@ -89,37 +88,77 @@ class StoreEngine(wiring.Component):
         axi = self.axi
         m.d.comb += [
             stop.eq(stopped | self.halt | self.fault.valid),
-            *(part.stop.eq(stop) for part in (front, reader, sender, responses)),
+            front.stop.eq(stop),
+            reader.stop.eq(stop),
             front.constant_base.eq(self.constant_base),
             front.arena_base.eq(self.arena_base),
-            # Reader and responses have a queue of instructions each.
-            front.words.ready.eq(reader.i.ready & responses.index.ready),
-            reader.i.valid.eq(front.words.valid),
             reader.i.p.eq(front.words.p),
-            responses.index.valid.eq(front.words.valid),
-            responses.index.payload.eq(front.words.p.index),
-            # Each burst is noted while it is offered for the first cycle; both queues have room for all of them.
-            lengths.i.valid.eq(front.fresh),
-            lengths.i.payload.eq(front.burst.p.length),
-            responses.last.valid.eq(front.fresh),
-            responses.last.payload.eq(front.burst.p.last),
             front.burst_ends.eq(axi.bvalid),
             front.done.eq(self.done),
-            self.done.eq(responses.done),
-            # A response belongs to an older instruction than a word that is read.
-            self.fault.eq(Mux(responses.fault.valid, responses.fault, reader.fault)),
+            axi.bready.eq(1),
             self.busy.eq(front.busy),
             self.stall.eq(front.under_way & ~(axi.wvalid & axi.wready)),
         ]
         with m.If(stop):
             m.d.sync += stopped.eq(1)
 
-        self._drive_bus(m, front, sender, responses)
+        if single_transfers(self.config):
+            self._single(m, front, reader, stop)
+        else:
+            self._queued(m, front, reader, stop)
         return m
 
-    def _drive_bus(
-        self, m: Module, front: TransferFront, sender: StoreSender, responses: StoreResponses
-    ) -> None:
+    def _queued(self, m: Module, front: TransferFront, reader: StoreReader, stop: Signal) -> None:
+        """What follows the bursts and the instructions that are under way."""
+        axi, burst = self.axi, front.burst
+        m.submodules.sender = sender = StoreSender(self.config)
+        m.submodules.responses = responses = StoreResponses(self.config)
+        m.submodules.lengths = lengths = StreamFifo(8, max(2, self.config.bus.outstanding))
+        wiring.connect(m, reader.o, sender.words)
+        wiring.connect(m, lengths.o, sender.lengths)
+        m.d.comb += [
+            sender.stop.eq(stop),
+            responses.stop.eq(stop),
+            # Reader and responses have a queue of instructions each.
+            front.words.ready.eq(reader.i.ready & responses.index.ready),
+            reader.i.valid.eq(front.words.valid),
+            responses.index.valid.eq(front.words.valid),
+            responses.index.payload.eq(front.words.p.index),
+            # Beats follow an address that was taken, so that who shares the bus never sees them before it. Both queues
+            # have room for all bursts.
+            lengths.i.valid.eq(burst.valid & burst.ready),
+            lengths.i.payload.eq(burst.p.length),
+            responses.last.valid.eq(front.fresh),
+            responses.last.payload.eq(burst.p.last),
+            responses.response.payload.eq(axi.bresp),
+            responses.response.valid.eq(axi.bvalid),
+            self.done.eq(responses.done),
+            # A response belongs to an older instruction than a word that is read.
+            self.fault.eq(Mux(responses.fault.valid, responses.fault, reader.fault)),
+        ]
+        self._drive_bus(m, front, sender)
+
+    def _single(self, m: Module, front: TransferFront, reader: StoreReader, stop: Signal) -> None:
+        """What follows the one burst of the one instruction that is under way."""
+        axi, burst = self.axi, front.burst
+        m.submodules.sender = sender = SingleSender(self.config)
+        wiring.connect(m, reader.o, sender.words)
+        refused = Signal(FaultLayout())
+        wrong = axi.bresp != RESPONSE_OKAY
+        m.d.comb += [
+            sender.stop.eq(stop),
+            sender.begin.eq(burst.valid & burst.ready),
+            sender.length.eq(burst.p.length),
+            front.words.ready.eq(1),
+            reader.i.valid.eq(front.words.valid),
+            self.fault.eq(Mux(refused.valid, refused, reader.fault)),
+        ]
+        m.d.sync += self.done.eq(axi.bvalid & burst.p.last & ~wrong & ~stop)
+        drive_fault(m, self.config, refused, valid=axi.bvalid & wrong & ~stop, code=ErrorCode.WRITE,
+                    index=front.words.p.index)
+        self._drive_bus(m, front, sender)
+
+    def _drive_bus(self, m: Module, front: TransferFront, sender: StoreSender | SingleSender) -> None:
         axi = self.axi
         m.d.comb += [
             axi.awsize.eq(exact_log2(self.config.bus.data_bytes)),
@@ -134,7 +173,4 @@ class StoreEngine(wiring.Component):
             axi.wlast.eq(sender.o.p.last),
             axi.wvalid.eq(sender.o.valid),
             sender.o.ready.eq(axi.wready),
-            responses.response.payload.eq(axi.bresp),
-            responses.response.valid.eq(axi.bvalid),
-            axi.bready.eq(responses.response.ready),
         ]

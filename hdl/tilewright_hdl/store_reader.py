@@ -5,11 +5,12 @@ from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .bus_timing import READ_AHEAD
+from .bus_timing import store_timing
 from .config import AcceleratorConfig, bits_for
+from .held import drive_fault
 from .ports import FaultLayout, MemoryRead
 from .registers import ErrorCode
-from .stream_fifo import StreamFifo
+from .stream_fifo import StreamFifo, StreamPair
 from .word_walker import WordsLayout, WordWalker
 
 __all__ = ["StoreReader"]
@@ -20,7 +21,8 @@ class StoreReader(wiring.Component):
 
     Latency
     -------
-    A word is offered 2 cycles after its read was granted; one word a cycle.
+    A word is offered 2 cycles after its read was granted; one word a cycle. Where transfers are single
+    (:func:`~.bus_timing.single_transfers`), a read may be granted in the cycle in which a word leaves.
 
     Parameters
     ----------
@@ -57,17 +59,21 @@ class StoreReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.walker = walker = WordWalker(self.config)
-        m.submodules.words = words = StreamFifo(8 * self.config.array.rows, READ_AHEAD)
+        timing = store_timing(self.config)
+        queue = StreamPair(self.o.p.shape()) if timing.ahead == 2 else StreamFifo(self.o.p.shape(), timing.ahead)
+        m.submodules.words = words = queue
         wiring.connect(m, wiring.flipped(self.i), walker.i)
         wiring.connect(m, words.o, wiring.flipped(self.o))
 
         illegal = Signal()
         granted = Signal()
         arrives = Signal()
-        taken = Signal(range(READ_AHEAD + 1))
+        taken = Signal(range(timing.ahead + 1))
+        leaves = self.o.valid & self.o.ready
+        room = (taken != timing.ahead) | (leaves if timing.reuse == 0 else 0)
         m.d.comb += [
             illegal.eq(walker.o.p.address >= self.config.activation_words),
-            self.read.valid.eq(walker.o.valid & ~illegal & (taken != READ_AHEAD) & ~self.stop),
+            self.read.valid.eq(walker.o.valid & ~illegal & room & ~self.stop),
             self.read.address.eq(walker.o.p.address),
             granted.eq(self.read.valid & self.read.ready),
             walker.o.ready.eq(granted),
@@ -76,9 +82,8 @@ class StoreReader(wiring.Component):
         ]
         m.d.sync += [
             arrives.eq(granted),
-            taken.eq(taken + granted - (self.o.valid & self.o.ready)),
-            self.fault.valid.eq(walker.o.valid & illegal & ~self.stop),
-            self.fault.code.eq(ErrorCode.ADDRESS),
-            self.fault.index.eq(walker.o.p.index),
+            taken.eq(taken + granted - leaves),
         ]
+        drive_fault(m, self.config, self.fault, valid=walker.o.valid & illegal & ~self.stop, code=ErrorCode.ADDRESS,
+                    index=walker.o.p.index)
         return m

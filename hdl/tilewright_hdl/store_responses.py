@@ -59,7 +59,7 @@ class StoreResponses(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.indices = indices = StreamFifo(self.index.payload.shape(), self.config.in_flight)
+        m.submodules.indices = indices = StreamFifo(self.index.payload.shape(), max(2, self.config.in_flight))
         m.submodules.lasts = lasts = StreamFifo(1, max(2, self.config.bus.outstanding))
         wiring.connect(m, wiring.flipped(self.index), indices.i)
         wiring.connect(m, wiring.flipped(self.last), lasts.i)

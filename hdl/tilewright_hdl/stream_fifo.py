@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """First-in first-out queue between two streams."""
 
-from amaranth import Module, Value
+from amaranth import Module, Mux, Signal, Value
 from amaranth.hdl import ShapeLike
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["StreamFifo"]
+__all__ = ["StreamFifo", "StreamPair"]
 
 
 class StreamFifo(wiring.Component):
@@ -73,4 +73,46 @@ class StreamFifo(wiring.Component):
             queue.r_en.eq(self.o.ready),
             self.empty.eq(queue.level == 0),
         ]
+        return m
+
+
+class StreamPair(wiring.Component):
+    """Queue of two payloads in registers, whose sender knows when there is room.
+
+    Latency
+    -------
+    A payload is offered on ``o`` one cycle after it was taken.
+
+    Parameters
+    ----------
+    shape : shape-like
+        Shape of a payload.
+
+    Members
+    -------
+    i : ``In(stream.Signature(shape, always_ready=True))``
+        At most two payloads more than have left, those that leave in the cycle included.
+    o : ``Out(stream.Signature(shape))``
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, shape: ShapeLike):
+        super().__init__({
+            "i": In(stream.Signature(shape, always_ready=True)),
+            "o": Out(stream.Signature(shape)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        first, second = Value.cast(self.o.payload), Signal.like(Value.cast(self.i.payload), reset_less=True)
+        waits = Signal()
+        with m.If(self.i.valid):
+            m.d.sync += second.eq(self.i.payload)
+        with m.If(self.o.ready | ~self.o.valid):
+            m.d.sync += [first.eq(Mux(waits, second, self.i.payload)), self.o.valid.eq(waits | self.i.valid),
+                         waits.eq(waits & self.i.valid)]
+        with m.Elif(self.i.valid):
+            m.d.sync += waits.eq(1)
         return m

@@ -2,6 +2,7 @@
 """The half of the LOAD and STORE engines that takes instructions and announces their bursts."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from amaranth import Array, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
@@ -14,7 +15,7 @@ from .isa import Load, Segment, Store
 from .isa_layout import instruction_layout
 from .word_walker import WordsLayout
 
-__all__ = ["TransferFront"]
+__all__ = ["TransferFront", "first_beat", "row_beats"]
 
 
 class TransferFront(wiring.Component):
@@ -110,19 +111,11 @@ class TransferFront(wiring.Component):
             *(self.words.p[name].eq(fields[name]) for name in self.words.p.shape().members),
         ]
 
-        base = Signal(32)
-        start = Signal(32)
-        shift = exact_log2(bus.data_bytes)
-        row_beats = Array(_times(fields.words, n) for n in self.beats)[fields.memory]
-        if self.windows:
-            row_beats = Mux(fields.window, (fields.row_bytes + bus.data_bytes - 1) >> shift, row_beats)
         m.d.comb += [
-            base.eq(Mux(fields.segment == Segment.ARENA, self.arena_base, self.constant_base)),
-            start.eq(base + fields.dram_address),
-            splitter.i.p.address.eq(start[shift:]),
-            splitter.i.p.beats.eq(row_beats),
+            splitter.i.p.address.eq(first_beat(self, fields)),
+            splitter.i.p.beats.eq(row_beats(self.config, self.beats, fields, windows=self.windows)),
             splitter.i.p.rows.eq(fields.rows),
-            splitter.i.p.stride.eq(fields.dram_stride[shift:]),
+            splitter.i.p.stride.eq(fields.dram_stride[exact_log2(bus.data_bytes):]),
         ]
 
         outstanding = Signal(range(bus.outstanding + 1))
@@ -139,6 +132,25 @@ class TransferFront(wiring.Component):
             in_flight.eq(in_flight + taken - self.done),
         ]
         return m
+
+
+def first_beat(front: TransferFront, fields: Any) -> Value:
+    """Address of an instruction's first beat, in beats."""
+    bus = front.config.bus
+    within = slice(exact_log2(bus.data_bytes), bus.address_bits)
+    base = Mux(fields.segment == Segment.ARENA, front.arena_base[within], front.constant_base[within])
+    return base + fields.dram_address[within]
+
+
+def row_beats(config: AcceleratorConfig, beats: Sequence[int], fields: Any, *, windows: bool) -> Value:
+    """Beats of each row of an instruction; ``beats`` of a word as of :class:`TransferFront`."""
+    found: Value = _times(fields.words, beats[0])
+    if len(beats) > 1:
+        found = Array(_times(fields.words, n) for n in beats)[fields.memory]
+    if windows:
+        data_bytes = config.bus.data_bytes
+        found = Mux(fields.window, (fields.row_bytes + data_bytes - 1) >> exact_log2(data_bytes), found)
+    return found
 
 
 def _times(value: Value, factor: int) -> Value:

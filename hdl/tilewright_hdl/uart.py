@@ -31,14 +31,18 @@ class UartReceiver(wiring.Component):
     -------
     rx : ``In(1)``
         The line, in no relation to the clock.
+    bit_valid, bit_value : ``Out(1)``
+        Pulse: a bit of a byte, the lowest first.
     valid : ``Out(1)``
-        Pulse: ``data`` is there, in this cycle only.
+        Pulse: ``data`` is there, in this cycle only. Without its stop bit a byte has bits, and no ``valid``.
     data : ``Out(8)``
     """
 
     def __init__(self, timing: UartTiming):
         self._timing = timing
-        super().__init__({"rx": In(1, init=1), "valid": Out(1), "data": Out(8)})
+        super().__init__({
+            "rx": In(1, init=1), "bit_valid": Out(1), "bit_value": Out(1), "valid": Out(1), "data": Out(8),
+        })
 
     @property
     def timing(self) -> UartTiming:
@@ -54,14 +58,21 @@ class UartReceiver(wiring.Component):
         busy = Signal()
         # Start, eight bits, and a one in front of them that arrives at the bottom when all are in.
         shift = Signal(10, reset_less=True)
-        m.d.comb += [self.data.eq(shift[2:]), self.valid.eq(busy & tick & shift[0] & line)]
+        first = Signal()
+        m.d.comb += [
+            first.eq(shift == 1 << 9),
+            self.bit_value.eq(line),
+            self.bit_valid.eq(tick & ~shift[0] & ~first),
+            self.data.eq(shift[2:]),
+            self.valid.eq(tick & shift[0] & line),
+        ]
         with m.If(busy):
             m.d.comb += tick.eq((phase + increment)[bits])
             m.d.sync += phase.eq(phase + increment)
             with m.If(tick):
                 m.d.sync += shift.eq(Cat(shift[1:], line))
                 # The end, or a start that was only a spike.
-                with m.If(shift[0] | ((shift == 1 << 9) & line)):
+                with m.If(shift[0] | (first & line)):
                     m.d.sync += busy.eq(0)
         with m.Else():
             m.d.sync += [phase.eq(1 << (bits - 1)), shift.eq(1 << 9), busy.eq(~line)]

@@ -18,7 +18,8 @@ each block RAM whose primitive does not promise the old word."""
 def memory_module(name: str, words: int, word_bits: int, groups: int) -> str:
     """Verilog text of a memory with one read and one write port as the module ``name``.
 
-    The word read appears after the clock edge with ``read_enable`` and stays until the next. Each bit of
+    The word read appears after the clock edge with ``read_enable`` and stays until the next. Before the first one it is
+    anything: a block RAM has no initial output, and Yosys would add a gate to each bit to make one. Each bit of
     ``write_mask`` stands for one of ``groups`` equal parts of a word.
     """
     address = _range((words - 1).bit_length())
@@ -37,7 +38,6 @@ def memory_module(name: str, words: int, word_bits: int, groups: int) -> str:
         f"  {'' if groups > 1 else DONT_CARE}reg {word}words [0:{words - 1}];",
         "  integer i;",
         f"  initial for (i = 0; i < {words}; i = i + 1) words[i] = {word_bits}'h0;",
-        f"  initial read_data = {word_bits}'h0;",
         "  always @(posedge clk) if (read_enable) read_data <= words[read_address];",
         "  always @(posedge clk) begin",
     ]

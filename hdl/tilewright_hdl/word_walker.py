@@ -6,6 +6,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig
+from .held import fields_of
 from .isa import Load
 from .isa_layout import FieldsLayout, instruction_layout
 from .stream_fifo import StreamFifo
@@ -96,45 +97,52 @@ class WordWalker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.waiting = waiting = StreamFifo(WordsLayout(self.config, self.windows), self.config.in_flight)
-        wiring.connect(m, wiring.flipped(self.i), waiting.i)
-
-        walk = Signal(WordsLayout(self.config, self.windows))
+        waiting = self._waiting(m)
+        begin = Signal()
+        walk = fields_of(m, self.config, waiting, begin)
         address = Signal.like(self.o.p.address)
         row = Signal.like(address)
-        left = Signal.like(walk.words)
+        # Words of the row and rows, up to this one.
+        words = Signal.like(walk.words)
+        rows = Signal.like(walk.rows)
+        row_last = words == walk.words
         next_row = Signal.like(row)
         m.d.comb += [
             next_row.eq(row + walk.stride),
             self.o.p.address.eq(address),
             self.o.p.memory.eq(walk.memory),
             self.o.p.index.eq(walk.index),
-            self.o.p.last.eq((left == 1) & (walk.rows == 1)),
-            waiting.o.ready.eq(~self.o.valid | (self.o.ready & self.o.p.last)),
+            self.o.p.last.eq(row_last & (rows == walk.rows)),
+            waiting.ready.eq(~self.o.valid | (self.o.ready & self.o.p.last)),
+            begin.eq(waiting.valid & waiting.ready),
         ]
         step: Value = Const(1)
         if self.windows:
             step = Mux(walk.window, walk.step, 1)
             m.d.comb += [
-                self.o.p.row_last.eq(left == 1),
+                self.o.p.row_last.eq(row_last),
                 *(self.o.p[name].eq(walk[name]) for name in _WINDOW_FIELDS if name in self.o.p.shape().members),
             ]
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [address.eq(address + step), left.eq(left - 1)]
-            with m.If(left == 1):
-                m.d.sync += [
-                    self.o.valid.eq(walk.rows != 1),
-                    walk.rows.eq(walk.rows - 1),
-                    row.eq(next_row),
-                    address.eq(next_row),
-                    left.eq(walk.words),
-                ]
-        with m.If(waiting.o.valid & waiting.o.ready):
-            m.d.sync += [
-                self.o.valid.eq(1),
-                walk.eq(waiting.o.p),
-                row.eq(waiting.o.p.address),
-                address.eq(waiting.o.p.address),
-                left.eq(waiting.o.p.words),
-            ]
+        moves = self.o.valid & self.o.ready
+        with m.If(moves):
+            m.d.sync += [address.eq(address + step), words.eq(words + 1)]
+        with m.If(moves & row_last):
+            m.d.sync += [self.o.valid.eq(~self.o.p.last), rows.eq(rows + 1)]
+        with m.If(begin):
+            m.d.sync += [self.o.valid.eq(1), rows.eq(1)]
+        with m.If(begin | (moves & row_last)):
+            first = Mux(begin, waiting.p.address, next_row)
+            m.d.sync += [row.eq(first), address.eq(first), words.eq(1)]
         return m
+
+    def _waiting(self, m: Module) -> stream.Interface:
+        """Instructions that the walk begins with, a cycle after their transfer."""
+        if self.config.in_flight > 1:
+            m.submodules.waiting = waiting = StreamFifo(self.i.p.shape(), self.config.in_flight)
+            wiring.connect(m, wiring.flipped(self.i), waiting.i)
+            return waiting.o
+        # The only one stays at the input until it is done.
+        only = stream.Signature(self.i.p.shape()).create()
+        m.d.comb += [self.i.ready.eq(1), only.p.eq(self.i.p)]
+        m.d.sync += only.valid.eq(self.i.valid)
+        return only

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from tilewright_hdl.bus_timing import (
     ADDRESS_DELAY,
     DONE_DELAY,
-    READ_AHEAD,
     READ_DELAY,
     REUSE_DELAY,
-    WRITE_DATA_DELAY,
-    WRITE_FIRST_DELAY,
+    StoreTiming,
+    store_timing,
     transfer_bursts,
 )
 from tilewright_hdl.config import AcceleratorConfig
@@ -27,13 +26,6 @@ from .cycle_ports import Cycles, PortUse, PortUses, bank_masks, first_free
 from .cycle_runs import NEVER, CycleRuns
 
 __all__ = ["Storing"]
-
-_SEND_DELAY = 1
-"""Cycles from a word's leave to its last beat on the bus."""
-
-_ARRIVE_DELAY = WRITE_FIRST_DELAY - READ_DELAY - _SEND_DELAY
-"""Cycles from the grant of a read to the word's leave at the earliest."""
-
 
 @dataclass
 class _State:
@@ -55,7 +47,13 @@ class _State:
     sent: int = -1
     announced: int = -1
     read: int = -1
-    left: deque[int] = field(default_factory=lambda: deque([-NEVER] * READ_AHEAD, READ_AHEAD))
+    left: deque[int] = field(default_factory=deque)
+
+    @classmethod
+    def of(cls, config: AcceleratorConfig, timing: StoreTiming) -> "_State":
+        """Before the first instruction."""
+        outstanding = config.bus.outstanding
+        return cls(deque([-NEVER] * outstanding, outstanding), left=deque([-NEVER] * timing.ahead, timing.ahead))
 
     def copy(self) -> "_State":
         return _State(copy(self.answers), self.sent, self.announced, self.read, copy(self.left))
@@ -97,7 +95,8 @@ class Storing:
         self._bases = bases
         self._before = before
         self._uses = uses
-        self._state = _State(deque([-NEVER] * config.bus.outstanding, config.bus.outstanding))
+        self._timing = store_timing(config)
+        self._state = _State.of(config, self._timing)
         self._plans: deque[_Plan] = deque()
         self._sent_beats = 0
         self.ready_at = 0
@@ -162,7 +161,7 @@ class Storing:
         plan.done = self._state.sent + self._latency + DONE_DELAY
 
     def _by_bursts(self, plan: _Plan) -> None:
-        recent: deque[tuple[int, int]] = deque(maxlen=(READ_AHEAD + 1) * self._word_beats)
+        recent: deque[tuple[int, int]] = deque(maxlen=(self._timing.ahead + 1) * self._word_beats)
         for first, beats in self._bursts(plan, self._state):
             plan.beats.add(first, beats)
             recent.append((first, beats))
@@ -172,10 +171,10 @@ class Storing:
     def _bursts(self, plan: _Plan, state: _State) -> Iterator[tuple[int, int]]:
         """First cycle and beats of the bursts, with nobody before the reads; ``state`` goes along, without them."""
         announced = plan.start + ADDRESS_DELAY - 1
-        sent = max(state.sent, plan.start + WRITE_FIRST_DELAY - 1)
+        sent = max(state.sent, plan.start + self._timing.first - 1)
         for beats in transfer_bursts(self._config, plan.ins, self._bases[Segment(plan.ins.segment)]):
             announced = max(announced + 1, state.answers[0] + REUSE_DELAY)
-            first = max(sent + 1, announced + WRITE_DATA_DELAY)
+            first = max(sent + 1, announced + self._timing.data)
             sent = first + beats - 1
             state.answers.append(sent + self._latency)
             yield first, beats
@@ -184,26 +183,26 @@ class Storing:
 
     def _leave(self, plan: _Plan, recent: deque[tuple[int, int]]) -> None:
         """Bring the reader's state up to the end of an instruction whose last bursts are known."""
-        state, words = self._state, plan.ins.words * plan.ins.rows
+        state, words, timing = self._state, plan.ins.words * plan.ins.rows, self._timing
         # Last beats of the last words, and one more, for the place that the last word's read waited for.
         leaves: list[int] = []
         skip = 0
         for first, beats in reversed(recent):
-            while skip < beats and len(leaves) <= READ_AHEAD and len(leaves) < words:
-                leaves.append(first + beats - 1 - skip - _SEND_DELAY)
+            while skip < beats and len(leaves) <= timing.ahead and len(leaves) < words:
+                leaves.append(first + beats - 1 - skip - timing.send)
                 skip += self._word_beats
             skip -= beats
-        freed = leaves[READ_AHEAD] if words > READ_AHEAD else state.left[words - 1]
-        state.read = max(freed + 1, plan.start + READ_DELAY + words - 1, state.read + words)
-        state.left.extend(reversed(leaves[:READ_AHEAD]))
+        freed = leaves[timing.ahead] if words > timing.ahead else state.left[words - 1]
+        state.read = max(freed + timing.reuse, plan.start + READ_DELAY + words - 1, state.read + words)
+        state.left.extend(reversed(leaves[:timing.ahead]))
 
     def _undisturbed_reads(self, plan: _Plan, state: _State) -> dict[int, Cycles]:
         """Cycles of the reads by bank, with nobody before them: each waits for a place that a word has left."""
-        ins, size = plan.ins, self._config.activation_bank_words
+        ins, size, timing = plan.ins, self._config.activation_bank_words, self._timing
         beats = [cycle for first, count in self._bursts(plan, state) for cycle in range(first, first + count)]
-        left = [*state.left, *(cycle - _SEND_DELAY for cycle in beats[self._word_beats - 1::self._word_beats])]
+        left = [*state.left, *(cycle - timing.send for cycle in beats[self._word_beats - 1::self._word_beats])]
         read = max(state.read, plan.start + READ_DELAY - 1)
-        cycles = [read := max(read, freed) + 1 for freed in left[:ins.words * ins.rows]]
+        cycles = [read := max(read + 1, freed + timing.reuse) for freed in left[:ins.words * ins.rows]]
         reads: dict[int, set[int]] = {}
         for row in range(ins.rows):
             begin, at = ins.address + row * ins.stride, row * ins.words
@@ -217,34 +216,37 @@ class Storing:
     def _by_words(self, plan: _Plan, uses: list[PortUse]) -> dict[int, Cycles]:
         """Follow an instruction word by word; gives the cycles of its reads by bank."""
         ins, size, state, sent = plan.ins, self._config.activation_bank_words, self._state, plan.beats
+        timing = self._timing
         reads: dict[int, set[int]] = {}
         read = max(state.read, plan.start + READ_DELAY - 1)
-        leave = state.sent - _SEND_DELAY
+        leave = state.sent - timing.send
+        # From the grant of a read to the word's leave, at the earliest.
+        arrival = timing.first - READ_DELAY - timing.send
         announced = plan.start + ADDRESS_DELAY - 1
         words = (ins.address + row * ins.stride + word for row in range(ins.rows) for word in range(ins.words))
         part = self._word_beats
         arrived = begun = beat = 0
         for beats in transfer_bursts(self._config, ins, self._bases[Segment(ins.segment)]):
             announced = max(announced + 1, state.answers[0] + REUSE_DELAY)
-            free = announced + WRITE_DATA_DELAY - _SEND_DELAY
+            free = announced + timing.data - timing.send
             for _ in range(beats):
                 if part == self._word_beats:
                     part = 0
                     bank = next(words) // size
-                    read = first_free(uses, bank, max(read, state.left[0]) + 1)
+                    read = first_free(uses, bank, max(read + 1, state.left[0] + timing.reuse))
                     reads.setdefault(bank, set()).add(read)
-                    arrived = read + _ARRIVE_DELAY
+                    arrived = read + arrival
                 leave = max(leave + 1, arrived, free)
-                if leave + _SEND_DELAY > beat:
+                if leave + timing.send > beat:
                     sent.add(begun, beat - begun)
-                    begun = leave + _SEND_DELAY
-                beat = leave + _SEND_DELAY + 1
+                    begun = leave + timing.send
+                beat = leave + timing.send + 1
                 part += 1
                 if part == self._word_beats:
                     state.left.append(leave)
-            state.answers.append(leave + _SEND_DELAY + self._latency)
+            state.answers.append(leave + timing.send + self._latency)
         sent.add(begun, beat - begun)
         state.read = read
-        state.sent = leave + _SEND_DELAY
+        state.sent = leave + timing.send
         self.ready_at = announced
         return dict(reads)

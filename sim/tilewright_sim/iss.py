@@ -28,7 +28,7 @@ from .iss_exec import ExecStep
 from .iss_post import PostStep
 from .iss_state import ExecutionError, ScratchState
 from .iss_transfer import TransferStep
-from .machine import Job, MachineStopped, RunResult, check_job, check_memory_bytes, check_range
+from .machine import COUNTERS, Job, MachineStopped, RunResult, check_job, check_memory_bytes, check_range
 from .tokens import walk_tokens
 
 __all__ = ["IssMachine"]
@@ -147,7 +147,8 @@ class IssMachine:
         assert timing is not None, "a program without an error has times"
         return RunResult(
             cycles=timing.cycles,
-            counters={**timing.counters, "SATURATIONS": saturations},
+            counters=(timing.counters | {"SATURATIONS": saturations} if self._config.counters
+                      else dict.fromkeys(COUNTERS, 0)),
             profile=list(timing.profile),
         )
 

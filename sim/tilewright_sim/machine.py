@@ -154,11 +154,12 @@ def check_job(config: AcceleratorConfig, job: Job) -> None:
     Raises
     ------
     ValueError
-        If an address is not a multiple of the bus width, or a number has more than 32 bits.
+        If an address is not a multiple of the bus width, or a number has more bits than the addresses of the bus.
     """
+    end = 1 << config.bus.address_bits
     for name, value in vars(job).items():
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 32:
-            raise ValueError(f"Job.{name} must be an integer from 0 to {(1 << 32) - 1}, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < end:
+            raise ValueError(f"Job.{name} must be an integer from 0 to {end - 1}, not {value!r}")
         if name != "program_bytes" and value % config.bus.data_bytes:
             raise ValueError(f"Job.{name} must be a multiple of the bus width of {config.bus.data_bytes} bytes, "
                              f"not {value:#x}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, ResetInserter, ResetSignal
+from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -39,22 +39,19 @@ class LinkedAccelerator(wiring.Component):
     def __init__(self, config: AcceleratorConfig, identity: Identity):
         self._config = config
         self._link = HostLink(identity, baud=BAUD, address_bits=config.bus.address_bits)
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "reset": Out(1),
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1),
                           "axi": Out(Axi4(config.bus.address_bits, config.bus.data_bits))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.link = link = self._link
-        m.domains.machine = ClockDomain()
-        m.d.comb += [ClockSignal("machine").eq(ClockSignal()), ResetSignal("machine").eq(ResetSignal() | link.reset)]
-        accelerator, share = Accelerator(self._config), AxiShare(self._config)
-        m.submodules.accelerator = DomainRenamer("machine")(accelerator)
-        m.submodules.share = DomainRenamer("machine")(share)
+        m.submodules.accelerator = accelerator = Accelerator(self._config)
+        m.submodules.share = share = AxiShare(self._config)
         wiring.connect(m, link.registers, accelerator.s_axil)
         wiring.connect(m, accelerator.m_axi, share.accelerator)
         wiring.connect(m, link.memory, share.link)
         wiring.connect(m, share.axi, wiring.flipped(self.axi))
-        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), self.reset.eq(link.reset)]
+        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), accelerator.abort.eq(link.reset)]
         return m
 
 
@@ -64,16 +61,16 @@ class LinkedRegisters(wiring.Component):
     def __init__(self, config: AcceleratorConfig, identity: Identity):
         self._config = config
         self._link = HostLink(identity, baud=BAUD, address_bits=config.bus.address_bits)
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "reset": Out(1),
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1),
                           "axi": Out(Axi4(config.bus.address_bits, config.bus.data_bits))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.link = link = self._link
-        m.submodules.control = control = ResetInserter(link.reset)(Control(self._config))
+        m.submodules.control = control = Control(self._config)
         wiring.connect(m, link.registers, control.axi)
         wiring.connect(m, link.memory, wiring.flipped(self.axi))
-        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), self.reset.eq(link.reset)]
+        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), control.abort.eq(link.reset)]
         return m
 
 

@@ -95,7 +95,7 @@ struct Board {
         top->clk = 0;
         top->eval();
         listen();
-        if (top->reset || top->rst) {
+        if (top->rst) {
             clear();
         } else {
             transfer();

@@ -171,7 +171,9 @@ class Monitor:
             for channel in ("ar", "aw"):
                 if self._accepted(channel, "addr", "len", "size", "burst"):
                     self._note(channel)
-            if self._accepted("r") or self._accepted("w", "data", "strb", "last"):
+            # Both are looked at in each cycle.
+            moved = [self._accepted("r"), self._accepted("w", "data", "strb", "last")]
+            if any(moved):
                 self.beats.append(self._tb.cycle)
             await self._tb.cycles()
 

@@ -40,6 +40,15 @@ CONFIGS: dict[str, AcceleratorConfig] = {
                                    parameter_groups=16),
         bus=BusConfig(data_bits=32, burst_beats=256, outstanding=1),
     ),
+    "single-long": dataclasses.replace(
+        PRESETS["edge16"],
+        memory=dataclasses.replace(PRESETS["edge16"].memory, activation_bytes=4 << 10, weight_bytes=4 << 10,
+                                   parameter_groups=16),
+        in_flight=1,
+        bus=BusConfig(data_bits=32, burst_beats=8, outstanding=1),
+    ),
+    # One burst of one instruction at a time, and a word is one beat.
+    "single": dataclasses.replace(_nano, in_flight=1, bus=BusConfig(data_bits=32, burst_beats=16, outstanding=1)),
     # A word is half of a beat.
     "short": dataclasses.replace(_nano, bus=BusConfig(data_bits=64, burst_beats=8, outstanding=16)),
 }

@@ -3,6 +3,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,9 +26,11 @@ from tilewright_hdl.registers import (
     counter_name,
 )
 from tilewright_sim.cocotb_bench import run_bench
+from tilewright_sim.machine import COUNTERS
 from tilewright_sim.testbench import Testbench, bench
 
 NANO = PRESETS["nano4"]
+LEAN = replace(NANO, bus=replace(NANO.bus, address_bits=17), profile_records=0, counters=False)
 WRITABLE = ("PROGRAM_ADDRESS", "PROGRAM_BYTES", "CONSTANT_BASE", "ARENA_BASE")
 
 
@@ -256,3 +259,68 @@ def test_counters_and_profile() -> None:
     assert read["SATURATIONS"] == total
     assert (read["PROFILE_DATA"], read["PROFILE_COUNT"], read["PROFILE_LOST"]) == (0xDEADBEEF, 33, 5)
     assert nexts == 4, "only a read of PROFILE_DATA goes on to the next word"
+
+
+@bench(max_cycles=20_000)
+async def bench_abort(tb: Testbench) -> None:
+    host, dut = Host(tb), tb.dut
+    clears = [0]
+
+    async def count_clears() -> None:
+        while True:
+            await tb.settle()
+            clears[0] += int(dut.clear.value)
+            await tb.cycles()
+
+    tb.start(count_clears())
+
+    async def abort() -> None:
+        await tb.cycles()
+        dut.abort.value = 1
+        await tb.cycles()
+        dut.abort.value = 0
+
+    results = []
+    for running, drain in ((False, 0), (True, 0), (True, 60)):
+        await host.put("IRQ_ENABLE", 1)
+        for name in WRITABLE:
+            await host.put(name, 0x1000)
+        if running:
+            await host.start()
+            await tb.cycles(7)
+            dut.busy.value = int(drain > 0)
+        before = clears[0]
+        await abort()
+        # Asked for at once, and answered only when what is under way has ended.
+        reading = tb.start(host.get("STATUS"))
+        await tb.cycles(drain)
+        held = [not reading.done(), clears[0] - before]
+        dut.busy.value = 0
+        status = await reading
+        after = {name: await host.get(name) for name in (*WRITABLE, "CYCLES", "IRQ_ENABLE", "ERROR_INDEX")}
+        results.append({"held": held, "status": status, "after": after, "clears": clears[0] - before,
+                        "halt": int(dut.halt.value), "irq": int(dut.irq.value)})
+    # And it can be started again, the interrupt of the end included.
+    await host.put("IRQ_ENABLE", 1)
+    await host.start()
+    dut.finished.value = 1
+    await tb.cycles(4)
+    tb.result = [results, await host.get("STATUS"), int(dut.irq.value)]
+
+
+def test_an_abort_waits_for_the_bus_and_is_a_reset() -> None:
+    results, status, irq = run("bench_abort", 0.0)
+    for result, drain in zip(results, (0, 0, 60), strict=True):
+        assert result == {"held": [True, 0], "status": 0, "after": dict.fromkeys(result["after"], 0), "clears": 1,
+                          "halt": 0, "irq": 0}, drain
+    assert (status, irq) == (STATUS_DONE, 1)
+
+
+def test_a_small_configuration_has_no_counters_and_short_addresses() -> None:
+    result = run_bench(Control(LEAN), __name__, "bench_registers", parameters={"pause": 0.3})
+    assert result["read"] == {
+        name: value & (1 << LEAN.bus.address_bits) - (1 if name == "PROGRAM_BYTES" else LEAN.bus.data_bytes)
+        for name, value in result["written"].items()
+    }
+    assert result["bytes"] == 0x11AACCBB & (1 << LEAN.bus.address_bits) - 1
+    assert not any(result["after"][name] for name in COUNTERS)

@@ -130,7 +130,8 @@ def test_words(name: str, bus: dict[str, Any]) -> None:
     assert result["written"] == ref_load(config, loads, beat_image())
 
 
-@pytest.mark.parametrize(("name", "period"), [("nano", 1), ("nano", 2), ("long", 1), ("short", 1)])
+@pytest.mark.parametrize(("name", "period"), [("nano", 1), ("nano", 2), ("long", 1), ("short", 1),
+                                             ("single", 1), ("single-long", 2)])
 def test_cycles(name: str, period: int) -> None:
     config = CONFIGS[name]
     loads = transfers(config, Load, 8, seed=1, memories=tuple(Memory))
@@ -167,6 +168,7 @@ def _after_fault(config: AcceleratorConfig, loads: list[Load], result: dict[str,
         ("nano", 0, {"memory": "model"}),
         ("nano", 3, {"memory": "axi", "pause": 0.3, "stall": 0.3}),
         ("long", 3, {"memory": "model"}),
+        ("single", 3, {"memory": "axi", "pause": 0.3, "stall": 0.3}),
         ("short", 3, {"memory": "axi", "pause": 0.3, "stall": 0.3}),
     ],
 )

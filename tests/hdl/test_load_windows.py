@@ -65,6 +65,7 @@ def test_words(name: str, bus: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("name", "latency", "period"), [
     ("nano", 32, 1), ("nano", 1, 2), ("long", 100, 1), ("long", 5, 3), ("short", 1, 1), ("short", 7, 3),
+    ("single-long", 5, 1),
 ])
 def test_cycles(name: str, latency: int, period: int) -> None:
     config = CONFIGS[name]

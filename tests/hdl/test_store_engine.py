@@ -163,6 +163,7 @@ def _only_right_bytes(config: AcceleratorConfig, instructions: list[Store], resu
         ("nano", 3, {"memory": "axi", "pause": 0.3, "stall": 0.3}),
         ("long", 3, {"memory": "model"}),
         ("short", 3, {"memory": "axi", "pause": 0.3, "stall": 0.3}),
+        ("single", 3, {"memory": "axi", "pause": 0.3, "stall": 0.3}),
     ],
 )
 def test_error_response(name: str, number: int, bus: dict[str, Any]) -> None:
@@ -191,12 +192,13 @@ def test_word_outside_of_the_memory(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("halt_at", "bus"),
-    [(3, {"memory": "model"}), (9, {"memory": "axi", "pause": 0.4}), (38, {"memory": "model"}),
-     (60, {"memory": "axi", "pause": 0.4})],
+    ("name", "halt_at", "bus"),
+    [("nano", 3, {"memory": "model"}), ("nano", 9, {"memory": "axi", "pause": 0.4}), ("nano", 38, {"memory": "model"}),
+     ("nano", 60, {"memory": "axi", "pause": 0.4}), ("single", 10, {"memory": "model"}),
+     ("single", 60, {"memory": "axi", "pause": 0.4, "stall": 0.4})],
 )
-def test_halt(halt_at: int, bus: dict[str, Any]) -> None:
-    config = CONFIGS["nano"]
+def test_halt(name: str, halt_at: int, bus: dict[str, Any]) -> None:
+    config = CONFIGS[name]
     instructions = stores(config, 6, seed=2)
     result = rtl_store(config, instructions, halt_at=halt_at, **bus)
     assert result["faults"] == []
