@@ -255,6 +255,21 @@ class LimitsConfig:
         check_int("limits", "size_bits", self.size_bits, 4, SIZE_BITS)
         check_int("limits", "kernel_bits", self.kernel_bits, 2, KERNEL_BITS)
 
+    @property
+    def addresses(self) -> int:
+        """What addresses and steps in the memories on chip count modulo."""
+        return 1 << self.address_bits
+
+    @property
+    def largest_size(self) -> int:
+        """Largest count, height or width."""
+        return (1 << self.size_bits) - 1
+
+    @property
+    def largest_kernel(self) -> int:
+        """Largest kernel, stride or dilation."""
+        return (1 << self.kernel_bits) - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class BusConfig:

@@ -17,7 +17,12 @@ layout that the hardware decodes with and the page of the documentation follow f
 
 Address arithmetic. Tensors lie in the activation scratchpad as words of ``rows`` channels (bytes): the word of pixel
 (y, x) and channel tile t is ``address + y * pitch_y + x * pitch_x + t``. Instructions carry *steps*, products of
-a stride or dilation and a pitch, so that the hardware only adds.
+a stride or dilation and a pitch, so that the hardware only adds. Addresses and steps count modulo ``A``, which is
+``2**limits.address_bits`` of the configuration.
+
+Widths. The fields below have the widths of the encoding. An accelerator may have fewer bits for addresses, sizes and
+kernels (``limits`` of its configuration), for bytes in main memory (``bus.address_bits``) and for multipliers, and none
+for a field that it has no use for, which must hold its default. It refuses what does not fit.
 """
 
 from collections.abc import Iterator
@@ -267,7 +272,7 @@ class Post(Instruction):
     rounding: int = bits_field(1, "rounding rule", choices=RoundingCode, default=RoundingCode.SINGLE)
     low: int = int8_field("lower clamp after the first rescale", default=-128)
     high: int = int8_field("upper clamp after the first rescale", default=127)
-    source_address: int = address_field("first accumulator entry or activation word, modulo 2**20")
+    source_address: int = address_field("first accumulator entry or activation word, modulo A")
     zero_point_b: int = int8_field("zero point of the residual", default=0, needs=_BINARY)
     source_tile_step: int = address_field("entries or words from channel tile to channel tile", default=1)
     zero_point_out: int = int8_field("zero point of the result, except of NONE and MAX", default=0, needs=_SECOND)

@@ -40,7 +40,7 @@ class Exec(Instruction):
                     accumulator[bank][entry] = sums if first pass of n and not accumulate else ... + sums
 
     ``input_address`` belongs to ``(first_y, first_x)``, so it may point before the tensor when those are
-    negative; it counts modulo 2**20. A word read inside must lie in the scratchpad. Row ``r`` of a weight
+    negative; it counts modulo ``A``. A word read inside must lie in the scratchpad. Row ``r`` of a weight
     tile is the word ``weight_address + pass * rows + r``, for the channel ``t * rows + r``.
 
     With ``depthwise`` each column filters one channel, and a pass takes all kernel columns together::
@@ -75,7 +75,7 @@ class Exec(Instruction):
     ENGINE: ClassVar[Engine] = Engine.EXEC
     BYTES: ClassVar[int] = 64
 
-    input_address: int = address_field("word of the first vector, modulo 2**20")
+    input_address: int = address_field("word of the first vector, modulo A")
     pad_value: int = int8_field("value of every channel outside of the input", default=0)
     accumulate: int = bits_field(1, "1: add to the accumulators from the first pass on", default=0)
     bank: int = bits_field(1, "accumulator bank that is written")
@@ -95,7 +95,7 @@ class Exec(Instruction):
     stride_x: int = kernel_field("input columns from output column to output column")
     dilation_y: int = kernel_field("input rows from kernel row to kernel row")
     dilation_x: int = kernel_field("input columns from kernel column to kernel column")
-    output_y_step: int = address_field("words from output row to output row, modulo 2**20", default=0)
+    output_y_step: int = address_field("words from output row to output row, modulo A", default=0)
     output_x_step: int = address_field("words from output column to output column", default=0)
     kernel_y_step: int = address_field("words from kernel row to kernel row", default=0)
     kernel_x_step: int = address_field("words from kernel column to kernel column", default=0)

@@ -4,12 +4,13 @@
 Nothing here imports Amaranth.
 """
 
+from functools import cache
 from operator import attrgetter
 
 from .config import AcceleratorConfig
-from .instruction import Extent, FieldSpec
+from .instruction import Extent, FieldSpec, Instruction, field_specs
 
-__all__ = ["field_bits", "reason"]
+__all__ = ["field_bits", "field_range", "field_ranges", "reason"]
 
 _SETTINGS = {
     Extent.ADDRESS: "limits.address_bits",
@@ -31,6 +32,22 @@ def field_bits(config: AcceleratorConfig, spec: FieldSpec) -> int:
     if spec.extent is None:
         return spec.bits
     return min(spec.bits, int(attrgetter(_SETTINGS[spec.extent])(config)))
+
+
+def field_range(config: AcceleratorConfig, spec: FieldSpec) -> tuple[int, int]:
+    """Least and largest value of a field that a configuration takes, if no other field forbids it."""
+    bits = field_bits(config, spec)
+    if not bits:
+        assert spec.default is not None, f"{spec.name} must have a default"
+        return spec.default, spec.default
+    least = -(1 << (bits - 1)) if spec.signed else 0
+    return max(least, spec.low), min((1 << (bits - spec.signed)) - 1, spec.high)
+
+
+@cache
+def field_ranges(config: AcceleratorConfig, cls: type[Instruction]) -> dict[str, tuple[int, int]]:
+    """:func:`field_range` of each field of an instruction, by name."""
+    return {spec.name: field_range(config, spec) for spec in field_specs(cls)}
 
 
 def reason(config: AcceleratorConfig, spec: FieldSpec) -> str:

@@ -31,10 +31,13 @@ class Rule:
         What must hold.
     broken : callable
         Maps the fields of an instruction to whether it does not hold.
+    pins : tuple of (str, int, int), or None
+        Where the rule says no more than that some bits of a field, a mask, must have a value: field, mask, value.
     """
 
     text: str
     broken: Callable[[Any], Any]
+    pins: tuple[str, int, int] | None = None
 
 
 def rules(config: AcceleratorConfig, cls: type[Instruction]) -> tuple[Rule, ...]:
@@ -45,7 +48,7 @@ def rules(config: AcceleratorConfig, cls: type[Instruction]) -> tuple[Rule, ...]
 @cache
 def _rules(config: AcceleratorConfig, opcode: int) -> tuple[Rule, ...]:
     (cls,) = (c for c in INSTRUCTIONS if opcode == c.OPCODE)
-    found = [*_ranges(cls), *_widths(config, cls), *_engine_bits(cls)]
+    found = [*_ranges(config, cls), *_widths(config, cls), *_engine_bits(cls)]
     if cls in (Load, Store):
         found += _transfer(config, cls)
     if cls is Exec:
@@ -65,28 +68,44 @@ def _test(name: str, broken: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda fields: broken(getattr(fields, name))
 
 
-def _ranges(cls: type[Instruction]) -> list[Rule]:
+def _pinned(text: str, name: str, mask: int, value: int = 0) -> Rule:
+    """Rule that the bits of a field under a mask must have a value."""
+    return Rule(text, lambda fields: (getattr(fields, name) & mask) != value, (name, mask, value))
+
+
+def _ranges(config: AcceleratorConfig, cls: type[Instruction]) -> list[Rule]:
     """Fields whose legal values are fewer than their bits can say."""
     found = []
     for spec in field_specs(cls):
-        if spec.name in _CHECKED_BY_FETCH:
+        if spec.name in _CHECKED_BY_FETCH or not field_bits(config, spec):
             continue
         least = -(1 << (spec.bits - 1)) if spec.signed else 0
         most = (1 << (spec.bits - spec.signed)) - 1
         text = f"{spec.name} must be {spec.low} to {spec.high}"
         if spec.low > least:
-            found.append(Rule(text, _test(spec.name, partial(operator.gt, spec.low))))
+            found.append(Rule(text, _test(spec.name, _below(spec.low))))
         if spec.high < most:
-            found.append(Rule(text, _test(spec.name, partial(operator.lt, spec.high))))
+            found.append(Rule(text, _test(spec.name, _above(spec.high, most))))
     return found
-
-
-def _beyond(bits: int, value: Any) -> Any:
-    return (value >> bits) != 0
 
 
 def _beyond_sign(bits: int, value: Any) -> Any:
     return ((value >> bits) != 0) & ((value >> bits) != -1)
+
+
+def _below(low: int) -> Callable[[Any], Any]:
+    """Test for unsigned values below ``low``; of a power of two it takes no adder."""
+    if low & (low - 1):
+        return partial(operator.gt, low)
+    return lambda value: (value >> low.bit_length() - 1) == 0
+
+
+def _above(high: int, most: int) -> Callable[[Any], Any]:
+    """Test for unsigned values above ``high``, of values up to ``most``, which is all ones."""
+    low_bits = (most - high).bit_length() - 1
+    if most - high == 1 << low_bits:
+        return lambda value: (value >> low_bits) == most >> low_bits
+    return partial(operator.lt, high)
 
 
 def _widths(config: AcceleratorConfig, cls: type[Instruction]) -> list[Rule]:
@@ -98,31 +117,27 @@ def _widths(config: AcceleratorConfig, cls: type[Instruction]) -> list[Rule]:
             continue
         why = reason(config, spec)
         if not bits:
-            text = f"{spec.name} must be {spec.default}: {why}"
-            found.append(Rule(text, _test(spec.name, partial(operator.ne, spec.default))))
+            assert spec.default is not None
+            mask = (1 << spec.bits) - 1
+            found.append(_pinned(f"{spec.name} must be {spec.default}: {why}", spec.name, mask, spec.default & mask))
         elif spec.signed:
             text = f"{spec.name} must be {-(1 << bits - 1)} to {(1 << bits - 1) - 1}: {why}"
             found.append(Rule(text, _test(spec.name, partial(_beyond_sign, bits - 1))))
         else:
             text = f"{spec.name} must have at most {bits} bits: {why}"
-            found.append(Rule(text, _test(spec.name, partial(_beyond, bits))))
+            found.append(_pinned(text, spec.name, (1 << spec.bits) - (1 << bits)))
     return found
 
 
 def _engine_bits(cls: type[Instruction]) -> list[Rule]:
-    own = 1 << cls.ENGINE
-    return [
-        Rule(f"{name} must not name the instruction's own engine", _test(name, lambda value: (value & own) != 0))
-        for name in ("wait", "signal")
-    ]
+    return [_pinned(f"{name} must not name the instruction's own engine", name, 1 << cls.ENGINE)
+            for name in ("wait", "signal")]
 
 
 def _transfer(config: AcceleratorConfig, cls: type[Instruction]) -> list[Rule]:
     beat = config.bus.data_bytes
-    found = [
-        Rule(f"{name} must be a multiple of {beat} bytes", _test(name, lambda value: (value & (beat - 1)) != 0))
-        for name in ("dram_address", "dram_stride")
-    ]
+    found = [_pinned(f"{name} must be a multiple of {beat} bytes", name, beat - 1)
+             for name in ("dram_address", "dram_stride")]
     if cls is Store:
         found.append(Rule("memory must be ACTIVATION", lambda f: f.memory != Memory.ACTIVATION))
     elif config.post.tables == 0:

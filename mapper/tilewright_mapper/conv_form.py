@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import Exec, field_specs
+from tilewright_hdl.isa import Exec
+from tilewright_hdl.isa_limits import field_ranges
 from tilewright_hdl.timing import exec_pass
 
 from .graph import Conv2d
@@ -23,8 +24,6 @@ from .layout import Block, Rect, Region, blocks, column_pieces, pack_weights, wr
 from .lower_layers import DeviceLayer
 
 __all__ = ["ConvForm", "ConvPiece", "conv_form"]
-
-_MOST_TILES = next(spec.high for spec in field_specs(Exec) if spec.name == "column_tiles")
 
 
 class ConvPiece(NamedTuple):
@@ -82,6 +81,11 @@ class ConvForm(ABC):
         """Accumulator entries from row to row and from column to column of a rectangle of the convolution's result."""
         return (middle.width, 1) if self.axes == (0, 1) else (1, middle.height)
 
+    @property
+    def _most_tiles(self) -> int:
+        """Column tiles of an EXEC, at most."""
+        return field_ranges(self.config, Exec)["column_tiles"][1]
+
     @abstractmethod
     def tiles(self, low: int, high: int) -> tuple[int, int]:
         """Column tiles (first, count) of the output channels ``low`` to ``high - 1``; ``low`` is a multiple of the
@@ -122,7 +126,8 @@ class ConvForm(ABC):
             "output_height": outputs[down], "output_width": outputs[along],
             "input_height": inputs[down], "input_width": inputs[along],
             "stride_y": window.stride[down], "stride_x": window.stride[along], "dilation_y": window.dilation[down],
-            "output_y_step": wrap(window.stride[down] * pitch), "kernel_y_step": wrap(window.dilation[down] * pitch),
+            "output_y_step": wrap(self.config, window.stride[down] * pitch),
+            "kernel_y_step": wrap(self.config, window.dilation[down] * pitch),
         }
 
 
@@ -157,7 +162,7 @@ class _Dense(ConvForm):
         for run_first, run_count, tiles in column_pieces(self.config, self.conv):
             low, high = max(first, run_first), min(first + count, run_first + run_count)
             passes = self.conv.kernel[0] * self.conv.kernel[1] * tiles[1]
-            together = max(1, limit // passes)
+            together = max(1, min(limit // passes, self._most_tiles))
             for n in range(low, high, together):
                 for i, block in enumerate(blocks(self.conv.kernel, tiles, limit)):
                     yield ConvPiece(n, min(together, high - n), block, i > 0)
@@ -173,11 +178,11 @@ class _Dense(ConvForm):
         y = window.start(0, middle.y) + ky[0] * window.dilation[0]
         x = window.start(1, middle.x) + kx[0] * window.dilation[1]
         return self._loops(middle, source) | {
-            "input_address": source.word(y, x, t[0]), "first_y": y, "first_x": x,
+            "input_address": wrap(self.config, source.word(y, x, t[0])), "first_y": y, "first_x": x,
             "kernel_height": ky[1], "kernel_width": kx[1], "channel_tiles": t[1],
             "dilation_x": window.dilation[1],
-            "output_x_step": wrap(window.stride[1] * source.pitch_x),
-            "kernel_x_step": wrap(window.dilation[1] * source.pitch_x),
+            "output_x_step": wrap(self.config, window.stride[1] * source.pitch_x),
+            "kernel_x_step": wrap(self.config, window.dilation[1] * source.pitch_x),
         }
 
 
@@ -245,7 +250,7 @@ class _Depthwise(ConvForm):
         # In a kernel too large for the limit, rows of one word; else all rows of several words. Words are whole, as an
         # EXEC begins with the first slice of one.
         rows = min(height, max(1, limit // self.pass_words))
-        words = max(1, min(limit // (self.pass_words * height), _MOST_TILES // slices)) if rows == height else 1
+        words = max(1, min(limit // (self.pass_words * height), self._most_tiles // slices)) if rows == height else 1
         for n in range(first, first + count, words * slices):
             tiles = min(words * slices, first + count - n)
             channels = n // slices, -(-tiles // slices)
@@ -277,7 +282,8 @@ class _Depthwise(ConvForm):
         y, x = (at + (axis == self._along) * overlap for axis, at in enumerate(start))
         return self._loops(middle, source) | {
             "depthwise": 1, "overlap": overlap,
-            "input_address": source.word(y, x, t[0]), "first_y": start[self._down], "first_x": start[self._along],
+            "input_address": wrap(self.config, source.word(y, x, t[0])),
+            "first_y": start[self._down], "first_x": start[self._along],
             "kernel_height": ky[1], "kernel_width": self._taps,
             "kernel_x_step": (source.pitch_y, source.pitch_x)[self._along],
         }

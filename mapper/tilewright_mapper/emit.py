@@ -6,7 +6,7 @@ due to buffers that come in twos and rings, and to the scheduler, which lets eve
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -143,8 +143,8 @@ class Emitter:
         def loads(address: int) -> list[Load]:
             size = memory_sizes(self.config)[memory][1]
             dram = self._constants.place(key, words * scale, size, make)
-            return [Load(dram_address=t.dram_address, segment=Segment.CONSTANT, memory=memory, address=t.address,
-                         words=t.words) for t in line(self.config, dram, address * scale, words * scale, size)]
+            return [Load(segment=Segment.CONSTANT, memory=memory, **asdict(t))
+                    for t in line(self.config, dram, address * scale, words * scale, size)]
 
         address = self._residency.share(memory).kept.get(key)
         if address is not None:
@@ -233,7 +233,7 @@ class _LayerEmitter:
         return {
             "source": Source.ACCUMULATOR,
             "bank": bank,
-            "source_address": wrap((y - middle.y) * pitch_y + (x - middle.x) * pitch_x),
+            "source_address": wrap(self._config, (y - middle.y) * pitch_y + (x - middle.x) * pitch_x),
             "source_tile_step": middle.pixels,
             **self._source_steps(pitch_y, pitch_x),
             "parameter_address": self._parameter_address(tile),
@@ -247,7 +247,7 @@ class _LayerEmitter:
         x, pitch_x = _repeated(x, source.pitch_x, layer.source.width, layer.middle.width)
         return {
             "source": Source.ACTIVATION,
-            "source_address": source.word(y, x, tile.chunk.words[0]),
+            "source_address": wrap(self._config, source.word(y, x, tile.chunk.words[0])),
             "source_tile_step": 1,
             **self._source_steps(pitch_y, pitch_x),
         }
@@ -305,12 +305,12 @@ class _LayerEmitter:
         """Steps of POST's source over rows and pixels of given pitches."""
         window = self._layer.window
         steps = {
-            "source_y_step": wrap(window.stride[0] * pitch_y),
-            "source_x_step": wrap(window.stride[1] * pitch_x),
+            "source_y_step": wrap(self._config, window.stride[0] * pitch_y),
+            "source_x_step": wrap(self._config, window.stride[1] * pitch_x),
         }
         if self._config.post.pools:
-            steps["window_y_step"] = wrap(window.dilation[0] * pitch_y)
-            steps["window_x_step"] = wrap(window.dilation[1] * pitch_x)
+            steps["window_y_step"] = wrap(self._config, window.dilation[0] * pitch_y)
+            steps["window_x_step"] = wrap(self._config, window.dilation[1] * pitch_x)
         return steps
 
 

@@ -2,7 +2,7 @@
 """Operands of a layer while its tiles are emitted: where a piece lies on chip, and what brings it there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from tilewright_hdl.activation_layout import channel_tiles
 from tilewright_hdl.config import AcceleratorConfig
@@ -113,8 +113,7 @@ class InputOperand(_Operand):
             self._emit_load(t)
 
     def _emit_load(self, t: Transfer) -> None:
-        self._emit(Load(dram_address=t.dram_address, segment=Segment.ARENA, address=t.address, words=t.words,
-                        rows=t.rows, dram_stride=t.dram_stride, stride=t.stride))
+        self._emit(Load(segment=Segment.ARENA, **asdict(t)))
 
 
 class OutputOperand(_Operand):
@@ -129,5 +128,4 @@ class OutputOperand(_Operand):
         if self._place.dram is None:
             return
         for t in transfers(self._config, self._operand, self._place.dram, region, piece):
-            self._emit(Store(dram_address=t.dram_address, segment=Segment.ARENA, address=t.address, words=t.words,
-                             rows=t.rows, dram_stride=t.dram_stride, stride=t.stride))
+            self._emit(Store(segment=Segment.ARENA, **asdict(t)))

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from tilewright_hdl.activation_layout import channel_tiles
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ADDRESS_BITS, Load, field_specs
+from tilewright_hdl.isa import Load
+from tilewright_hdl.isa_limits import field_ranges
 from tilewright_hdl.numerics import MAX_SHIFT
 
 from .graph import Conv2d
@@ -35,12 +36,10 @@ __all__ = [
     "wrap",
 ]
 
-_LIMITS = {spec.name: spec.high for spec in field_specs(Load)}
 
-
-def wrap(address: int) -> int:
-    """Address modulo the address space of the instructions."""
-    return address % (1 << ADDRESS_BITS)
+def wrap(config: AcceleratorConfig, address: int) -> int:
+    """Address or step on chip as an instruction holds it, modulo the address space."""
+    return address % config.limits.addresses
 
 
 class Rect(NamedTuple):
@@ -90,8 +89,8 @@ class Region:
     t: int = 0
 
     def word(self, y: int, x: int, t: int = 0) -> int:
-        """Address of a word; of one outside of the piece it is what the hardware counts from, modulo 2**20."""
-        return wrap(self.address + (y - self.y) * self.pitch_y + (x - self.x) * self.pitch_x + t - self.t)
+        """Address of a word, which may be one outside of the piece, and negative: see :func:`wrap`."""
+        return self.address + (y - self.y) * self.pitch_y + (x - self.x) * self.pitch_x + t - self.t
 
     @classmethod
     def of(cls, address: int, piece: Piece) -> "Region":
@@ -125,47 +124,56 @@ def transfers(
     whole_rows = rect.width == tensor.width and region.pitch_y == tensor.width * region.pitch_x
     if count == tiles == region.pitch_x:
         if whole_rows:
-            yield from _line(dram, address, rect.pixels * tiles, word_bytes)
-        elif rect.width * tiles <= _LIMITS["words"]:
-            yield from _strided(Transfer(dram, address, rect.width * tiles, rect.height, row_bytes, region.pitch_y))
+            yield from _line(config, dram, address, rect.pixels * tiles, word_bytes)
+        elif (words := rect.width * tiles) <= _most(config, "words"):
+            yield from _strided(config, Transfer(dram, address, words, rect.height, row_bytes, region.pitch_y))
         else:
             for y in range(rect.height):
-                yield from _line(dram + y * row_bytes, address + y * region.pitch_y, rect.width * tiles, word_bytes)
+                yield from _line(config, dram + y * row_bytes, address + y * region.pitch_y, words, word_bytes)
     else:
         pixel = Transfer(dram, address, count, rect.width, tiles * word_bytes, region.pitch_x)
         if whole_rows:
-            yield from _strided(replace(pixel, rows=rect.pixels))
+            yield from _strided(config, replace(pixel, rows=rect.pixels))
         else:
             for y in range(rect.height):
-                yield from _strided(replace(pixel, dram_address=dram + y * row_bytes,
-                                            address=wrap(address + y * region.pitch_y)))
+                yield from _strided(config, replace(pixel, dram_address=dram + y * row_bytes,
+                                                    address=address + y * region.pitch_y))
 
 
-def _strided(transfer: Transfer) -> Iterator[Transfer]:
+def _most(config: AcceleratorConfig, field: str) -> int:
+    return field_ranges(config, Load)[field][1]
+
+
+def _strided(config: AcceleratorConfig, transfer: Transfer) -> Iterator[Transfer]:
     """A transfer in as few parts as the field of rows allows."""
-    limit = _LIMITS["rows"]
+    limit = _most(config, "rows")
     for row in range(0, transfer.rows, limit):
         rows = min(limit, transfer.rows - row)
         yield replace(
             transfer,
             dram_address=transfer.dram_address + row * transfer.dram_stride,
-            address=wrap(transfer.address + row * transfer.stride),
+            address=transfer.address + row * transfer.stride,
             rows=rows,
             dram_stride=transfer.dram_stride if rows > 1 else 0,
             stride=transfer.stride if rows > 1 else 0,
         )
 
 
-def _line(dram: int, address: int, words: int, word_bytes: int) -> Iterator[Transfer]:
-    """Consecutive words, in as few transfers as the field allows."""
-    limit = _LIMITS["words"]
-    for start in range(0, words, limit):
-        yield Transfer(dram + start * word_bytes, wrap(address + start), min(limit, words - start))
+def _line(config: AcceleratorConfig, dram: int, address: int, words: int, word_bytes: int) -> Iterator[Transfer]:
+    """Consecutive words; where the field of words is too narrow, rows that follow each other, and what is left."""
+    most = _most(config, "words")
+    # Of a power of two, so that bursts end together with rows.
+    row, done = (most + 1) // 2, 0
+    if words > most:
+        done = words // row * row
+        yield from _strided(config, Transfer(dram, address, row, words // row, row * word_bytes, row))
+    if words > done:
+        yield Transfer(dram + done * word_bytes, address + done, words - done)
 
 
 def line(config: AcceleratorConfig, dram: int, address: int, words: int, word_bytes: int) -> Iterator[Transfer]:
     """Transfers of consecutive words of ``word_bytes``."""
-    return _line(dram, address, words, config.beats(word_bytes) * config.bus.data_bytes)
+    return _line(config, dram, address, words, config.beats(word_bytes) * config.bus.data_bytes)
 
 
 # --- Weights.

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from tilewright_hdl.config import ACCUMULATOR_BITS, AcceleratorConfig
 from tilewright_hdl.errors import ModelError, itemized
-from tilewright_hdl.isa import Exec, Post, field_specs
+from tilewright_hdl.isa import Exec, Post
+from tilewright_hdl.isa_limits import field_ranges
 from tilewright_hdl.numerics import HARDWARE_ROUNDINGS, INT8_MAX, INT8_MIN, QuantizeRule, Rounding
 
 from .accumulators import accumulator_bounds
@@ -217,7 +218,7 @@ def _obstacles(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]
             problems.append(f"its sums reach {most}, which takes more than the {bits} bits of the accumulators of "
                             f"configuration {config.name!r}; set memory.accumulator_bits = {ACCUMULATOR_BITS}")
     spec = Exec if isinstance(node, Conv2d) else Post
-    limits = {s.name: s.high for s in field_specs(spec)}
+    limits = {name: high for name, (_, high) in field_ranges(config, spec).items()}
     kernel, size = ("kernel_height", "input_height") if spec is Exec else ("window_height", "source_height")
     if isinstance(node, Pad2d) and max(node.padding) > limits["first_y"]:
         problems.append(f"its padding must be at most {limits['first_y']} for the accelerator, but is "
@@ -238,6 +239,11 @@ def _obstacles(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]
         most = max(image_shape(graph.tensor(name).shape)[1:])
         if most > limit:
             problems.append(f"height and width of {name!r} must be at most {limit} for the accelerator, but are {most}")
+    limit = field_ranges(config, Exec)["channel_tiles"][1] * config.array.rows
+    for name in (*node.inputs, *node.outputs):
+        most = image_shape(graph.tensor(name).shape)[0]
+        if most > limit:
+            problems.append(f"channels of {name!r} must be at most {limit} for the accelerator, but are {most}")
     return problems
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.instruction import FieldSpec
-from tilewright_hdl.isa import Exec, Load, field_specs
+from tilewright_hdl.isa import Exec, FieldSpec, Load, field_specs
+from tilewright_hdl.isa_limits import field_range
 
 from .emit_windows import packing_cycles
 from .graph import Conv2d
@@ -88,7 +88,8 @@ def _form(config: AcceleratorConfig, layer: DeviceLayer, conv: Conv2d, together:
     )
     numbers = _numbers(config, packing) | {_EXEC["stride_y"]: down[0], _EXEC["dilation_y"]: down[1],
                                            _EXEC["first_y"]: rows}
-    if any(not field.low <= number <= field.high for field, number in numbers.items()):
+    if any(not low <= number <= high for (low, high), number in
+           ((field_range(config, field), number) for field, number in numbers.items())):
         return None
     channels = packing.words(config) * config.array.rows
     return replace(

@@ -8,6 +8,7 @@ from typing import Any
 
 from tilewright_hdl.activation_layout import packed_bytes
 from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.errors import ModelError
 from tilewright_hdl.isa import Instruction, Post, encode_program
 from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.program import HostStep, Layer, Program, RunStep, TensorInfo
@@ -58,6 +59,7 @@ def compile_graph(
     check_placeable(graph, config, strict=strict)
     phases = partition(graph, config)
     build = _Build(graph, config, phases)
+    _check_main_memory(config, 0, build.arena.size)
     runs = build.lowered
     stay = weights_fit(config, chain.from_iterable(runs.values()))
     plans = {}
@@ -71,12 +73,21 @@ def compile_graph(
         if phase.on_device:
             layers, plan = runs[number], plans[number]
             emitted = _emit(config, layers, plan, build.constants, residency).emitted
+            _check_main_memory(config, build.constants.size, build.arena.size)
             program, order = ordered(config, [e.instruction for e in emitted])
             check_program(config, program, constant_bytes=build.constants.size, arena_bytes=build.arena.size)
             build.add_run(number, layers, plan, [emitted[i] for i in order], program, uses[number])
         else:
             build.add_host(phase)
     return build.program(name, residency, list(chain.from_iterable(uses.values())))
+
+
+def _check_main_memory(config: AcceleratorConfig, constants: int, arena: int) -> None:
+    """Refuse what no address on the bus reaches; the driver knows how much memory there really is."""
+    room = 1 << config.bus.address_bits
+    if constants + arena > room:
+        raise ModelError(f"The network must fit {room} bytes of main memory on configuration {config.name!r}, but has "
+                         f"{constants} bytes of constants and {arena} bytes of tensors; enlarge bus.address_bits")
 
 
 def _emit(

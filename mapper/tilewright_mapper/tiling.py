@@ -12,6 +12,8 @@ from functools import partial
 
 from tilewright_hdl.activation_layout import channel_tiles
 from tilewright_hdl.config import AcceleratorConfig
+from tilewright_hdl.isa import Post
+from tilewright_hdl.isa_limits import field_ranges
 
 from .conv_form import conv_form
 from .layout import Piece, Rect
@@ -203,6 +205,8 @@ class Geometry:
     def fits(self, tiling: Tiling, streamed: frozenset[str], words: int) -> bool:
         """Whether tiles fit the accumulators and parameters, and buffers fit into ``words`` of activations."""
         config, layer = self.config, self.layer
+        if max(chunk.groups[1] for chunk in self.chunks(tiling.channels)) > field_ranges(config, Post)["groups"][1]:
+            return False
         if layer.conv is not None:
             chunk = max(self.chunks(tiling.channels), key=lambda c: c.columns[1])
             pixels, _ = self._extents(tiling)

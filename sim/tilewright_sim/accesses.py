@@ -14,7 +14,6 @@ from typing import NamedTuple
 from tilewright_hdl.bus_timing import memory_sizes
 from tilewright_hdl.config import TABLE_ENTRIES, AcceleratorConfig
 from tilewright_hdl.isa import (
-    ADDRESS_BITS,
     BINARY,
     Exec,
     Instruction,
@@ -98,22 +97,23 @@ class _Span(NamedTuple):
     step: int
 
 
-def _signed_step(step: int) -> int:
-    return step - (1 << ADDRESS_BITS) if step >> (ADDRESS_BITS - 1) else step
+def _signed_step(addresses: int, step: int) -> int:
+    return step - addresses if 2 * step >= addresses else step
 
 
-def _span(count: int, step: int) -> _Span:
+def _span(addresses: int, count: int, step: int) -> _Span:
     """Offsets of a plain loop."""
-    step = _signed_step(step)
+    step = _signed_step(addresses, step)
     return _Span(min(0, (count - 1) * step), count, abs(step))
 
 
 @lru_cache(maxsize=4096)
 def _inside_span(
-    outputs: int, kernel: int, first: int, stride: int, dilation: int, size: int, output_step: int, kernel_step: int
+    addresses: int, outputs: int, kernel: int, first: int, stride: int, dilation: int, size: int, output_step: int,
+    kernel_step: int,
 ) -> _Span | None:
     """Offsets along one axis of a window loop, of the elements inside ``range(size)``; None if all are padding."""
-    output_step, kernel_step = _signed_step(output_step), _signed_step(kernel_step)
+    output_step, kernel_step = _signed_step(addresses, output_step), _signed_step(addresses, kernel_step)
     ranges = []
     for k in range(kernel):
         at = first + k * dilation
@@ -165,10 +165,10 @@ def _union(length: int, spans: tuple[_Span, ...]) -> tuple[int, int, int, int]:
     return start, reach, length, pitch
 
 
-def _wrapped(base: int, spans: Iterable[_Span]) -> int:
-    """Base such that the lowest address is its value modulo ``2**ADDRESS_BITS``."""
+def _wrapped(addresses: int, base: int, spans: Iterable[_Span]) -> int:
+    """Base such that the lowest address is its value modulo ``addresses``."""
     low = base + sum(s.low for s in spans)
-    return base + low % (1 << ADDRESS_BITS) - low
+    return base + low % addresses - low
 
 
 def space_words(config: AcceleratorConfig, memory: Space) -> int | None:
@@ -220,18 +220,19 @@ def _exec(config: AcceleratorConfig, ins: Exec) -> Iterator[Access]:
 
 
 def _exec_activations(config: AcceleratorConfig, ins: Exec) -> Iterator[Access]:
-    rows = _inside_span(ins.output_height, ins.kernel_height, ins.first_y, ins.stride_y, ins.dilation_y,
+    addresses = config.limits.addresses
+    rows = _inside_span(addresses, ins.output_height, ins.kernel_height, ins.first_y, ins.stride_y, ins.dilation_y,
                         ins.input_height, ins.output_y_step, ins.kernel_y_step)
     if ins.depthwise:
-        columns = _inside_span(ins.row_pixels, 1, ins.first_x + ins.overlap, 1, 1, ins.input_width, ins.kernel_x_step,
-                               0)
+        columns = _inside_span(addresses, ins.row_pixels, 1, ins.first_x + ins.overlap, 1, 1, ins.input_width,
+                               ins.kernel_x_step, 0)
         words = -(-ins.column_tiles // config.array.slices)
     else:
-        columns = _inside_span(ins.output_width, ins.kernel_width, ins.first_x, ins.stride_x, ins.dilation_x,
-                               ins.input_width, ins.output_x_step, ins.kernel_x_step)
+        columns = _inside_span(addresses, ins.output_width, ins.kernel_width, ins.first_x, ins.stride_x,
+                               ins.dilation_x, ins.input_width, ins.output_x_step, ins.kernel_x_step)
         words = ins.channel_tiles
     if rows and columns:
-        base = _wrapped(ins.input_address, (rows, columns))
+        base = _wrapped(addresses, ins.input_address, (rows, columns))
         yield _access(Space.ACTIVATION, False, base, words, (rows, columns))
 
 
@@ -248,26 +249,30 @@ def _post(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
 def _post_tensors(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
     tiles = -(-ins.groups // config.row_groups)
     if ins.combine in BINARY:
-        yield _tensor(ins, False, ins.residual_address, tiles, ins.residual_y_step, ins.residual_x_step)
-    yield _tensor(ins, True, ins.output_address, tiles, ins.output_y_step, ins.output_x_step)
+        yield _tensor(config, ins, False, ins.residual_address, tiles, ins.residual_y_step, ins.residual_x_step)
+    yield _tensor(config, ins, True, ins.output_address, tiles, ins.output_y_step, ins.output_x_step)
 
 
 def _post_source(config: AcceleratorConfig, ins: Post) -> Iterator[Access]:
-    rows = _inside_span(ins.output_height, ins.window_height, ins.first_y, ins.stride_y, ins.dilation_y,
+    addresses = config.limits.addresses
+    rows = _inside_span(addresses, ins.output_height, ins.window_height, ins.first_y, ins.stride_y, ins.dilation_y,
                         ins.source_height, ins.source_y_step, ins.window_y_step)
-    columns = _inside_span(ins.output_width, ins.window_width, ins.first_x, ins.stride_x, ins.dilation_x,
+    columns = _inside_span(addresses, ins.output_width, ins.window_width, ins.first_x, ins.stride_x, ins.dilation_x,
                            ins.source_width, ins.source_x_step, ins.window_x_step)
     from_accumulator = ins.source == Source.ACCUMULATOR
     if rows and columns:
         groups = config.column_groups if from_accumulator else config.row_groups
-        spans = (rows, columns, _span(-(-ins.groups // groups), ins.source_tile_step))
-        base = _wrapped(ins.source_address, spans)
+        spans = (rows, columns, _span(addresses, -(-ins.groups // groups), ins.source_tile_step))
+        base = _wrapped(addresses, ins.source_address, spans)
         yield _access(_accumulator(ins.bank) if from_accumulator else Space.ACTIVATION, False, base, 1, spans)
 
 
-def _tensor(ins: Post, write: bool, address: int, tiles: int, y_step: int, x_step: int) -> Access:
-    spans = (_span(ins.output_height, y_step), _span(ins.output_width, x_step))
-    return _access(Space.ACTIVATION, write, _wrapped(address, spans), tiles, spans)
+def _tensor(
+    config: AcceleratorConfig, ins: Post, write: bool, address: int, tiles: int, y_step: int, x_step: int
+) -> Access:
+    addresses = config.limits.addresses
+    spans = (_span(addresses, ins.output_height, y_step), _span(addresses, ins.output_width, x_step))
+    return _access(Space.ACTIVATION, write, _wrapped(addresses, address, spans), tiles, spans)
 
 
 def _windows(config: AcceleratorConfig, ins: Load) -> list[Access]:

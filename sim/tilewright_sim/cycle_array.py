@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.exec_timing import ExecTimeline
-from tilewright_hdl.isa import ADDRESS_BITS, Exec
+from tilewright_hdl.isa import Exec
 from tilewright_hdl.timing import exec_pass
 
 from .cycle_ports import PortUse, PortUses, bank_masks, first_free
@@ -178,6 +178,7 @@ class _Banks:
     def __init__(self, config: AcceleratorConfig, ins: Exec, mask: int):
         self._ins = ins
         self._slices = config.array.slices
+        self._addresses = config.limits.addresses
         self._size = config.activation_bank_words
         self._only = mask.bit_length() - 1 if not mask & (mask - 1) else None
 
@@ -203,4 +204,4 @@ class _Banks:
         if self._only is not None:
             return self._only
         word = ins.input_address + y * ins.output_y_step + ky * ins.kernel_y_step + offset + t
-        return word % (1 << ADDRESS_BITS) // self._size
+        return word % self._addresses // self._size

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ADDRESS_BITS, BINARY, Instruction, Post, Source
+from tilewright_hdl.isa import BINARY, Instruction, Post, Source
 from tilewright_hdl.timing import post_first_write, post_interval
 
 from .accesses import activation_accesses
@@ -168,7 +168,7 @@ def _by_bank(config: AcceleratorConfig, walks: Collection[tuple[Int64, Int64]] |
              ) -> dict[int, Cycles]:
     found: dict[int, set[int]] = {}
     for words, cycles in walks:
-        banks = words % (1 << ADDRESS_BITS) // config.activation_bank_words
+        banks = words % config.limits.addresses // config.activation_bank_words
         for bank in np.unique(banks).tolist():
             found.setdefault(bank, set()).update(cycles[banks == bank].tolist())
     return dict(found)

@@ -4,7 +4,7 @@
 import numpy as np
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ADDRESS_BITS, Exec
+from tilewright_hdl.isa import Exec
 
 from .iss_state import ScratchState
 
@@ -41,7 +41,7 @@ class DepthwiseStep:
         taps = taps.reshape(*shape, columns)[:, :, ::-1].astype(np.int32)
         sums = np.zeros((ins.column_tiles, self._words.shape[2], columns), np.int32)
         for n, ky, kx in np.ndindex(shape):
-            words = (self._words[ky, kx] + self._behind[n]) % (1 << ADDRESS_BITS)
+            words = (self._words[ky, kx] + self._behind[n]) % state.config.limits.addresses
             vectors = np.take(state.activation, words, axis=0, mode="clip")[:, self._channels[n]]
             sums[n] += np.where(self._inside[ky, kx], vectors, np.int8(ins.pad_value)) * taps[n, ky, kx]
         entries = sums.reshape(-1, columns)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ADDRESS_BITS, Exec
+from tilewright_hdl.isa import Exec
 
 from .iss_state import ScratchState
 from .iss_window import axis_inside, axis_offsets
@@ -33,7 +33,7 @@ class ExecStep:
         y = axis_offsets(ins.output_height, ins.output_y_step, ins.kernel_height, ins.kernel_y_step)
         x = axis_offsets(ins.output_width, ins.output_x_step, ins.kernel_width, ins.kernel_x_step)
         address = ins.input_address + y[:, None, :, None] + x[None, :, None, :]
-        words = (address[..., None] + np.arange(ins.channel_tiles)) % (1 << ADDRESS_BITS)
+        words = (address[..., None] + np.arange(ins.channel_tiles)) % config.limits.addresses
         inside_y = axis_inside(ins.output_height, ins.kernel_height, ins.first_y, ins.stride_y, ins.dilation_y,
                                ins.input_height)
         inside_x = axis_inside(ins.output_width, ins.kernel_width, ins.first_x, ins.stride_x, ins.dilation_x,

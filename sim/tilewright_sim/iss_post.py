@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ADDRESS_BITS, BINARY, Combine, Post, RoundingCode, Source
+from tilewright_hdl.isa import BINARY, Combine, Post, RoundingCode, Source
 from tilewright_hdl.numerics import ADD_LEFT_SHIFT, INT8_MIN, Rounding, rescale
 
 from .iss_state import ScratchState
@@ -32,6 +32,7 @@ class PostStep:
 
     def __init__(self, config: AcceleratorConfig, ins: Post):
         self._ins = ins
+        self._addresses = config.limits.addresses
         self._rounding = Rounding[RoundingCode(ins.rounding).name]
         self._from_accumulator = ins.source == Source.ACCUMULATOR
         self._source_groups = config.column_groups if self._from_accumulator else config.row_groups
@@ -82,8 +83,7 @@ class PostStep:
         group = np.arange(ins.groups)
         y, x = self._source_y[band], self._source_x
         at = ins.source_address + y[:, None, :, None] + x[None, :, None, :]
-        at = (at + (group // self._source_groups * ins.source_tile_step)[:, None, None, None, None]) % (
-            1 << ADDRESS_BITS)
+        at = (at + (group // self._source_groups * ins.source_tile_step)[:, None, None, None, None]) % self._addresses
         inside = None
         if not self._all_inside:
             inside = (self._inside_y[band][:, None, :, None] & self._inside_x[None, :, None, :])[None]
@@ -113,7 +113,7 @@ class PostStep:
         """Words of a result or residual, of shape (group, y, x)."""
         tile = np.arange(self._ins.groups) // self._row_groups
         y, x = np.arange(band.start, band.stop) * y_step, np.arange(self._ins.output_width) * x_step
-        words: Int64 = (address + tile[:, None, None] + y[:, None] + x) % (1 << ADDRESS_BITS)
+        words: Int64 = (address + tile[:, None, None] + y[:, None] + x) % self._addresses
         return words
 
     def _combine(self, values: npt.NDArray[np.int8 | np.int32], residual: Int64 | None) -> npt.NDArray[np.int8]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.hdl.random_instructions import useful
 from tilewright_hdl.config import AcceleratorConfig, ArrayConfig, BusConfig, MemoryConfig, Multipliers, PostConfig
 from tilewright_hdl.isa import Exec
 
@@ -166,7 +167,8 @@ def convolution(config: AcceleratorConfig, rng: random.Random, **fixed: int) -> 
     pitch_y, pitch_x = width * tensor_tiles, tensor_tiles
     first = values["first_y"] * pitch_y + (values["first_x"] + depthwise * values["overlap"]) * pitch_x
     values |= {
-        "input_address": (rng.choice([0, room["words"], rng.randint(0, room["words"])]) + first) % (1 << 20),
+        "input_address": (rng.choice([0, room["words"], rng.randint(0, room["words"])]) + first)
+        % config.limits.addresses,
         "weight_address": rng.choice([0, room["weights"], rng.randint(0, room["weights"])]),
         "accumulator_address": rng.choice([0, room["entries"], rng.randint(0, room["entries"])]),
         "output_y_step": values["stride_y"] * pitch_y,
@@ -174,4 +176,4 @@ def convolution(config: AcceleratorConfig, rng: random.Random, **fixed: int) -> 
         "kernel_y_step": values["dilation_y"] * pitch_y,
         "kernel_x_step": values["dilation_x"] * pitch_x,
     }
-    return Exec(**(values | fixed))
+    return Exec(**useful(config, Exec, values | fixed))

@@ -2,14 +2,13 @@
 """Random instructions for tests, legal or not."""
 
 import random
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import BINARY, Combine, Exec, FieldSpec, Instruction, Load, Memory, Post, Store, field_specs
-from tilewright_hdl.isa_limits import field_bits
+from tilewright_hdl.isa_limits import field_bits, field_range
 from tilewright_hdl.legality import broken_rules
 
 
@@ -36,20 +35,16 @@ def tied(cls: type[Instruction], fields: dict[str, int]) -> dict[str, int]:
     return fields
 
 
-def legal_range(config: AcceleratorConfig, spec: FieldSpec) -> tuple[int, int]:
-    """Least and largest value of a field that a configuration accepts, if no other field forbids it."""
-    bits = field_bits(config, spec)
-    if not bits:
-        assert spec.default is not None
-        return spec.default, spec.default
-    low, high = representable(replace(spec, bits=bits))
-    return max(low, spec.low), min(high, spec.high)
+def useful(config: AcceleratorConfig, cls: type[Instruction], fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields without those that a configuration has no use for: these must hold their defaults."""
+    return {spec.name: fields[spec.name] for spec in field_specs(cls)
+            if spec.name in fields and field_bits(config, spec)}
 
 
 def random_legal(config: AcceleratorConfig, cls: type[Instruction], chance: random.Random) -> Instruction:
     """An instruction that a configuration accepts."""
     while True:
-        fields = tied(cls, {spec.name: chance.randint(*legal_range(config, spec)) for spec in field_specs(cls)})
+        fields = tied(cls, {spec.name: chance.randint(*field_range(config, spec)) for spec in field_specs(cls)})
         if issubclass(cls, Load) and fields["window"]:
             fields["first_lane"] %= config.array.rows
             fields["lanes"] = 1 + fields["lanes"] % (config.array.rows - fields["first_lane"])

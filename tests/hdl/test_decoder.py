@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tilewright_hdl.config import PRESETS, AcceleratorConfig, BusConfig, PostConfig
+from tilewright_hdl.config import PRESETS, AcceleratorConfig, BusConfig, LimitsConfig, PostConfig
 from tilewright_hdl.decoder import Decoder
-from tilewright_hdl.isa import INSTRUCTIONS, Instruction, Load, Post, field_specs
+from tilewright_hdl.isa import INSTRUCTIONS, Exec, FieldSpec, Instruction, Load, Post, field_specs
 from tilewright_hdl.isa_layout import instruction_layout
+from tilewright_hdl.isa_limits import field_bits, field_range
 from tilewright_hdl.legality import broken_rules
 from tilewright_hdl.numerics import Rounding
 from tilewright_hdl.ports import FaultLayout
@@ -28,6 +29,16 @@ BARE = replace(
     post=PostConfig(lanes=2, multiplier_bits=18, roundings=(Rounding.SINGLE,), add=False, multiply=False, tables=0),
     bus=BusConfig(data_bits=256),
 )
+LEAN = replace(
+    NANO,
+    array=replace(NANO.array, depthwise=False),
+    memory=replace(NANO.memory, activation_bytes=2048, weight_bytes=1024, parameter_groups=128),
+    post=PostConfig(lanes=1, roundings=(Rounding.SINGLE,), add=False, multiply=False, tables=0),
+    bus=BusConfig(data_bits=32, address_bits=17, burst_beats=16, windows=False),
+    limits=LimitsConfig(address_bits=10, size_bits=9, kernel_bits=4),
+    in_flight=1,
+)
+WIDE = replace(LEAN, bus=BusConfig(data_bits=256, address_bits=20), in_flight=2)
 
 
 @bench(max_cycles=200_000)
@@ -72,6 +83,11 @@ def packed(config: AcceleratorConfig, instruction: Instruction) -> int:
     return instruction_layout(config, type(instruction)).const(plain(instruction)).as_bits()
 
 
+def in_field(spec: FieldSpec, value: int) -> bool:
+    low, high = representable(spec)
+    return low <= value <= high
+
+
 def each_extreme(config: AcceleratorConfig, cls: type[Instruction]) -> list[Instruction]:
     """One instruction for each end of each field's bits, and for its legal ends; the other fields are legal."""
     chance = random.Random(7)
@@ -79,13 +95,18 @@ def each_extreme(config: AcceleratorConfig, cls: type[Instruction]) -> list[Inst
     for spec in field_specs(cls):
         if spec.name in ("opcode", "index"):
             continue
-        for value in sorted({spec.low, spec.high, *representable(spec)}):
+        low, high = field_range(config, spec)
+        beyond = {value for value in (low - 1, high + 1, high + 2) if in_field(spec, value)}
+        for value in sorted({low, high, spec.low, spec.high, *representable(spec), *beyond}):
             instruction = random_legal(config, cls, chance)
             cases.append(raw(instruction, **{spec.name: value}))
     return cases
 
 
-@pytest.mark.parametrize(("cls", "config"), [*((cls, NANO) for cls in INSTRUCTIONS), (Load, BARE), (Post, BARE)])
+@pytest.mark.parametrize(("cls", "config"), [
+    *((cls, NANO) for cls in INSTRUCTIONS), (Load, BARE), (Post, BARE), *((cls, LEAN) for cls in INSTRUCTIONS),
+    (Post, WIDE), (Exec, WIDE),
+])
 def test_each_end_of_each_field(cls: type[Instruction], config: AcceleratorConfig) -> None:
     cases = each_extreme(config, cls)
     results = rtl_cases(config, cls, [case.encode() for case in cases])
@@ -105,6 +126,62 @@ def test_each_end_of_each_field(cls: type[Instruction], config: AcceleratorConfi
 
 
 @pytest.mark.parametrize("cls", INSTRUCTIONS)
+def test_each_bit_that_has_no_register(cls: type[Instruction]) -> None:
+    """Of each field the bits that the configuration drops: one that is not as it must be is enough."""
+    cases, good = [], random_legal(LEAN, cls, random.Random(5))
+    for spec in field_specs(cls):
+        if spec.name != "opcode":
+            cases += [encode_flipped(good, spec, place) for place in range(field_bits(LEAN, spec), spec.bits)]
+    results = rtl_cases(LEAN, cls, [good.encode(), *cases])
+    assert results[0]["faults"] == []
+    assert len(cases) > 40
+    for case, result in zip(cases, results[1:], strict=True):
+        assert len(result["faults"]) == 1 and not result["offered"], case.hex()
+
+
+def encode_flipped(instruction: Instruction, spec: FieldSpec, place: int) -> bytes:
+    bits = int.from_bytes(instruction.encode(), "little") ^ 1 << spec.word * 32 + spec.offset + place
+    return bits.to_bytes(type(instruction).BYTES, "little")
+
+
+@bench(max_cycles=20_000)
+async def bench_held(tb: Testbench) -> None:
+    """Take each instruction at once, see what stands on the payload until it is said to be done, and how soon."""
+    tb.dut.o__ready.value = 1
+    feed = tb.start(tb.stream_put("i", tb.parameters["beats"]))
+    tb.result = []
+    for wait in tb.parameters["waits"]:
+        offered = 0
+        while not offered:
+            await tb.settle()
+            offered = int(tb.dut.o__valid.value)
+            await tb.cycles()
+        seen = set()
+        for cycle in range(wait):
+            tb.dut.retired.value = int(cycle == wait - 1)
+            await tb.settle()
+            assert not int(tb.dut.o__valid.value) and not int(tb.dut.i__ready.value) and not int(tb.dut.empty.value)
+            seen.add(int(tb.dut.o__payload.value))
+            await tb.cycles()
+        tb.dut.retired.value = 0
+        await tb.settle()
+        assert int(tb.dut.i__ready.value) and int(tb.dut.empty.value)
+        tb.result.append(sorted(seen))
+        await tb.cycles()
+    await feed
+
+
+def test_an_instruction_stays_until_it_has_retired() -> None:
+    chance = random.Random(9)
+    instructions = [random_legal(LEAN, Post, chance) for _ in range(5)]
+    data = [beat for instruction in instructions for beat in beats(LEAN, instruction.encode())]
+    parameters = {"beats": data, "waits": [1, 2, 30, 7, 1]}
+    assert run_bench(Decoder(LEAN, Post), __name__, "bench_held", parameters=parameters) == [
+        [packed(LEAN, instruction)] for instruction in instructions
+    ]
+
+
+@pytest.mark.parametrize("cls", INSTRUCTIONS)
 def test_bits_outside_of_fields(cls: type[Instruction]) -> None:
     fields = {bit for s in field_specs(cls) for bit in range(s.word * 32 + s.offset, s.word * 32 + s.offset + s.bits)}
     gaps = sorted(set(range(cls.BYTES * 8)) - fields)
@@ -116,7 +193,7 @@ def test_bits_outside_of_fields(cls: type[Instruction]) -> None:
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.6])
-@pytest.mark.parametrize("config", [NANO, BARE], ids=["nano", "bare"])
+@pytest.mark.parametrize("config", [NANO, BARE, WIDE], ids=["nano", "bare", "wide"])
 def test_stream_of_instructions(config: AcceleratorConfig, stall: float) -> None:
     chance = random.Random(3)
     instructions = [random_legal(config, Post, chance) for _ in range(12)]

@@ -5,10 +5,8 @@ from itertools import product
 
 import numpy as np
 
-from tilewright_hdl.isa import ADDRESS_BITS, Combine, Exec, Load, Memory, Post, RoundingCode, Segment, Source
+from tilewright_hdl.isa import Combine, Exec, Load, Memory, Post, RoundingCode, Segment, Source
 from tilewright_hdl.numerics import ADD_LEFT_SHIFT
-
-MODULUS = 1 << ADDRESS_BITS
 
 
 def wrap32(value):
@@ -35,6 +33,7 @@ class PlainMachine:
 
     def __init__(self, config, state, memory, constant_base, arena_base):
         self.config = config
+        self.addresses = config.limits.addresses
         self.activation = state.activation.tolist()
         self.weight = state.weight.tolist()
         self.accumulator = state.accumulator.tolist()
@@ -97,7 +96,7 @@ class PlainMachine:
                     ix = ins.first_x + x * ins.stride_x + kx * ins.dilation_x
                     inside = 0 <= iy < ins.input_height and 0 <= ix < ins.input_width
                     word = (ins.input_address + y * ins.output_y_step + x * ins.output_x_step
-                            + ky * ins.kernel_y_step + kx * ins.kernel_x_step + t) % MODULUS
+                            + ky * ins.kernel_y_step + kx * ins.kernel_x_step + t) % self.addresses
                     vector = self.activation[word] if inside else [ins.pad_value] * rows
                     entry = ins.accumulator_address + (n * ins.output_height + y) * ins.output_width + x
                     old = self.accumulator[ins.bank][entry]
@@ -119,7 +118,7 @@ class PlainMachine:
                 ix = ins.first_x + ins.overlap + pixel
                 inside = line >= 0 and 0 <= iy < ins.input_height and 0 <= ix < ins.input_width
                 word = (ins.input_address + line * ins.output_y_step + pixel * ins.kernel_x_step
-                        + ky * ins.kernel_y_step + n // slices) % MODULUS
+                        + ky * ins.kernel_y_step + n // slices) % self.addresses
                 vector = self.activation[word] if inside else [ins.pad_value] * rows
                 entry = ins.accumulator_address + (n * ins.output_height + y) * ins.output_width + x
                 old = self.accumulator[ins.bank][entry]
@@ -152,11 +151,11 @@ class PlainMachine:
                 at = (ins.source_address + y * ins.source_y_step + x * ins.source_x_step + wy * ins.window_y_step
                       + wx * ins.window_x_step)
                 if ins.source == Source.ACCUMULATOR:
-                    at = (at + g // column_groups * ins.source_tile_step) % MODULUS
+                    at = (at + g // column_groups * ins.source_tile_step) % self.addresses
                     part = g % column_groups
                     values = self.requantize(ins, g, self.accumulator[ins.bank][at][part * lanes :][:lanes])
                 else:
-                    at = (at + g // row_groups * ins.source_tile_step) % MODULUS
+                    at = (at + g // row_groups * ins.source_tile_step) % self.addresses
                     part = g % row_groups
                     values = self.activation[at][part * lanes :][:lanes]
                 if ins.use_table:
@@ -167,8 +166,8 @@ class PlainMachine:
             residual = None
             if ins.combine in (Combine.ADD, Combine.SUBTRACT, Combine.MULTIPLY):
                 at = ins.residual_address + y * ins.residual_y_step + x * ins.residual_x_step + tile
-                residual = self.activation[at % MODULUS][part * lanes :][:lanes]
-            at = (ins.output_address + y * ins.output_y_step + x * ins.output_x_step + tile) % MODULUS
+                residual = self.activation[at % self.addresses][part * lanes :][:lanes]
+            at = (ins.output_address + y * ins.output_y_step + x * ins.output_x_step + tile) % self.addresses
             for lane in range(lanes):
                 column = [element[lane] for element in elements]
                 self.activation[at][part * lanes + lane] = self.combine(ins, column, residual and residual[lane])

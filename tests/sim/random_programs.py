@@ -3,6 +3,7 @@
 
 import random
 
+from tests.hdl.random_instructions import useful
 from tilewright_hdl.bus_timing import memory_sizes
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import (
@@ -160,15 +161,16 @@ def _exec(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
         return _exec(rng, config, banks, size, tokens)
     pitch = columns * tiles
     address = _region(rng, config, banks and banks[0], words)
-    return Exec(
-        input_address=(address - pad * pitch + (overlap - pad) * tiles) % (1 << 20), pad_value=rng.randint(-128, 127),
+    return Exec(**useful(config, Exec, dict(
+        input_address=(address - pad * pitch + (overlap - pad) * tiles) % config.limits.addresses,
+        pad_value=rng.randint(-128, 127),
         accumulate=rng.randint(0, 1), bank=rng.randint(0, 1), depthwise=depthwise, overlap=overlap,
         weight_address=rng.randrange(config.weight_words - weights + 1), column_tiles=column_tiles,
         kernel_height=kernel_y, kernel_width=kernel_x, channel_tiles=taken, output_height=height, output_width=width,
         input_height=rows, input_width=columns, first_y=-pad, first_x=-pad, stride_y=stride, stride_x=stride,
         output_y_step=stride * pitch, output_x_step=stride * tiles, kernel_y_step=pitch, kernel_x_step=tiles,
         accumulator_address=rng.randrange(config.memory.accumulator_entries - entries + 1), **tokens,
-    )
+    )))
 
 
 def _post(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int, tokens: dict[str, int]) -> Post:
@@ -208,7 +210,7 @@ def _post(rng: random.Random, config: AcceleratorConfig, banks: Banks, size: int
         table_index=rng.randrange(config.post.tables) if table else 0,
         rounding=RoundingCode[rng.choice(config.post.roundings).name], low=low, high=high,
         zero_point=rng.randint(-128, 127), pad_value=rng.randint(-128, 127),
-        source_address=(address - pad_y * source_y - pad_x * source_x) % (1 << 20),
+        source_address=(address - pad_y * source_y - pad_x * source_x) % config.limits.addresses,
         source_tile_step=rows * columns if planar else 1, source_y_step=source_y, source_x_step=source_x,
         window_y_step=source_y, window_x_step=source_x, source_height=rows - margin[0],
         source_width=columns - margin[1], output_height=height, output_width=width, first_y=-pad_y, first_x=-pad_x,
