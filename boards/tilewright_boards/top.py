@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
+from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -59,15 +59,8 @@ class BoardTop(wiring.Component):
         m = Module()
         board, bus = self.board, self.board.config.bus
         m.submodules.link = link = HostLink(self._identity, baud=board.baud, address_bits=bus.address_bits)
-        m.domains.machine = ClockDomain()
-        m.d.comb += [
-            ClockSignal("machine").eq(ClockSignal()),
-            ResetSignal("machine").eq(ResetSignal() | link.reset),
-        ]
-        accelerator = Accelerator(board.config)
-        share = AxiShare(board.config)
-        m.submodules.accelerator = DomainRenamer("machine")(accelerator)
-        m.submodules.share = DomainRenamer("machine")(share)
+        m.submodules.accelerator = accelerator = Accelerator(board.config)
+        m.submodules.share = share = AxiShare(board.config)
         wiring.connect(m, link.registers, accelerator.s_axil)
         wiring.connect(m, link.memory, share.link)
         wiring.connect(m, accelerator.m_axi, share.accelerator)
@@ -76,7 +69,7 @@ class BoardTop(wiring.Component):
         if isinstance(board.memory, SdramMemory):
             wiring.connect(m, memory.pins, wiring.flipped(self.sdram))
         m.d.comb += [
-            link.rx.eq(self.rx), self.tx.eq(link.tx),
+            link.rx.eq(self.rx), self.tx.eq(link.tx), accelerator.abort.eq(link.reset),
             self.leds.eq(Cat(self._heartbeat(m), link.synced, accelerator.running, accelerator.failed)),
         ]
         return m
