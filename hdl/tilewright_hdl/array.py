@@ -17,10 +17,16 @@ shifts in cycles a + r to a + R - 1. A swap given in cycle s reads the shadow of
 begin in the very cycle a = s: it *chases* the wave. Its own swap may be given when row 0 has its word, in cycle a +
 R. The enables move right by one column a cycle, as the words' skew does, so that every column behaves like the first.
 
-Where columns take activations in groups (``config.group``), a group stands for a column in all of this. Registers
-between operands and sums (``product_delay``) delay the sums of all rows alike.
+Registers between operands and sums (``product_delay``) delay the sums of all rows alike.
 
 Hence the time between swaps is the larger of the number of vectors and R, and there is no other bubble.
+
+Pairs
+-----
+Where columns take activations in pairs (``config.pairs``), a pair stands for a column in all of this, and there are no
+shadow registers. The words of a tile come one a cycle, that of row 0 with the swap, and all rows of a column see them.
+So each word stands there in the cycle in which the swap passes its row, which takes it over at once. The time between
+swaps is the same; but a first vector need not wait until its weights have been loaded.
 
 Depthwise
 ---------
@@ -68,7 +74,7 @@ class Mesh(wiring.Component):
     swap, load, slide : ``In(rows)``
         To column 0, one bit for each row.
     weights : ``In(ArrayLayout(signed(8), columns))``
-        To the tops of the shadow chains.
+        To the tops of the shadow chains, or to all rows.
     sums : ``Out(ArrayLayout(signed(sum_bits), columns))``
         Below the last row.
     """
@@ -111,7 +117,8 @@ class Mesh(wiring.Component):
                     right[r + i] = Cat(tile.activations_out[i], tile.swap_out[i], tile.load_out[i], tile.slide_out[i])
                 for i in range(group):
                     m.d.comb += Cat(tile.weights[i], tile.sums[i]).eq(down[c + i])
-                    down[c + i] = Cat(tile.weights_out[i], tile.sums_out[i])
+                    weights = self.weights[c + i] if self._config.pairs else tile.weights_out[i]
+                    down[c + i] = Cat(weights, tile.sums_out[i])
         for c in range(columns):
             m.d.comb += self.sums[c].eq(down[c][8:])
 
@@ -144,8 +151,10 @@ class SystolicArray(wiring.Component):
     swap : ``In(1)``
         From this vector on use the weights that were loaded last, in the rows that were loaded.
     weights : ``In(ArrayLayout(signed(8), columns))``
-        Row of a weight tile, while ``load`` is high.
+        Row of a weight tile, while ``load`` is high. With ``config.pairs``, the first row comes in the cycle with
+        ``swap``, the others in the cycles behind it; so swaps must be ``rows`` cycles apart.
     load : ``In(1)``
+        Has no meaning with ``config.pairs``, nor has ``load_first``.
         High for as many cycles on end as rows are loaded; the last of these rows comes first.
     load_first : ``In(1)``
         First of these cycles. Must not come before the cycle with the last ``swap``, nor before the one after the last
@@ -208,7 +217,9 @@ class SystolicArray(wiring.Component):
         loading = Cat(self.load, joined & (self.load & ~self.load_first).replicate(rows - 1))
         m.d.sync += joined.eq(loading)
 
-        if self._config.depthwise:
+        if self._config.pairs:
+            m.d.comb += [mesh.swap.eq(swap), weight_skew.i.eq(self.weights)]
+        elif self._config.depthwise:
             self._slide(m, mesh, weight_skew, swap, loading)
         else:
             m.d.comb += [mesh.swap.eq(swap), mesh.load.eq(loading), weight_skew.i.eq(self.weights)]

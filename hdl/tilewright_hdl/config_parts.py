@@ -62,11 +62,15 @@ class Multipliers(StrEnum):
     PAIRED
         Two neighbouring columns take each activation in the same cycle, so that one wide multiplier can make both of
         their products. They cannot filter channels of their own, for which each column takes other activations.
+        Weights come when they are used, and no element has a second one.
+    CHAINED
+        As ``PAIRED``, with products a cycle earlier, for blocks that make two products and add them to two sums.
     """
 
     DIRECT = "direct"
     REGISTERED = "registered"
     PAIRED = "paired"
+    CHAINED = "chained"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,7 @@ class ArrayConfig:
     depthwise : bool
         Whether columns can filter channels of their own (two multiplexers of 8 bits a PE).
     multipliers : Multipliers
-        How products are made: ``"direct"``, ``"registered"`` or ``"paired"``.
+        How products are made: ``"direct"``, ``"registered"``, ``"paired"`` or ``"chained"``.
     """
 
     rows: int
@@ -100,12 +104,12 @@ class ArrayConfig:
         except ValueError:
             raise ConfigError(f"array.multipliers must be one of {[str(m) for m in Multipliers]}, "
                               f"not {self.multipliers!r}") from None
-        if self.multipliers == Multipliers.PAIRED:
+        if self.pairs:
             if self.depthwise:
-                raise ConfigError("array.depthwise must be false where array.multipliers is 'paired', not True: both "
-                                  "columns of a pair take the same activation")
+                raise ConfigError(f"array.depthwise must be false where array.multipliers is '{self.multipliers}', "
+                                  "not True: both columns of a pair take the same activation")
             if self.columns % self.group:
-                raise ConfigError(f"array.columns must be even where array.multipliers is 'paired', "
+                raise ConfigError(f"array.columns must be even where array.multipliers is '{self.multipliers}', "
                                   f"not {self.columns!r}")
 
     @property
@@ -116,7 +120,15 @@ class ArrayConfig:
     @property
     def group(self) -> int:
         """Neighbouring columns that take each activation in the same cycle; the next ones take it a cycle later."""
-        return 2 if self.multipliers == Multipliers.PAIRED else 1
+        return 2 if self.pairs else 1
+
+    @property
+    def pairs(self) -> bool:
+        """Whether columns take activations in pairs, and the weights of a tile follow its first vector from row to row.
+
+        If not, they are loaded into shadow registers while the vectors of the tile before are streamed.
+        """
+        return self.multipliers in (Multipliers.PAIRED, Multipliers.CHAINED)
 
     @property
     def sum_bits(self) -> int:

@@ -120,6 +120,8 @@ class ExecEngine(wiring.Component):
             m.d.sync += delayed.eq(write)
             write = delayed
         m.d.comb += accumulators.write.eq(write)
+        if self._config.in_flight == 1:
+            m.d.comb += accumulators.write.bank.eq(sequencer.passes.p.instruction.bank)
 
         draining = Signal(range(exec_drain(self._config) + 1))
         finishing = Signal(exec_drain(self._config) - 1)

@@ -5,7 +5,7 @@ from typing import Self
 
 from .config import AcceleratorConfig
 from .isa import Exec
-from .timing import exec_drain, exec_load, exec_pass
+from .timing import exec_drain, exec_loaded, exec_pass
 
 __all__ = ["ExecTimeline"]
 
@@ -26,7 +26,8 @@ class ExecTimeline:
         Cycle in which the next vector asks for its read (padding is issued without asking). It is issued in the cycle
         of the grant.
     ready : int
-        Cycle from which on the engine takes the next instruction; valid once all passes have been begun.
+        Cycle from which on the engine takes the next instruction; valid once the first vectors of all passes have
+        been issued.
     stall : int
         Cycles with ``stall`` so far.
     """
@@ -39,7 +40,7 @@ class ExecTimeline:
         self._instruction: Exec | None = None
         self._filled = config.array.rows
         self._transferred = -1
-        self._free = -1
+        self._free = -config.array.rows
         self._last = -1
         self._taken = -1
         self._moved = -1
@@ -61,7 +62,7 @@ class ExecTimeline:
         """Load the weights of the next pass, and go over to its vectors as soon as they and the array allow it."""
         # The shadow registers are free in the cycle after the swap, or behind the pixel that follows the last one; the
         # pass is known in the cycle after the transfer.
-        loaded = max(self._free, self._transferred) + exec_load(self._config, self._current, self._filled)
+        loaded = exec_loaded(self._config, self._current, self._filled, self._free, self._transferred)
         self._filled = self._current.tile_words(self._config.array.rows)
         self._taken = max(loaded - 2, self._moved)
         self.ready = max(self._taken + 1, loaded)
@@ -80,6 +81,8 @@ class ExecTimeline:
             self._free = self._last + 1
         elif self._begun:
             self._free = cycle
+            if self._config.array.pairs:
+                self.ready = cycle + self._config.array.rows
         self._begun = False
         if vectors > 1:
             self._moved = self._last - 1

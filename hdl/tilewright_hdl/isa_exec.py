@@ -31,7 +31,7 @@ class Exec(Instruction):
                 for y, x in ndindex(output_height, output_width):                      # one vector each
                     iy = first_y + y * stride_y + ky * dilation_y
                     ix = first_x + x * stride_x + kx * dilation_x
-                    inside = 0 <= iy < input_height and 0 <= ix < input_width
+                    inside = iy % 2**17 < input_height and ix % 2**17 < input_width
                     word = input_address + y * output_y_step + x * output_x_step
                                          + ky * kernel_y_step + kx * kernel_x_step + t
                     vector = activation[word] if inside else [pad_value] * rows
@@ -40,7 +40,8 @@ class Exec(Instruction):
                     accumulator[bank][entry] = sums if first pass of n and not accumulate else ... + sums
 
     ``input_address`` belongs to ``(first_y, first_x)``, so it may point before the tensor when those are
-    negative; it counts modulo ``A``. A word read inside must lie in the scratchpad. Row ``r`` of a weight
+    negative; it counts modulo ``A``. Coordinates count modulo 2**17; with narrower ``limits``, modulo
+    2**(size_bits + 1). A word read inside must lie in the scratchpad. Row ``r`` of a weight
     tile is the word ``weight_address + pass * rows + r``, for the channel ``t * rows + r``.
 
     With ``depthwise`` each column filters one channel, and a pass takes all kernel columns together::
@@ -55,7 +56,7 @@ class Exec(Instruction):
                     line, pixel = divmod(y * row + x * stride_x + kx - overlap, row)
                     iy = first_y + line * stride_y + ky * dilation_y
                     ix = first_x + overlap + pixel
-                    inside = line >= 0 and 0 <= iy < input_height and 0 <= ix < input_width
+                    inside = line >= 0 and iy % 2**17 < input_height and ix % 2**17 < input_width
                     word = input_address + line * output_y_step + pixel * kernel_x_step
                                          + ky * kernel_y_step + n // slices
                     vector = activation[word] if inside else [pad_value] * rows

@@ -10,7 +10,7 @@ such register is the value itself.
 from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Const, Module, Shape, Signal
+from amaranth.hdl import Const, Module, Shape, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,8 +28,8 @@ class LoopNest(wiring.Component):
     In a cycle with ``advance`` and ``extra`` the values step as by the innermost level, but its index stays; meanwhile
     it is not at its last index.
 
-    ``start`` is taken with ``load``. ``count`` must hold from the cycle after ``load`` until the last ``advance``, and
-    a ``step`` must be there in the cycles in which its level goes on.
+    ``start`` is taken with ``load``, but must stay with ``held``. ``count`` must hold from the cycle after ``load``
+    until the last ``advance``, and a ``step`` must be there in the cycles in which its level goes on.
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ class LoopNest(wiring.Component):
     values : mapping of str to (shape, mapping of str to shape)
         For each tracked value its shape, in which it wraps, and for each level that moves it the shape of the step. A
         level that is not named does not move it, and costs nothing.
+    held : bool
+        Whether ``start`` holds like ``count``, so that no register has to.
 
     Members
     -------
@@ -65,7 +67,10 @@ class LoopNest(wiring.Component):
     last: Any
     done: Signal
 
-    def __init__(self, levels: Mapping[str, int], values: Mapping[str, tuple[Shape, Mapping[str, Shape]]]):
+    def __init__(
+        self, levels: Mapping[str, int], values: Mapping[str, tuple[Shape, Mapping[str, Shape]]], *, held: bool = False
+    ):
+        self._held = held
         for name, (_, steps) in values.items():
             unknown = sorted(set(steps) - set(levels))
             if unknown:
@@ -98,6 +103,10 @@ class LoopNest(wiring.Component):
     @property
     def levels(self) -> dict[str, int]:
         return dict(self._levels)
+
+    @property
+    def held(self) -> bool:
+        return self._held
 
     @property
     def values(self) -> dict[str, tuple[Shape, dict[str, Shape]]]:
@@ -140,12 +149,14 @@ class LoopNest(wiring.Component):
         m.d.comb += following.eq(base + step)
 
         # `begun` is the value as of the beginning of the levels inside; a level without a step shares its parent's.
-        begun: Signal | None = None
+        begun: Value | None = None
         turned: Any = 0
         for level in self._levels:
             turned = turned | turn[level]
             moved = level in steps
-            if moved or (begun is None and steps):
+            if begun is None and not moved and self._held:
+                begun = self.start[name]
+            elif moved or (begun is None and steps):
                 begun = Signal(shape, name=f"{name}_{level}")
                 with m.If(self.load):
                     m.d.sync += begun.eq(self.start[name])

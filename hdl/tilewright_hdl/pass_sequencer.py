@@ -3,32 +3,24 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig, bits_for
-from .isa import ADDRESS_BITS, Exec, field_specs
+from .held import fields_of
+from .isa import Exec
 from .isa_layout import instruction_layout
 from .loop_nest import LoopNest
 from .ports import MemoryRead
 from .timing import LEAST_LOAD
 
-__all__ = ["COORDINATE", "PassLayout", "PassSequencer"]
-
-_SPECS = {spec.name: spec for spec in field_specs(Exec)}
+__all__ = ["PassLayout", "PassSequencer", "coordinate"]
 
 
-def _coordinate_bits() -> int:
-    """Width of the farthest input row (or column) that an instruction can reach."""
-    farthest = _SPECS["first_y"].high
-    for count, step in (("output_height", "stride_y"), ("kernel_height", "dilation_y")):
-        farthest += (_SPECS[count].high - 1) * _SPECS[step].high
-    return 1 + farthest.bit_length()
-
-
-COORDINATE = signed(_coordinate_bits())
-"""Shape of an input row or column, padding included."""
+def coordinate(config: AcceleratorConfig) -> Shape:
+    """Shape of an input row or column. They wrap, so that negative ones are beyond all sizes."""
+    return unsigned(config.limits.size_bits + 1)
 
 
 class PassLayout(data.StructLayout):
@@ -37,8 +29,9 @@ class PassLayout(data.StructLayout):
     Members
     -------
     instruction : ``StructLayout``
-        The fields of the instruction that its passes share; see ``FIELDS``.
-    address, y, x : 20, ``COORDINATE``, ``COORDINATE``
+        The fields of the instruction that its passes share; see ``FIELDS``. With ``config.in_flight`` at 1 they stand
+        there until the instruction is done.
+    address, y, x : ``config.limits.address_bits``, ``coordinate(config)``, ``coordinate(config)``
         Word, row and column of the first vector.
     first : 1
         First pass of the instruction.
@@ -66,9 +59,9 @@ class PassLayout(data.StructLayout):
         layout = instruction_layout(config, Exec)
         super().__init__({
             "instruction": layout.only(self.FIELDS),
-            "address": ADDRESS_BITS,
-            "y": COORDINATE,
-            "x": COORDINATE,
+            "address": config.limits.address_bits,
+            "y": coordinate(config),
+            "x": coordinate(config),
             "first": 1,
             "opens": 1,
             "last": 1,
@@ -85,9 +78,13 @@ class PassSequencer(wiring.Component):
     on in which ``swapped`` tells that the shadow registers are being left; the pass before must have been taken by
     then. The rows behind a tile of fewer words are filled with zeros, unless they hold zeros already.
 
+    For pairs there are no shadow registers, and the weights of a pass are read from the cycle with ``swapped`` on. The
+    next pass is offered when its first vector could not be there before the last of them.
+
     Latency
     -------
-    The first weights are read in the cycle after the transfer of the instruction.
+    The first weights are read in the cycle after the transfer of the instruction; for pairs, the first pass is offered
+    then.
 
     Parameters
     ----------
@@ -142,16 +139,64 @@ class PassSequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
+        take = Signal()
+        finish = Signal()
+        current = fields_of(m, self._config, self.instruction, take)
+        nest = self._nest(m, current, take, finish)
+        load = self._follow if self._config.array.pairs else self._load
+        free = load(m, current, take, finish)
+        m.d.comb += [
+            self.instruction.ready.eq(~self.active & free & ~self.stop),
+            take.eq(self.instruction.valid & self.instruction.ready),
+            finish.eq(self.passes.valid & self.passes.ready),
+        ]
+        with m.If(take):
+            m.d.sync += self.active.eq(1)
+        with m.Elif(finish & nest.done):
+            m.d.sync += self.active.eq(0)
+
+        return m
+
+    def _follow(self, m: Module, current: Any, take: Signal, finish: Signal) -> Value:
+        """Add the reads of weights behind the swaps; gives whether the next instruction may come in."""
+        rows, offered = self._config.array.rows, self.instruction.p
+        row = Signal(range(rows))
+        reading = Signal()
+        final_row = Signal()
+        near_end = Signal()
+        # Of the first word to be read, and of the first of the pass that is offered; one bit more, as above.
+        address = Signal(len(self.weight.address))
+        tile = Signal(len(offered.weight_address) + 1)
+        untouched = Signal()
+        m.d.comb += [
+            reading.eq(self.swapped | (row != 0)),
+            final_row.eq(row == rows - 1),
+            near_end.eq(row == rows - LEAST_LOAD),
+            self.weight.valid.eq(reading),
+            self.weight.address.eq(address),
+            self.passes.valid.eq(self.active & (~untouched | near_end)),
+            self.passes.p.bad.eq(tile > self._config.weight_words - rows),
+        ]
+        with m.If(reading):
+            m.d.sync += row.eq(Mux(final_row, 0, row + 1))
+        with m.If(finish):
+            m.d.sync += untouched.eq(1)
+        with m.Elif(near_end):
+            m.d.sync += untouched.eq(0)
+        with m.If(take):
+            m.d.sync += [address.eq(offered.weight_address), tile.eq(offered.weight_address)]
+        with m.Else():
+            m.d.sync += [address.eq(address + reading), tile.eq(tile + Mux(finish, rows, 0))]
+        return ~untouched & ((row == 0) | final_row)
+
+    def _load(self, m: Module, current: Any, take: Signal, finish: Signal) -> Value:
+        """Add the loads of weights ahead of the swaps; gives whether the next instruction may come in."""
         rows = self._config.array.rows
-        current = Signal(self.instruction.p.shape(), reset_less=True)
         begin = Signal()
         reading = Signal()
         row = Signal(range(rows))
         at = Signal.like(row)
         final_row = Signal()
-        take = Signal()
-        finish = Signal()
-        nest = self._nest(m, current, take, finish)
         start, zero = self._extent(m, current, begin, at)
         bad = self._weights(m, current, begin, reading & ~zero, final_row, take)
 
@@ -177,19 +222,9 @@ class PassSequencer(wiring.Component):
         m.d.comb += self.passes.valid.eq(offered | (reading & (at == rows - LEAST_LOAD)))
         m.d.sync += offered.eq(self.passes.valid & ~finish)
 
+        m.d.comb += self.passes.p.bad.eq(bad)
         # A new instruction may come in with the last row, but not before: that is read for the old one.
-        m.d.comb += [
-            self.instruction.ready.eq(~self.active & ((row == 0) | final_row) & ~self.stop),
-            take.eq(self.instruction.valid & self.instruction.ready),
-            finish.eq(self.passes.valid & self.passes.ready),
-            self.passes.p.bad.eq(bad),
-        ]
-        with m.If(take):
-            m.d.sync += [current.eq(self.instruction.p), self.active.eq(1)]
-        with m.Elif(finish & nest.done):
-            m.d.sync += self.active.eq(0)
-
-        return m
+        return (row == 0) | final_row
 
     def _depthwise(self, fields: Any) -> Value:
         """Whether columns filter channels of their own; nothing is built for it where they cannot."""
@@ -214,20 +249,24 @@ class PassSequencer(wiring.Component):
     def _nest(self, m: Module, current: Any, take: Signal, finish: Signal) -> LoopNest:
         """Add the loops over the passes of an instruction, and describe the pass that they stand at."""
         offered, depthwise = self.instruction.p, self._depthwise(current)
-        step = unsigned(ADDRESS_BITS)
+        layout = offered.shape()
+        step, place = unsigned(self._config.limits.address_bits), coordinate(self._config)
+        steps = {"ky": step, "kx": step, "channel": unsigned(1)}
+        if self._config.array.depthwise:
+            steps["tile"] = unsigned(1)
         m.submodules.nest = nest = LoopNest(
             {
-                "tile": _SPECS["column_tiles"].bits,
-                "ky": _SPECS["kernel_height"].bits,
-                "kx": _SPECS["kernel_width"].bits,
-                "channel": _SPECS["channel_tiles"].bits,
+                "tile": layout.width("column_tiles"),
+                "ky": layout.width("kernel_height"),
+                "kx": layout.width("kernel_width"),
+                "channel": layout.width("channel_tiles"),
             },
             {
-                "address": (unsigned(ADDRESS_BITS), {"tile": unsigned(1), "ky": step, "kx": step,
-                                                    "channel": unsigned(1)}),
-                "y": (COORDINATE, {"ky": unsigned(_SPECS["dilation_y"].bits)}),
-                "x": (COORDINATE, {"kx": unsigned(_SPECS["dilation_x"].bits)}),
+                "address": (step, steps),
+                "y": (place, {"ky": unsigned(layout.width("dilation_y"))}),
+                "x": (place, {"kx": unsigned(layout.width("dilation_x"))}),
             },
+            held=self._config.in_flight == 1,
         )
         description = self.passes.p
         m.d.comb += [
@@ -258,19 +297,23 @@ class PassSequencer(wiring.Component):
         with m.If(depthwise):
             m.d.comb += description.instruction.output_x_step.eq(current.kernel_x_step)
 
-        # The tiles of a word come before those of the next.
+        if self._config.array.depthwise:
+            self._parts(m, nest, depthwise, take, finish)
+        return nest
+
+    def _parts(self, m: Module, nest: LoopNest, depthwise: Value, take: Signal, finish: Signal) -> None:
+        """Add the count of the tiles of a word, which come before those of the next."""
         part = Signal(range(self._config.array.slices))
         whole = Signal()
         m.d.comb += [
             whole.eq(part == self._config.array.slices - 1),
+            self.passes.p.slice.eq(part),
             nest.step.address_tile.eq(depthwise & whole),
-            description.slice.eq(part),
         ]
         with m.If(take):
             m.d.sync += part.eq(0)
         with m.Elif(finish & nest.last.ky & nest.last.kx & nest.last.channel):
             m.d.sync += part.eq(Mux(whole, 0, part + 1))
-        return nest
 
     def _weights(
         self, m: Module, current: Any, begin: Signal, reading: Value, final_row: Signal, take: Signal
@@ -280,7 +323,7 @@ class PassSequencer(wiring.Component):
             return Mux(self._depthwise(fields), fields.kernel_width, self._config.array.rows)
 
         # One bit more than an instruction's address has, so that a tile at the end does not wrap to the beginning.
-        address = Signal(ADDRESS_BITS + 1)
+        address = Signal(len(current.weight_address) + 1)
         outside = Signal()
         bad = Signal()
         m.d.comb += [

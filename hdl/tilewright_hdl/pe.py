@@ -34,6 +34,8 @@ class PE(wiring.Component):
         Width of the partial sums, wide enough that they never overflow.
     depthwise : bool
         Without it ``slide`` is 0 in all cycles, and ``slide_out`` too.
+    shadow : bool
+        Without it the weight of a swap is ``weight``; ``load``, and what goes on to neighbours of it, is not used.
 
     Members
     -------
@@ -45,7 +47,7 @@ class PE(wiring.Component):
         From above.
     weight_out, sum_out : ``Out(signed(8))``, ``Out(signed(sum_bits))``
         Downwards; ``weight_out`` is the shadow register, but with ``slide`` it is ``activation_out``.
-    multiplier : ``Out(MultiplierLane())``
+    multiplier : ``Out(MultiplierLane(sum_bits))``
     """
 
     activation: Signal
@@ -62,11 +64,12 @@ class PE(wiring.Component):
     sum_out: Signal
     multiplier: Any
 
-    def __init__(self, sum_bits: int, depthwise: bool):
+    def __init__(self, sum_bits: int, depthwise: bool, shadow: bool = True):
         if isinstance(sum_bits, bool) or not isinstance(sum_bits, int) or sum_bits < 16:
             raise ValueError(f"sum_bits must be an integer of at least 16, not {sum_bits!r}")
         self._sum_bits = sum_bits
         self._depthwise = depthwise
+        self._shadow = shadow
         super().__init__({
             "activation": In(signed(8)),
             "swap": In(1),
@@ -80,7 +83,7 @@ class PE(wiring.Component):
             "sum": In(signed(sum_bits)),
             "weight_out": Out(signed(8)),
             "sum_out": Out(signed(sum_bits)),
-            "multiplier": Out(MultiplierLane()),
+            "multiplier": Out(MultiplierLane(sum_bits)),
         })
 
     @property
@@ -91,16 +94,27 @@ class PE(wiring.Component):
     def depthwise(self) -> bool:
         return self._depthwise
 
+    @property
+    def shadow(self) -> bool:
+        return self._shadow
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        shadow = Signal(signed(8))
         factor = self.multiplier.factor
         m.d.comb += [
-            self.multiplier.weight.eq(shadow),
             self.multiplier.swap.eq(self.swap),
+            self.multiplier.sum.eq(self.sum),
             self.activation_out.eq(self.multiplier.factor_out),
+            self.sum_out.eq(self.multiplier.sum_out),
         ]
+        m.d.sync += self.swap_out.eq(self.swap)
+        if not self._shadow:
+            m.d.comb += [factor.eq(self.activation), self.multiplier.weight.eq(self.weight)]
+            return m
+
+        shadow = Signal(signed(8))
+        m.d.comb += self.multiplier.weight.eq(shadow)
         if self._depthwise:
             m.d.comb += [
                 factor.eq(Mux(self.slide, shadow, self.activation)),
@@ -109,11 +123,7 @@ class PE(wiring.Component):
             m.d.sync += self.slide_out.eq(self.slide)
         else:
             m.d.comb += [factor.eq(self.activation), self.weight_out.eq(shadow)]
-        m.d.sync += [
-            self.swap_out.eq(self.swap),
-            self.load_out.eq(self.load),
-            self.sum_out.eq(self.sum + self.multiplier.product),
-        ]
+        m.d.sync += self.load_out.eq(self.load)
         with m.If(self.load):
             m.d.sync += shadow.eq(self.weight)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multiplier of processing elements.
+"""Multiplier of processing elements, and what adds its products to their sums.
 
 Two products of one multiplier
 ------------------------------
@@ -18,6 +18,14 @@ beside the multiplier of the four low bits of both factors. So, modulo 16 and wi
 
 The upper bits of ``w0`` as a digit cost one adder behind the multiplier. They spare the one in front of it that a
 negative ``w0`` would take, two of six bits of overlap, and all restrictions: -128 is a weight like any other.
+
+Sums in the blocks of the iCE40
+-------------------------------
+The adders behind the two multipliers have 16 bits, no carry out of the lower one, and a register. So what a sum has
+above is counted beside them. Product, sum and result are known by their highest bits: where that of the sum falls, and
+the product is not negative, there was a carry; where it rises with a negative product, there was none, so the upper
+part goes down. Both outcomes are made while the block adds; the highest bit of its result then chooses. (A product of
+0 leaves the highest bit alone, so it may count as negative, and the sign of a product is that of its factors.)
 """
 
 from collections.abc import Callable
@@ -30,7 +38,7 @@ from amaranth.lib.wiring import In, Out
 from .config import Multipliers
 from .once import VerilogLibrary
 from .targets import Target
-from .verilog_multipliers import ECP5, GOWIN, GOWIN_PIPELINED, ICE40, ICE40_PAIR
+from .verilog_multipliers import ECP5, GOWIN, GOWIN_PIPELINED, ICE40, ICE40_CHAIN, ICE40_PAIR
 
 __all__ = ["MultiplierLane", "PEMultiplier"]
 
@@ -50,46 +58,60 @@ class MultiplierLane(wiring.Signature):
     weight, swap : ``Out(signed(8))``, ``Out(1)``
     factor_out : ``In(signed(8))``
         The factor one cycle later.
-    product : ``In(signed(16))``
-        Product of the factor and the weight, :func:`~tilewright_hdl.timing.product_delay` cycles later.
+    sum : ``Out(signed(sum_bits))``
+    sum_out : ``In(signed(sum_bits))``
+        One cycle later, with the product of the factor :func:`~tilewright_hdl.timing.product_delay` cycles before.
+
+    Parameters
+    ----------
+    sum_bits : int
+        Wide enough that sums never overflow.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sum_bits: int):
+        self._sum_bits = sum_bits
         super().__init__({
             "factor": Out(signed(8)),
             "weight": Out(signed(8)),
             "swap": Out(1),
             "factor_out": In(signed(8)),
-            "product": In(signed(16)),
+            "sum": Out(signed(sum_bits)),
+            "sum_out": In(signed(sum_bits)),
         })
 
+    @property
+    def sum_bits(self) -> int:
+        return self._sum_bits
+
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other)
+        return type(self) is type(other) and self.sum_bits == other.sum_bits
 
     def __repr__(self) -> str:
-        return "MultiplierLane()"
+        return f"MultiplierLane({self.sum_bits})"
 
 
 class PEMultiplier(wiring.Component):
-    """Products of one processing element, or of those that share a multiplier.
+    """Products of one processing element, or of those that share a multiplier, added to their sums.
 
     The target, which comes with the platform, decides what makes the products; behaviour is the same for all of them.
     ``DIRECT`` is the same text for all: synthesis finds multipliers without registers itself.
 
     Latency
     -------
-    :func:`~tilewright_hdl.timing.product_delay`
+    :func:`~tilewright_hdl.timing.product_delay` from factor to product, and one for the sum.
 
     Parameters
     ----------
     multipliers : Multipliers
     lanes : int
-        At least 1; 2 for ``PAIRED``.
+        At least 1; 2 for ``PAIRED`` and ``CHAINED``.
+    sum_bits : int
+        As for :class:`MultiplierLane`.
 
     Members
     -------
-    lanes : ``In(MultiplierLane()).array(lanes)``
-        With ``PAIRED``, ``factor`` and ``swap`` are the same for both.
+    lanes : ``In(MultiplierLane(sum_bits)).array(lanes)``
+        With ``PAIRED`` and ``CHAINED``, ``factor`` and ``swap`` are the same for both.
     """
 
     lanes: Any
@@ -97,12 +119,12 @@ class PEMultiplier(wiring.Component):
     # Like the elements.
     reset_less = True
 
-    def __init__(self, multipliers: Multipliers, lanes: int):
+    def __init__(self, multipliers: Multipliers, lanes: int, sum_bits: int):
         self._multipliers = Multipliers(multipliers)
-        paired = self._multipliers == Multipliers.PAIRED
+        paired = self._multipliers in (Multipliers.PAIRED, Multipliers.CHAINED)
         if isinstance(lanes, bool) or not isinstance(lanes, int) or lanes < 1 or (paired and lanes != 2):
             raise ValueError(f"lanes must be {'2' if paired else 'an integer of at least 1'}, not {lanes!r}")
-        super().__init__({"lanes": In(MultiplierLane()).array(lanes)})
+        super().__init__({"lanes": In(MultiplierLane(sum_bits)).array(lanes)})
 
     @property
     def multipliers(self) -> Multipliers:
@@ -116,16 +138,19 @@ class PEMultiplier(wiring.Component):
             m.d.sync += lane.factor_out.eq(lane.factor)
             with m.If(lane.swap):
                 m.d.sync += weight.eq(lane.weight)
-            if self._multipliers == Multipliers.DIRECT:
-                m.d.comb += lane.product.eq(lane.factor * Mux(lane.swap, lane.weight, weight))
-        if self._multipliers == Multipliers.DIRECT:
-            return m
-
         target = platform.target if isinstance(platform, VerilogLibrary) else Target.GENERIC
-        products = _BODIES[target, self._multipliers](m, platform, self.lanes, weights)
-        m.d.comb += [lane.product.eq(value) for lane, value in zip(self.lanes, products, strict=True)]
+        if (target, self._multipliers) == (Target.ICE40, Multipliers.CHAINED):
+            _ice40_chain(m, platform, self.lanes, weights)
+            return m
+        body = _direct if self._multipliers == Multipliers.DIRECT else _BODIES[target, self._multipliers]
+        products = body(m, platform, self.lanes, weights)
+        m.d.sync += [lane.sum_out.eq(lane.sum + value) for lane, value in zip(self.lanes, products, strict=True)]
 
         return m
+
+
+def _direct(m: Module, platform: object, lanes: Any, weights: list[Value]) -> list[Value]:
+    return [lane.factor * Mux(lane.swap, lane.weight, weight) for lane, weight in zip(lanes, weights, strict=True)]
 
 
 def _generic(m: Module, platform: object, lanes: Any, weights: list[Value]) -> list[Value]:
@@ -151,7 +176,7 @@ def _ice40(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Value]
     for first in range(0, len(factors), 2):
         a, b = (Cat(*values[first : first + 2]) for values in (factors, weights))
         both = _block(m, platform, "ice40_multipliers", ICE40, 16, a, b)
-        products += [both.word_select(part, 16) for part in range(len(a) // 8)]
+        products += [both.word_select(part, 16).as_signed() for part in range(len(a) // 8)]
     return products
 
 
@@ -159,7 +184,24 @@ def _ice40_pair(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[V
     # The registers of the operands are in the block, and swaps come to both lanes at once.
     a, b = Cat(*(lane.factor for lane in lanes)), Cat(*(lane.weight for lane in lanes))
     both = _block(m, platform, "ice40_pair", ICE40_PAIR, 16, a, b, i_hold=~lanes[0].swap)
-    return [both[:16], both[16:]]
+    return [both[:16].as_signed(), both[16:].as_signed()]
+
+
+def _ice40_chain(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Value]) -> None:
+    a, b = Cat(*(lane.factor for lane in lanes)), Cat(*(lane.weight for lane in lanes))
+    sums = Cat(*(lane.sum[:16] for lane in lanes))
+    both = _block(m, platform, "ice40_chain", ICE40_CHAIN, 16, a, b, i_hold=~lanes[0].swap, i_s=sums)
+    for index, (lane, weight) in enumerate(zip(lanes, weights, strict=True)):
+        low, before = both.word_select(index, 16), lane.sum[16:].as_signed()
+        negative = Signal(name=f"negative_{index}")
+        # The upper part of the sum if the highest bit of the lower one comes out as 0, and as 1.
+        upper = [Signal(before.shape(), name=f"upper_{index}_{bit}") for bit in range(2)]
+        m.d.sync += [
+            negative.eq(lane.factor_out[-1] ^ weight[-1]),
+            upper[0].eq(before + (lane.sum[15] & ~negative)),
+            upper[1].eq(before - (~lane.sum[15] & negative)),
+        ]
+        m.d.comb += lane.sum_out.eq(Cat(low, Mux(low[-1], upper[1], upper[0])))
 
 
 def _registered(m: Module, value: Value) -> Value:
@@ -220,10 +262,13 @@ def _ecp5_pair(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Va
 _BODIES = {
     (Target.GENERIC, Multipliers.REGISTERED): _generic,
     (Target.GENERIC, Multipliers.PAIRED): _generic_pair,
+    (Target.GENERIC, Multipliers.CHAINED): _generic,
     (Target.ECP5, Multipliers.REGISTERED): _each("ecp5_multiplier", ECP5, 18),
     (Target.ECP5, Multipliers.PAIRED): _ecp5_pair,
+    (Target.ECP5, Multipliers.CHAINED): _each("ecp5_multiplier", ECP5, 18),
     (Target.ICE40, Multipliers.REGISTERED): _ice40,
     (Target.ICE40, Multipliers.PAIRED): _ice40_pair,
     (Target.GOWIN, Multipliers.REGISTERED): _each("gowin_multiplier", GOWIN, 9),
+    (Target.GOWIN, Multipliers.CHAINED): _each("gowin_multiplier", GOWIN, 9),
     (Target.GOWIN, Multipliers.PAIRED): _each("gowin_pipelined_multiplier", GOWIN_PIPELINED, 9),
 }

@@ -62,7 +62,8 @@ class Tile(wiring.Component):
         self._rows = rows
         self._columns = columns
         self._multipliers = multipliers
-        self._make = lambda: PE(sum_bits, depthwise)
+        self._sum_bits = sum_bits
+        self._make = lambda: PE(sum_bits, depthwise, multipliers not in (Multipliers.PAIRED, Multipliers.CHAINED))
         right = {"activations": data.ArrayLayout(signed(8), rows), "swap": rows, "load": rows, "slide": rows}
         down = {"weights": data.ArrayLayout(signed(8), columns), "sums": data.ArrayLayout(signed(sum_bits), columns)}
         ways = right | down
@@ -85,7 +86,8 @@ class Tile(wiring.Component):
         m = Module()
 
         rows, columns = self._rows, self._columns
-        m.submodules.multiplier = multiplier = PEMultiplier(self._multipliers, rows * columns)
+        m.submodules.multiplier = multiplier = PEMultiplier(
+            self._multipliers, rows * columns, self._sum_bits)
         above = [(self.weights[c], self.sums[c]) for c in range(columns)]
         for r in range(rows):
             for c in range(columns):

@@ -27,6 +27,7 @@ __all__ = [
     "exec_cycles",
     "exec_drain",
     "exec_load",
+    "exec_loaded",
     "exec_pass",
     "exec_start",
     "multiply_delay",
@@ -196,9 +197,12 @@ EXEC_READ = 2
 """Cycles from the issue of a vector (its read is granted) to the vector at the array's edge: memory, then padding."""
 
 
+_PRODUCTS = {Multipliers.DIRECT: 0, Multipliers.REGISTERED: 2, Multipliers.PAIRED: 3, Multipliers.CHAINED: 2}
+
+
 def product_delay(array: ArrayConfig) -> int:
     """Registers from an activation to its product: operands, product, and where there are pairs one to part the two."""
-    return {Multipliers.DIRECT: 0, Multipliers.REGISTERED: 2, Multipliers.PAIRED: 3}[array.multipliers]
+    return _PRODUCTS[array.multipliers]
 
 
 def array_delay(array: ArrayConfig) -> int:
@@ -214,9 +218,10 @@ def column_delay(array: ArrayConfig, column: int) -> int:
 def exec_start(config: AcceleratorConfig) -> int:
     """Cycles from the transfer of an ``EXEC`` into an idle engine to the issue of its first vector.
 
-    In the first of them the instruction is taken, in the others all but the last row of its first weight tile are read.
+    In the first of them the instruction is taken, in the others all but the last row of its first weight tile are
+    read. In an array of pairs the weights come behind the vector, and a pass only takes its time to get there.
     """
-    return config.array.rows
+    return LEAST_LOAD if config.array.pairs else config.array.rows
 
 
 LEAST_LOAD = 3
@@ -228,6 +233,16 @@ def exec_load(config: AcceleratorConfig, instruction: Exec, filled: int) -> int:
     rows = config.array.rows
     taps = instruction.tile_words(rows)
     return max(taps, LEAST_LOAD) if taps >= filled else rows
+
+
+def exec_loaded(config: AcceleratorConfig, instruction: Exec, filled: int, free: int, transferred: int) -> int:
+    """First cycle in which weights allow the first vector of a pass to be issued.
+
+    The way of the weights is free from the cycle after ``free`` on: of the first vector before, or behind a pixel.
+    """
+    if config.array.pairs:
+        return max(free + config.array.rows, transferred + exec_start(config))
+    return max(free, transferred) + exec_load(config, instruction, filled)
 
 
 def exec_pass(config: AcceleratorConfig, vectors: int, taps: int = 0) -> int:
@@ -248,9 +263,10 @@ def exec_cycles(config: AcceleratorConfig, instruction: Exec) -> int:
 
     Back to back, time does not start anew. Let ``x`` be the cycle in which an instruction is transferred, ``first``
     and ``last`` the cycles in which the first and the last vector of the latest pass of its predecessor are issued.
-    Then its own first vector is issued in cycle ``max(last + 1, first + rows, x + rows)``. Passes of one instruction
-    follow each other in the same way, with no ``x``. After a pass of pixels, ``first`` is ``last + 1``; and fewer than
-    ``rows`` cycles pass where fewer rows are loaded (:func:`exec_load`; all for the first pass after a reset, as here).
+    Then its own first vector is issued in cycle ``max(last + 1, first + rows, x + exec_start)``. Passes of one
+    instruction follow each other in the same way, with no ``x``. After a pass of pixels, ``first`` is ``last + 1``;
+    and fewer than ``rows`` cycles pass where fewer rows are loaded (:func:`exec_load`; all for the first pass after a
+    reset, as here).
     A vector whose read is not granted is issued in the cycle of its grant, and those behind it follow one a cycle.
     :class:`~tilewright_hdl.exec_timing.ExecTimeline` has all of it, and says when the engine takes the next
     instruction.

@@ -9,14 +9,13 @@ from amaranth.lib.wiring import In, Out
 
 from .accumulators import AccumulatorWrite
 from .config import AcceleratorConfig, bits_for
-from .isa import ADDRESS_BITS, Exec, field_specs
+from .isa import Exec
+from .isa_layout import FieldsLayout, instruction_layout
 from .loop_nest import LoopNest
-from .pass_sequencer import COORDINATE, PassLayout
+from .pass_sequencer import PassLayout, coordinate
 from .ports import MemoryRead
 
 __all__ = ["VectorStreamer"]
-
-_SPECS = {spec.name: spec for spec in field_specs(Exec)}
 
 
 class VectorStreamer(wiring.Component):
@@ -101,12 +100,13 @@ class VectorStreamer(wiring.Component):
             "stall": Out(1),
             "empty": Out(1),
             "outside": Out(1),
-            "index": Out(_SPECS["index"].bits),
+            "index": Out(instruction_layout(config, Exec).width("index")),
         })
+        layout = PassLayout(config)["instruction"].shape
         # One bit more than an entry's address, so that the end of the bank does not wrap to the beginning.
-        entry = 1 + max(_SPECS["accumulator_address"].bits, bits_for(entries))
+        entry = 1 + max(layout.width("accumulator_address"), bits_for(entries))
         self._issue_layout = data.StructLayout({
-            "address": ADDRESS_BITS,
+            "address": config.limits.address_bits,
             "entry": entry,
             "inside": 1,
             "swap": 1,
@@ -114,12 +114,9 @@ class VectorStreamer(wiring.Component):
             "end": 1,
             "last": 1,
             "fresh": 1,
-            "bank": 1,
             "bad": 1,
-            "pad": signed(8),
-            "index": _SPECS["index"].bits,
-            "pixel": 1,
             "slice": range(config.array.slices),
+            "fields": layout.only(("index", "bank", "pad_value", "depthwise")),
         })
 
     @property
@@ -136,6 +133,8 @@ class VectorStreamer(wiring.Component):
         step = Signal()
         granted = Signal()
         candidate, last_of_pass = self._walk(m, step)
+        # Nothing of the next instruction comes before this one is done.
+        fields = self.passes.p.instruction if self._config.in_flight == 1 else issue.fields
         m.d.comb += [
             step.eq(in_nest & (~in_issue | granted)),
             self.passes.ready.eq(~in_nest | (step & last_of_pass)),
@@ -164,9 +163,9 @@ class VectorStreamer(wiring.Component):
             self.stall.eq(self.activation.valid & ~self.activation.ready),
             self.active.eq(in_nest | in_issue),
             self.empty.eq(~in_issue),
-            self.index.eq(issue.index),
+            self.index.eq(fields.index),
         ]
-        self._deliver(m, issue, granted)
+        self._deliver(m, issue, fields, granted)
         return m
 
     def _walk(self, m: Module, step: Signal) -> tuple[Any, Signal]:
@@ -178,8 +177,8 @@ class VectorStreamer(wiring.Component):
         with m.If(begin):
             m.d.sync += current.eq(taken)
 
-        shared = current.instruction
-        m.submodules.nest = nest = self._nest()
+        shared = taken.instruction if self._config.in_flight == 1 else current.instruction
+        m.submodules.nest = nest = self._nest(shared.shape())
         extra, before = self._lead(m, begin, step, nest, current)
         m.d.comb += [
             nest.load.eq(begin),
@@ -223,20 +222,15 @@ class VectorStreamer(wiring.Component):
         m.d.comb += [
             candidate.address.eq(at.address),
             candidate.entry.eq(entry),
-            candidate.inside.eq(
-                (at.y >= 0) & (at.y < shared.input_height) & (at.x >= 0) & (at.x < shared.input_width) & ~before
-            ),
+            candidate.inside.eq((at.y < shared.input_height) & (at.x < shared.input_width) & ~before),
             candidate.swap.eq(first),
             candidate.sum.eq(~extra),
             candidate.end.eq(nest.done),
             candidate.last.eq(nest.done & current.last),
             candidate.fresh.eq(current.opens & ~shared.accumulate),
-            candidate.bank.eq(shared.bank),
             candidate.bad.eq(current.bad),
-            candidate.pad.eq(shared.pad_value),
-            candidate.index.eq(shared.index),
-            candidate.pixel.eq(shared.depthwise),
             candidate.slice.eq(current.slice),
+            *(candidate.fields[name].eq(shared[name]) for name in candidate.fields.shape().members),
         ]
         return candidate, nest.done
 
@@ -250,8 +244,9 @@ class VectorStreamer(wiring.Component):
         before = Signal()
         if self._config.array.depthwise:
             shared, taken = current.instruction, self.passes.p.instruction
-            left = Signal(max(_SPECS[name].bits for name in ("kernel_width", "stride_x")))
-            padding = Signal(_SPECS["overlap"].bits)
+            layout = shared.shape()
+            left = Signal(max(layout.width(name) for name in ("kernel_width", "stride_x")))
+            padding = Signal(layout.width("overlap"))
             m.d.comb += [extra.eq(shared.depthwise & (left != 1)), before.eq(shared.depthwise & (padding != 0))]
             with m.If(begin):
                 m.d.sync += [left.eq(taken.kernel_width), padding.eq(taken.overlap)]
@@ -261,49 +256,50 @@ class VectorStreamer(wiring.Component):
                 m.d.sync += left.eq(Mux(nest.last.column, shared.kernel_width - shared.overlap, shared.stride_x))
         return extra, before
 
-    @staticmethod
-    def _nest() -> LoopNest:
-        step = unsigned(ADDRESS_BITS)
+    def _nest(self, layout: FieldsLayout) -> LoopNest:
+        step, place = unsigned(self._config.limits.address_bits), coordinate(self._config)
         return LoopNest(
-            {"row": _SPECS["output_height"].bits, "column": _SPECS["output_width"].bits},
+            {"row": layout.width("output_height"), "column": layout.width("output_width")},
             {
-                "address": (unsigned(ADDRESS_BITS), {"row": step, "column": step}),
-                "y": (COORDINATE, {"row": unsigned(_SPECS["stride_y"].bits)}),
-                "x": (COORDINATE, {"column": unsigned(_SPECS["stride_x"].bits)}),
+                "address": (step, {"row": step, "column": step}),
+                "y": (place, {"row": unsigned(layout.width("stride_y"))}),
+                "x": (place, {"column": unsigned(layout.width("stride_x"))}),
             },
         )
 
-    def _deliver(self, m: Module, issue: Any, granted: Signal) -> None:
+    def _deliver(self, m: Module, issue: Any, fields: Any, granted: Signal) -> None:
         """Add what follows the issue of a vector: its word or padding, and the accumulators that it goes to."""
         inside = Signal(reset_less=True)
-        pad = Signal(signed(8), reset_less=True)
         swap = Signal()
         pixel = Signal()
         part = Signal.like(self.slice, reset_less=True)
         then = Signal(data.StructLayout({"write": self.write.shape(), "swapped": 1, "finish": 1}))
         m.d.comb += [
             then.write.valid.eq(granted & issue.sum),
-            then.write.bank.eq(issue.bank),
+            then.write.bank.eq(fields.bank),
             then.write.address.eq(issue.entry),
             then.write.fresh.eq(issue.fresh),
             then.write.again.eq(
-                (self._config.in_flight > 1) & self.write.valid & (self.write.bank == issue.bank)
-                & (self.write.address == issue.entry) & ~issue.pixel
+                (self._config.in_flight > 1) & self.write.valid & (self.write.bank == fields.bank)
+                & (self.write.address == issue.entry) & ~fields.depthwise
             ),
-            then.swapped.eq(granted & Mux(issue.pixel, issue.end, issue.swap)),
+            then.swapped.eq(granted & Mux(fields.depthwise, issue.end, issue.swap)),
             then.finish.eq(granted & issue.last),
         ]
         m.d.sync += [
-            Cat(self.write, self.swapped, self.finish).eq(self._late(m, then, issue.pixel)),
+            Cat(self.write, self.swapped, self.finish).eq(self._late(m, then, fields.depthwise)),
             swap.eq(granted & issue.swap),
             self.swap.eq(swap),
-            pixel.eq(granted & issue.pixel),
+            pixel.eq(granted & fields.depthwise),
             self.pixel.eq(pixel),
             part.eq(issue.slice),
             self.slice.eq(part),
             inside.eq(issue.inside),
-            pad.eq(issue.pad),
         ]
+        pad = fields.pad_value
+        if self._config.in_flight > 1:
+            pad = Signal(signed(8), reset_less=True)
+            m.d.sync += pad.eq(fields.pad_value)
         padding = pad.replicate(self._config.array.rows)
         m.d.sync += self.vector.eq(Mux(inside, self.activation.data, padding))
 

@@ -6,7 +6,7 @@ the block that is not the activations', so iCE40 and pairs. Gowin's block has on
 neighbours on an ECP5 share is up to placement, which nextpnr does not look into.
 """
 
-__all__ = ["ECP5", "GOWIN", "GOWIN_PIPELINED", "ICE40", "ICE40_PAIR"]
+__all__ = ["ECP5", "GOWIN", "GOWIN_PIPELINED", "ICE40", "ICE40_CHAIN", "ICE40_PAIR"]
 
 
 def _bits(pin: str, name: str, count: int) -> str:
@@ -38,7 +38,7 @@ endmodule
 """``ecp5_multiplier``: 18 x 18 bits."""
 
 _ICE40_IDLE = """\
-.C(16'h0), .D(16'h0), .AHOLD(1'b0), .CHOLD(1'b0), .DHOLD(1'b0), .OHOLDTOP(1'b0), .OHOLDBOT(1'b0),
+.AHOLD(1'b0), .CHOLD(1'b0), .DHOLD(1'b0), .OHOLDTOP(1'b0), .OHOLDBOT(1'b0),
     .IRSTTOP(1'b0), .IRSTBOT(1'b0), .ORSTTOP(1'b0), .ORSTBOT(1'b0), .OLOADTOP(1'b0), .OLOADBOT(1'b0),
     .ADDSUBTOP(1'b0), .ADDSUBBOT(1'b0), .CI(1'b0), .ACCUMCI(1'b0), .SIGNEXTIN(1'b0)"""
 
@@ -53,7 +53,7 @@ module ice40_multipliers (
     .MODE_8x8(1'b1), .A_SIGNED(1'b1), .B_SIGNED(1'b1),
     .TOP_8x8_MULT_REG(1'b1), .BOT_8x8_MULT_REG(1'b1), .TOPOUTPUT_SELECT(2'b10), .BOTOUTPUT_SELECT(2'b10)
   ) dsp (
-    .CLK(clk), .CE(1'b1), .A(a), .B(b), .O(p), .BHOLD(1'b0),
+    .CLK(clk), .CE(1'b1), .A(a), .B(b), .C(16'h0), .D(16'h0), .O(p), .BHOLD(1'b0),
     {_ICE40_IDLE}
   );
 endmodule
@@ -61,13 +61,16 @@ endmodule
 """
 """``ice40_multipliers``: the low and the high half of each word make a product of their own."""
 
-ICE40_PAIR = f"""\
-module ice40_pair (
+
+
+def _ice40_sums(name: str, inputs: str, c: str, d: str) -> str:
+    return f"""\
+module {name} (
   input wire clk,
   input wire hold,
   input wire [15:0] a,
   input wire [15:0] b,
-  output wire [31:0] p
+{inputs}  output wire [31:0] p
 );
   SB_MAC16 #(
     .MODE_8x8(1'b1), .A_SIGNED(1'b1), .B_SIGNED(1'b1), .A_REG(1'b1), .B_REG(1'b1),
@@ -75,13 +78,19 @@ module ice40_pair (
     .TOPADDSUB_LOWERINPUT(2'b01), .BOTADDSUB_LOWERINPUT(2'b01),
     .TOPADDSUB_UPPERINPUT(1'b1), .BOTADDSUB_UPPERINPUT(1'b1)
   ) dsp (
-    .CLK(clk), .CE(1'b1), .A(a), .B(b), .O(p), .BHOLD(hold),
+    .CLK(clk), .CE(1'b1), .A(a), .B(b), .C({c}), .D({d}), .O(p), .BHOLD(hold),
     {_ICE40_IDLE}
   );
 endmodule
 
 """
+
+
+ICE40_PAIR = _ice40_sums("ice40_pair", "", "16'h0", "16'h0")
 """``ice40_pair``: the same, with registers for the factors, of which ``b`` can hold, and one more behind."""
+
+ICE40_CHAIN = _ice40_sums("ice40_chain", "  input wire [31:0] s,\n", "s[31:16]", "s[15:0]")
+"""``ice40_chain``: the same, with each half of ``s`` added in front of the last register."""
 
 
 def _gowin(name: str, piped: int) -> str:

@@ -180,6 +180,7 @@ class _Banks:
         self._slices = config.array.slices
         self._addresses = config.limits.addresses
         self._size = config.activation_bank_words
+        self._wrap = 1 << (config.limits.size_bits + 1)
         self._only = mask.bit_length() - 1 if not mask & (mask - 1) else None
 
     def of(self, number: int, vector: int) -> int | None:
@@ -199,7 +200,7 @@ class _Banks:
             ix = ins.first_x + x * ins.stride_x + kx * ins.dilation_x
             offset = x * ins.output_x_step + kx * ins.kernel_x_step
         iy = ins.first_y + y * ins.stride_y + ky * ins.dilation_y
-        if not (0 <= iy < ins.input_height and 0 <= ix < ins.input_width):
+        if not (iy % self._wrap < ins.input_height and ix % self._wrap < ins.input_width):
             return None
         if self._only is not None:
             return self._only

@@ -24,9 +24,10 @@ class DepthwiseStep:
         at = (np.arange(ins.output_height)[:, None] * row + np.arange(ins.output_width) * ins.stride_x).ravel()
         line, pixel = np.divmod(at + np.arange(ins.kernel_width)[:, None] - ins.overlap, row)
         ky = np.arange(ins.kernel_height)[:, None, None]
-        iy = ins.first_y + line * ins.stride_y + ky * ins.dilation_y
-        ix = ins.first_x + ins.overlap + pixel
-        inside = (line >= 0) & (iy >= 0) & (iy < ins.input_height) & (ix >= 0) & (ix < ins.input_width)
+        wrap = 1 << (config.limits.size_bits + 1)
+        iy = (ins.first_y + line * ins.stride_y + ky * ins.dilation_y) % wrap
+        ix = (ins.first_x + ins.overlap + pixel) % wrap
+        inside = (line >= 0) & (iy < ins.input_height) & (ix < ins.input_width)
         self._inside = inside[..., None]
         # Words of the first tile; those of a later one lie so many behind them.
         self._words = (ins.input_address + line * ins.output_y_step + pixel * ins.kernel_x_step

@@ -35,9 +35,9 @@ class ExecStep:
         address = ins.input_address + y[:, None, :, None] + x[None, :, None, :]
         words = (address[..., None] + np.arange(ins.channel_tiles)) % config.limits.addresses
         inside_y = axis_inside(ins.output_height, ins.kernel_height, ins.first_y, ins.stride_y, ins.dilation_y,
-                               ins.input_height)
+                               ins.input_height, config.limits.size_bits + 1)
         inside_x = axis_inside(ins.output_width, ins.kernel_width, ins.first_x, ins.stride_x, ins.dilation_x,
-                               ins.input_width)
+                               ins.input_width, config.limits.size_bits + 1)
         inside = inside_y[:, None, :, None] & inside_x[None, :, None, :]
         self._outside: npt.NDArray[np.bool_] | None = None
         if not inside.all():

@@ -13,8 +13,10 @@ def axis_offsets(outputs: int, output_step: int, window: int, window_step: int) 
 
 
 def axis_inside(
-    outputs: int, window: int, first: int, stride: int, dilation: int, size: int
+    outputs: int, window: int, first: int, stride: int, dilation: int, size: int, bits: int | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Which (output, window) positions are not padding; shape (outputs, window)."""
+    """Which (output, window) positions are not padding; shape (outputs, window). They wrap where ``bits`` is given."""
     at = first + np.arange(outputs)[:, None] * stride + np.arange(window)[None, :] * dilation
+    if bits is not None:
+        at %= 1 << bits
     return (at >= 0) & (at < size)

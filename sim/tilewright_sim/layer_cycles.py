@@ -26,7 +26,7 @@ from typing import NamedTuple, Self
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Engine, Exec, Instruction
-from tilewright_hdl.timing import exec_drain, exec_load, exec_pass
+from tilewright_hdl.timing import exec_drain, exec_loaded, exec_pass
 
 from .machine import ProfileRecord
 from .tokens import walk_tokens
@@ -183,12 +183,12 @@ def _streams(
         ends.append(min(latest, record.end - exec_drain(config, ins.depthwise) + 1))
         latest = ends[-1] - ins.passes * ins.vectors
     ends.reverse()
-    reached = free = 0
+    reached, free = 0, -config.array.rows
     filled = config.array.rows
     for (record, ins), end in zip(execs, ends, strict=True):
         begin = max(reached, record.start)
         # As ExecTimeline has it: the weights of the first pass, and those of the others.
-        first = max(free, record.start) + exec_load(config, ins, filled)
+        first = exec_loaded(config, ins, filled, free, record.start)
         others = (ins.passes - 1) * (exec_pass(config, ins.vectors, ins.taps) - ins.vectors)
         yield _Stream(record.index, begin, end, ins.passes * ins.vectors, max(0, first - begin) + others)
         reached, filled = end, ins.tile_words(config.array.rows)

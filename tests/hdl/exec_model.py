@@ -3,13 +3,21 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.hdl.random_instructions import useful
-from tilewright_hdl.config import AcceleratorConfig, ArrayConfig, BusConfig, MemoryConfig, Multipliers, PostConfig
+from tilewright_hdl.config import (
+    AcceleratorConfig,
+    ArrayConfig,
+    BusConfig,
+    LimitsConfig,
+    MemoryConfig,
+    Multipliers,
+    PostConfig,
+)
 from tilewright_hdl.isa import Exec
 
 Words = NDArray[np.int8]
@@ -38,19 +46,26 @@ def small_config(
     memory = MemoryConfig(
         activation_bytes=256 * rows, weight_bytes=256 * columns, accumulator_entries=64, parameter_groups=4
     )
-    array = ArrayConfig(
-        rows=rows, columns=columns, depthwise=multipliers != Multipliers.PAIRED, multipliers=multipliers
-    )
+    pairs = multipliers in (Multipliers.PAIRED, Multipliers.CHAINED)
+    array = ArrayConfig(rows=rows, columns=columns, depthwise=not pairs, multipliers=multipliers)
     return AcceleratorConfig(
         name="small", array=array, memory=memory, post=PostConfig(lanes=1), bus=BusConfig(data_bits=32)
     )
 
 
-def ref_passes(rows: int, columns: int, ins: Exec) -> Iterator[Pass]:
+def lean_config(rows: int, columns: int) -> AcceleratorConfig:
+    """As :func:`small_config`, with all that makes it smaller."""
+    small = small_config(rows, columns, Multipliers.CHAINED)
+    limits = LimitsConfig(address_bits=9, size_bits=5, kernel_bits=3)
+    return replace(small, in_flight=1, memory=replace(small.memory, accumulator_bits=24), limits=limits)
+
+
+def ref_passes(config: AcceleratorConfig, ins: Exec) -> Iterator[Pass]:
     """Passes of an instruction, in order."""
-    number = 0
+    rows, number = config.array.rows, 0
+    words, wrap = config.limits.addresses, 1 << (config.limits.size_bits + 1)
     if ins.depthwise:
-        yield from ref_pixel_passes(-(-rows // columns), ins)
+        yield from ref_pixel_passes(config, ins)
         return
     for n in range(ins.column_tiles):
         for ky, kx, t in np.ndindex(ins.kernel_height, ins.kernel_width, ins.channel_tiles):
@@ -58,17 +73,18 @@ def ref_passes(rows: int, columns: int, ins: Exec) -> Iterator[Pass]:
             for y, x in np.ndindex(ins.output_height, ins.output_width):
                 iy = ins.first_y + y * ins.stride_y + ky * ins.dilation_y
                 ix = ins.first_x + x * ins.stride_x + kx * ins.dilation_x
-                inside = 0 <= iy < ins.input_height and 0 <= ix < ins.input_width
+                inside = iy % wrap < ins.input_height and ix % wrap < ins.input_width
                 word = ins.input_address + y * ins.output_y_step + x * ins.output_x_step
                 word += ky * ins.kernel_y_step + kx * ins.kernel_x_step + t
                 entry = ins.accumulator_address + (n * ins.output_height + y) * ins.output_width + x
-                vectors.append((word % (1 << 20) if inside else None, entry))
+                vectors.append((word % words if inside else None, entry))
             yield Pass(ins.weight_address + number * rows, (ky, kx, t) == (0, 0, 0), vectors)
             number += 1
 
 
-def ref_pixel_passes(slices: int, ins: Exec) -> Iterator[Pass]:
+def ref_pixel_passes(config: AcceleratorConfig, ins: Exec) -> Iterator[Pass]:
     """Passes of a depthwise instruction: rows of pixels, some of which complete a sum."""
+    slices, words = config.array.slices, config.limits.addresses
     for number, (n, ky) in enumerate(np.ndindex(ins.column_tiles, ins.kernel_height)):
         vectors: list[tuple[int | None, int | None]] = [(None, None)] * ins.overlap
         for y in range(ins.output_height):
@@ -79,7 +95,7 @@ def ref_pixel_passes(slices: int, ins: Exec) -> Iterator[Pass]:
                 word += ky * ins.kernel_y_step + n // slices
                 x, rest = divmod(place - (ins.kernel_width - 1), ins.stride_x)
                 entry = ins.accumulator_address + (n * ins.output_height + y) * ins.output_width + x
-                vectors.append((word % (1 << 20) if inside else None, None if rest or x < 0 else entry))
+                vectors.append((word % words if inside else None, None if rest or x < 0 else entry))
         yield Pass(ins.weight_address + number * ins.kernel_width, ky == 0, vectors)
 
 
@@ -89,7 +105,7 @@ def ref_exec(
     """Execute an instruction on (words, rows), (words, columns) and (2, entries, columns)."""
     rows, columns = config.array.rows, config.array.columns
     words = ins.kernel_width if ins.depthwise else rows
-    for number, one in enumerate(ref_passes(rows, columns, ins)):
+    for number, one in enumerate(ref_passes(config, ins)):
         if one.weights + words > config.weight_words:
             raise OutsideError("weight")
         tile = weight[one.weights : one.weights + words].astype(np.int32)
@@ -154,7 +170,8 @@ def convolution(config: AcceleratorConfig, rng: random.Random, **fixed: int) -> 
             "accumulate": pick("accumulate", 0, 0, 1),
             "bank": pick("bank", 0, 1),
         }
-        values["overlap"] = rng.choice([0, rng.randrange(values["kernel_width"])]) if depthwise else rng.choice([0, 9])
+        values["overlap"] = rng.choice([0, rng.randrange(values["kernel_width"])]) if depthwise else (
+            rng.choice([0, 9]) if config.array.depthwise else 0)
         ins = Exec(input_address=0, weight_address=0, **values)
         room = {
             "words": config.activation_words - height * width * tensor_tiles,

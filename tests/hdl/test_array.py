@@ -20,6 +20,7 @@ from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
 Matrix = list[list[int]]
+PAIRS = ("paired", "chained")
 
 
 def ref_products(tiles: list[Matrix], passes: list[Matrix]) -> list[Matrix]:
@@ -39,7 +40,8 @@ def ref_filter(rows: int, part: int, tile: Matrix, pixels: Matrix) -> Matrix:
 
 
 def schedule(
-    tiles: list[Matrix], passes: list[Matrix], parts: list[int | None], rng: random.Random, bubble: float, late: float
+    tiles: list[Matrix], passes: list[Matrix], parts: list[int | None], rng: random.Random, bubble: float, late: float,
+    pairs: bool = False,
 ) -> tuple[Any, Any]:
     """Cycles of the vectors of each pass, and the cycle in which each load begins; the tightest without bubbles."""
     times: list[list[int]] = []
@@ -51,10 +53,13 @@ def schedule(
         while rng.random() < late:
             load += 1
         cycle = max(load + len(tile), times[-1][-1] + 1 if times else 0)
-        loads.append(load)
+        while pairs and rng.random() < bubble:
+            cycle += 1
+        # The words of pairs come with the first vector and behind it.
+        loads.append(cycle if pairs else load)
         times.append([])
         for _ in vectors:
-            while rng.random() < bubble:
+            while (times[-1] or not pairs) and rng.random() < bubble:
                 cycle += 1
             times[-1].append(cycle)
             cycle += 1
@@ -76,7 +81,7 @@ def array(rows: int, columns: int, multipliers: str = "direct", target: Target =
 
 
 def config_of(rows: int, columns: int, multipliers: str) -> ArrayConfig:
-    return ArrayConfig(rows=rows, columns=columns, depthwise=multipliers != "paired", multipliers=multipliers)
+    return ArrayConfig(rows=rows, columns=columns, depthwise=multipliers not in PAIRS, multipliers=multipliers)
 
 
 def pack(values: list[int], bits: int) -> int:
@@ -101,7 +106,7 @@ async def products(tb: Testbench) -> None:
     words = {
         load + row: (word, row == 0)
         for load, tile in zip(loads, tb.parameters["tiles"], strict=True)
-        for row, word in enumerate(reversed(tile))
+        for row, word in enumerate(tile if config.pairs else reversed(tile))
     }
     sums: dict[int, list[int]] = {}
     dut, noise = tb.dut, tb.random
@@ -114,8 +119,8 @@ async def products(tb: Testbench) -> None:
         if config.slices > 1:
             dut.slice.value = noise.randrange(config.slices) if part is None else part
         dut.weights.value = pack(word, 8)
-        dut.load.value = int(cycle in words)
-        dut.load_first.value = int(first)
+        dut.load.value = int(cycle in words and not config.pairs)
+        dut.load_first.value = int(first and not config.pairs)
         await tb.settle()
         packed = int(dut.sums.value)
         for column in range(columns):
@@ -127,7 +132,8 @@ async def products(tb: Testbench) -> None:
                  for cycles, part in zip(times, parts, strict=True)]
 
 
-PRODUCTS = [(4, 4, "direct"), (8, 2, "direct"), (4, 7, "direct"), (5, 3, "registered"), (4, 6, "paired")]
+PRODUCTS = [(4, 4, "direct"), (8, 2, "direct"), (4, 7, "direct"), (5, 3, "registered"), (4, 6, "paired"),
+            (5, 4, "chained")]
 FILTERS = [(4, 4, "direct"), (8, 3, "direct"), (4, 7, "registered")]
 
 
@@ -139,6 +145,7 @@ def test_passes_back_to_back(rows: int, columns: int, multipliers: str, bubble: 
 
 @pytest.mark.parametrize(("rows", "columns", "multipliers", "target"), [
     (5, 3, "registered", Target.ICE40), (4, 4, "paired", Target.ICE40), (4, 4, "paired", Target.ECP5),
+    (4, 4, "chained", Target.ICE40), (9, 2, "chained", Target.ICE40), (4, 4, "chained", Target.ECP5),
 ])
 def test_blocks_of_fpgas(rows: int, columns: int, multipliers: str, target: Target) -> None:
     check_products(rows, columns, multipliers, 0.2, 0.3, target)
@@ -156,7 +163,7 @@ def check_products(
     passes[3] = [[-128] * rows] * lengths[3]
     passes[4] = [[127] * rows] * lengths[4]
     parts = [None] * len(passes)
-    times, loads = schedule(tiles, passes, parts, rng, bubble, late)
+    times, loads = schedule(tiles, passes, parts, rng, bubble, late, multipliers in PAIRS)
     if not bubble and not late:
         intervals = [after[0] - before[0] for before, after in pairwise(times)]
         assert intervals == [max(length, rows) for length in lengths[:-1]]

@@ -57,9 +57,9 @@ def test_integers_out_of_range(part: str, name: str, low: int, high: int) -> Non
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"multipliers": "fast"},
-     "array.multipliers must be one of ['direct', 'registered', 'paired'], not 'fast'"),
+     "array.multipliers must be one of ['direct', 'registered', 'paired', 'chained'], not 'fast'"),
     ({"multipliers": ["direct"]},
-     "array.multipliers must be one of ['direct', 'registered', 'paired'], not ['direct']"),
+     "array.multipliers must be one of ['direct', 'registered', 'paired', 'chained'], not ['direct']"),
     ({"multipliers": "paired"},
      "array.depthwise must be false where array.multipliers is 'paired', not True: both columns of a pair take the "
      "same activation"),

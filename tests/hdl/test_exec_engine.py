@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.hdl.exec_model import OutsideError, convolution, random_words, ref_exec, ref_passes, small_config
+from tests.hdl.exec_model import (
+    OutsideError,
+    convolution,
+    lean_config,
+    random_words,
+    ref_exec,
+    ref_passes,
+    small_config,
+)
 from tilewright_hdl.config import AcceleratorConfig, Multipliers
 from tilewright_hdl.exec_engine import ExecEngine
 from tilewright_hdl.exec_timing import ExecTimeline
@@ -25,7 +33,7 @@ from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
 SHAPES = [(4, 4, Multipliers.DIRECT), (8, 2, Multipliers.DIRECT), (5, 7, Multipliers.REGISTERED),
-          (5, 6, Multipliers.PAIRED)]
+          (5, 6, Multipliers.PAIRED), (8, 4, Multipliers.CHAINED)]
 
 
 def word_bits(word: Any) -> int:
@@ -68,7 +76,9 @@ async def one_run(
     while idle < 20:
         ready = chance.random() < tb.parameters["grant"]
         halted = halt is not None and cycle >= halt
-        offer = bool(waiting) and cycle >= waiting[0][0]
+        # Fields of an instruction that is alone in the engine stay until it is done.
+        alone = config.in_flight == 1 and len(seen["transfers"]) > len(seen["done"])
+        offer = bool(waiting) and cycle >= waiting[0][0] and not alone
         if activation_data is None:
             activation_data = noise.getrandbits(8 * config.array.rows)
         if weight_data is None:
@@ -78,7 +88,9 @@ async def one_run(
         dut.weight__ready.value = 1
         dut.weight__data.value = weight_data
         dut.instruction__valid.value = int(offer)
-        dut.instruction__payload.value = waiting[0][1] if offer else noise.getrandbits(len(dut.instruction__payload))
+        if not alone:
+            payload = waiting[0][1] if offer else noise.getrandbits(len(dut.instruction__payload))
+            dut.instruction__payload.value = payload
         dut.halt.value = int(halted)
         await tb.settle()
         activation_data = weight_data = None
@@ -178,9 +190,9 @@ def ref_times(run: Run, instructions: list[Exec], offered: list[int]) -> dict[st
     times: dict[str, list[Any]] = {"transfers": [], "reads": [], "done": []}
     for ins, cycle in zip(instructions, offered, strict=True):
         # The next one is offered in the cycle after the last transfer at the earliest.
-        cycle = max([cycle, *(t + 1 for t in times["transfers"][-1:])])
+        cycle = max([cycle, *(t + 1 for t in times["done" if run.config.in_flight == 1 else "transfers"][-1:])])
         times["transfers"].append(timeline.transfer(cycle, ins))
-        for one in ref_passes(run.config.array.rows, run.config.array.columns, ins):
+        for one in ref_passes(run.config, ins):
             timeline.begin_pass()
             for word, _ in one.vectors:
                 cycle = timeline.earliest
@@ -214,6 +226,17 @@ def test_convolutions(rows: int, columns: int, multipliers: Multipliers) -> None
     check(rtl_exec(config, instructions), instructions)
 
 
+@pytest.mark.parametrize(("rows", "columns", "grant"), [(4, 4, 1.0), (9, 6, 0.6)])
+def test_convolutions_one_at_a_time(rows: int, columns: int, grant: float) -> None:
+    rng = random.Random(f"lean {rows}")
+    config = lean_config(rows, columns)
+    instructions = [convolution(config, rng) for _ in range(24)]
+    # Coordinates from 2**5 on are padding below the image, and come to its top at 2**6; of columns as well.
+    instructions.append(matrix(config, 9, output_height=3, input_height=16, input_width=20, first_y=15, stride_y=7,
+                               kernel_height=7, dilation_y=7, first_x=8, stride_x=7, output_y_step=1))
+    check(rtl_exec(config, instructions, grant=grant), instructions)
+
+
 def test_convolutions_with_waits() -> None:
     rng = random.Random(8)
     config = small_config(4, 4)
@@ -236,7 +259,7 @@ def test_latency_when_idle(multipliers: Multipliers) -> None:
 def matrix(config: AcceleratorConfig, vectors: int, **fields: int) -> Exec:
     """Instruction that multiplies the first ``vectors`` words of the scratchpad."""
     place = {"input_address": 0, "weight_address": 0, "bank": 0, "input_height": 1, "input_width": vectors}
-    return Exec(output_height=1, output_width=vectors, output_x_step=1, **place | fields)
+    return Exec(**{"output_height": 1, "output_width": vectors, "output_x_step": 1} | place | fields)
 
 
 @pytest.mark.parametrize(("rows", "columns", "grant"), [(8, 2, 0.5), (9, 12, 1.0)])
@@ -274,10 +297,12 @@ def test_only_the_taps_come_between_passes_of_pixels(taps: int) -> None:
     assert all(exec_pass(config, ins.vectors, ins.taps) == pixels + load for ins in instructions[1:4])
 
 
-@pytest.mark.parametrize("vectors", [1, 3, 4, 5, 16])
-def test_no_bubbles(vectors: int) -> None:
+@pytest.mark.parametrize(("vectors", "multipliers"), [
+    *((vectors, Multipliers.DIRECT) for vectors in (1, 3, 4, 5, 16)), (7, Multipliers.PAIRED),
+])
+def test_no_bubbles(vectors: int, multipliers: Multipliers) -> None:
     """The array is never idle for longer than the load of weights takes, within an instruction or between two."""
-    config = small_config(4, 4)
+    config = small_config(4, 4, multipliers)
     instructions = [matrix(config, vectors, column_tiles=n, bank=n & 1) for n in (1, 1, 3, 1, 4)]
     run = rtl_exec(config, instructions)
     check(run, instructions)
@@ -366,7 +391,7 @@ def test_halt_and_start_again() -> None:
         assert seen["fault"] == []
     written = np.zeros((2, config.memory.accumulator_entries), bool)
     for ins in instructions:
-        for one in ref_passes(config.array.rows, config.array.columns, ins):
+        for one in ref_passes(config, ins):
             written[ins.bank, [entry for _, entry in one.vectors if entry is not None]] = True
     np.testing.assert_array_equal(
         np.array(run.seen["accumulators"])[written], ref_accumulators(run, instructions)[written]

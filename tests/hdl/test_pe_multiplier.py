@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: Apache-2.0
-"""Multipliers of all targets make the same products, all of them, with the vendors' blocks in the simulation."""
+"""Multipliers of all targets make the same sums, of all products, with the vendors' blocks in the simulation."""
 
 import ctypes
 import re
@@ -17,17 +17,22 @@ from tilewright_hdl.targets import Target
 from tilewright_hdl.timing import product_delay
 from tilewright_sim.verilator import build_shared_library
 
-DIRECT, REGISTERED, PAIRED = Multipliers
+DIRECT, REGISTERED, PAIRED, CHAINED = Multipliers
+SUM_BITS = 18
+ROOM = (1 << (SUM_BITS - 1)) - (1 << 14)
 VARIANTS = [
     (DIRECT, 1, Target.GENERIC), (REGISTERED, 1, Target.GENERIC), (PAIRED, 2, Target.GENERIC),
     (DIRECT, 1, Target.ECP5), (REGISTERED, 1, Target.ECP5), (PAIRED, 2, Target.ECP5),
     (REGISTERED, 1, Target.ICE40), (REGISTERED, 2, Target.ICE40), (REGISTERED, 3, Target.ICE40),
     (PAIRED, 2, Target.ICE40), (REGISTERED, 1, Target.GOWIN), (PAIRED, 2, Target.GOWIN),
+    *((CHAINED, 2, target) for target in Target),
 ]
 
-# Of each cycle: for each lane factor, weight and swap go in, factor_out and product come out.
+# Of each cycle: for each lane factor, weight, swap and sum go in, factor_out and sum_out come out.
 _SHIM = """\
 #include "Vtop.h"
+
+static int extended(unsigned sum) {{ return (int)(sum << {idle}) >> {idle}; }}
 
 extern "C" void run(long cycles, const int *in, int *out) {{
     Vtop top;
@@ -41,23 +46,27 @@ extern "C" void run(long cycles, const int *in, int *out) {{
     }}
 }}
 
-// Wrong products of all weights of the even lanes from w0 on, of the odd ones from w1 on, and all factors.
+// Wrong sums of products of all weights of the even lanes from w0 on, of the odd ones from w1 on, and all factors, each
+// with one of the sums that cannot overflow.
 extern "C" long wrong(int w0, int end0, int w1, int end1, int delay) {{
     Vtop top;
     const int first = w0;
     long count = 0;
-    unsigned cycle = 0;
-    int expected[8][2];
+    unsigned cycle = 0, chance = 1;
+    int expected[8][2], sum = 0, before = 0;
     for (; w1 < end1; w1++)
         for (w0 = first; w0 < end0; w0++)
             for (int factor = -128; factor < 128; factor++, cycle++) {{
                 expected[cycle % 8][0] = w0 * factor;
                 expected[cycle % 8][1] = w1 * factor;
+                chance = chance * 1664525u + 1013904223u;
+                before = sum;
+                sum = (int)(chance >> 8) % {room} - (int)(chance >> 7 & 1) * {room};
                 {step}
                 top.clk = 0;
                 top.eval();
-                const int *products = expected[(cycle - delay) % 8];
-                if (cycle >= delay) {{
+                const int *products = expected[(cycle - delay - 1) % 8];
+                if (cycle > delay) {{
                     {compare}
                 }}
                 top.clk = 1;
@@ -70,15 +79,18 @@ extern "C" long wrong(int w0, int end0, int w1, int end1, int delay) {{
 
 @cache
 def library(multipliers: Multipliers, lanes: int, target: Target) -> ctypes.CDLL:
-    text = emit_verilog(PEMultiplier(multipliers, lanes), "dut", separator="_", target=target)
+    text = emit_verilog(PEMultiplier(multipliers, lanes, SUM_BITS), "dut", separator="_", target=target)
     names = [f"top.lanes_{i}_" for i in range(lanes)]
     shim = _SHIM.format(
-        set=" ".join(f"{name}{port} = *in++;" for name in names for port in ("factor", "weight", "swap")),
-        get=" ".join(f"*out++ = ({kind}){name}{port};" for name in names
-                     for port, kind in (("factor_out", "signed char"), ("product", "short"))),
-        step=" ".join(f"{name}factor = factor; {name}weight = w{i % 2}; {name}swap = factor == -128;"
+        set=" ".join(f"{name}{port} = *in++;" for name in names for port in ("factor", "weight", "swap", "sum")),
+        get=" ".join(f"*out++ = {kind}({name}{port});" for name in names
+                     for port, kind in (("factor_out", "(signed char)"), ("sum_out", "extended"))),
+        step=" ".join(f"{name}factor = factor; {name}weight = w{i % 2}; {name}swap = factor == -128; "
+                      f"{name}sum = sum & {(1 << SUM_BITS) - 1};"
                       for i, name in enumerate(names)),
-        compare=" ".join(f"count += (short){name}product != products[{i % 2}];" for i, name in enumerate(names)),
+        compare=" ".join(f"count += extended({name}sum_out) != products[{i % 2}] + before;"
+                         for i, name in enumerate(names)),
+        idle=32 - SUM_BITS, room=ROOM,
     )
     build = ctypes.CDLL(str(build_shared_library({"dut.v": text, "models.v": vendor_blocks(target)}, "dut", shim)))
     build.wrong.restype = ctypes.c_long
@@ -90,17 +102,18 @@ def delay_of(multipliers: Multipliers) -> int:
 
 
 def ref_products(inputs: np.ndarray, delay: int) -> np.ndarray:
-    """Factors one cycle and products ``delay`` cycles later, for inputs of shape (cycles, lanes, 3)."""
+    """Factors one cycle later and the sums with their products, for inputs of shape (cycles, lanes, 4)."""
     cycles, lanes, _ = inputs.shape
     outputs = np.zeros((cycles, lanes, 2), np.int32)
+    outputs[1:, :, 1] = inputs[:-1, :, 3]
     for lane in range(lanes):
         weight = 0
-        for cycle, (factor, offered, swap) in enumerate(inputs[:, lane].tolist()):
+        for cycle, (factor, offered, swap, _) in enumerate(inputs[:, lane].tolist()):
             weight = offered if swap else weight
             if cycle + 1 < cycles:
                 outputs[cycle + 1, lane, 0] = factor
-            if cycle + delay < cycles:
-                outputs[cycle + delay, lane, 1] = factor * weight
+            if cycle + delay + 1 < cycles:
+                outputs[cycle + delay + 1, lane, 1] += factor * weight
     return outputs
 
 
@@ -116,12 +129,16 @@ def rtl_products(inputs: np.ndarray, multipliers: Multipliers, target: Target) -
 @pytest.mark.parametrize(("multipliers", "lanes", "target"), VARIANTS)
 def test_random_swaps(multipliers: Multipliers, lanes: int, target: Target) -> None:
     rng = np.random.default_rng(lanes)
-    inputs = rng.integers(-128, 128, (4000, lanes, 3))
+    inputs = rng.integers(-128, 128, (4000, lanes, 4))
     inputs[rng.random(inputs.shape) < 0.3] = -128
+    inputs[:, :, 3] = rng.integers(-ROOM, ROOM, (4000, lanes))
     inputs[:, :, 2] = rng.random(inputs.shape[:2]) < rng.choice([0.02, 0.5, 0.98], (4000, 1))
-    if multipliers == PAIRED:
-        inputs[:, 1, ::2] = inputs[:, 0, ::2]
-    assert np.array_equal(rtl_products(inputs, multipliers, target), ref_products(inputs, delay_of(multipliers)))
+    if multipliers in (PAIRED, CHAINED):
+        inputs[:, 1, :3:2] = inputs[:, 0, :3:2]
+    # The first of all comes out of registers that have no reset.
+    delay = delay_of(multipliers)
+    found, expected = rtl_products(inputs, multipliers, target), ref_products(inputs, delay)
+    assert np.array_equal(found[delay + 1 :], expected[delay + 1 :])
 
 
 @pytest.mark.parametrize(("multipliers", "lanes", "target"), VARIANTS)
@@ -144,10 +161,11 @@ def test_blocks_of_targets() -> None:
     blocks = {
         (Target.ECP5, REGISTERED, 1): 1, (Target.ECP5, PAIRED, 2): 1, (Target.ICE40, DIRECT, 1): 0,
         (Target.ICE40, REGISTERED, 2): 1, (Target.ICE40, REGISTERED, 3): 2, (Target.ICE40, PAIRED, 2): 1,
+        (Target.ICE40, CHAINED, 2): 1, (Target.ECP5, CHAINED, 2): 2, (Target.GOWIN, CHAINED, 2): 2,
         (Target.GOWIN, REGISTERED, 1): 1, (Target.GOWIN, PAIRED, 2): 2, (Target.GENERIC, REGISTERED, 1): 0,
     }
     for (target, multipliers, lanes), count in blocks.items():
-        text = emit_verilog(PEMultiplier(multipliers, lanes), "dut", target=target)
+        text = emit_verilog(PEMultiplier(multipliers, lanes, SUM_BITS), "dut", target=target)
         assert len(re.findall(rf"^  {target}_\w+ \S+ \(", text, re.MULTILINE)) == count
 
 
@@ -155,7 +173,8 @@ def test_blocks_of_targets() -> None:
     (REGISTERED, 0, "lanes must be an integer of at least 1, not 0"),
     (DIRECT, True, "lanes must be an integer of at least 1, not True"),
     (PAIRED, 1, "lanes must be 2, not 1"),
+    (CHAINED, 4, "lanes must be 2, not 4"),
 ])
 def test_wrong_arguments(multipliers: Multipliers, lanes: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PEMultiplier(multipliers, lanes)
+        PEMultiplier(multipliers, lanes, SUM_BITS)

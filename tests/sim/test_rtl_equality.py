@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.sim.random_programs import ARENA_BYTES, CONSTANT_BYTES, random_program
-from tilewright_hdl.config import PRESETS, AcceleratorConfig, ArrayConfig, PostConfig
+from tilewright_hdl.config import PRESETS, AcceleratorConfig, ArrayConfig, Multipliers, PostConfig
 from tilewright_hdl.isa import (
     BINARY,
     Combine,
@@ -33,8 +33,10 @@ CONFIG = replace(PRESETS["nano4"], post=PostConfig(lanes=2, tables=1))
 # Depthwise tiles are parts of a word, and the last part is no whole tile; most loads of taps are shorter than others.
 TALL = replace(CONFIG, array=ArrayConfig(rows=10, columns=4),
                memory=replace(CONFIG.memory, activation_bytes=1024 * 10, weight_bytes=1024 * 4))
-# What a small FPGA does without: fewer instructions under way, no profile, serial multipliers.
-LEAN = replace(CONFIG, in_flight=1, profile_records=0, post=replace(CONFIG.post, interval=7))
+# What a small FPGA does without: fewer instructions under way, no profile, serial multipliers, shadow weights.
+LEAN = replace(CONFIG, in_flight=1, profile_records=0, post=replace(CONFIG.post, interval=7),
+               array=replace(CONFIG.array, depthwise=False, multipliers=Multipliers.CHAINED),
+               memory=replace(CONFIG.memory, accumulator_bits=24))
 # And less still: accumulators alone are processed, a few bits in each cycle.
 SLIM = replace(CONFIG, in_flight=2, post=PostConfig(
     lanes=2, tables=1, interval=15, add=False, multiply=False, pools=False, roundings=(Rounding.SINGLE,)))
