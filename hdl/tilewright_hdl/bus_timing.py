@@ -23,9 +23,11 @@ from .window_timing import WindowWalk, row_beats
 
 __all__ = [
     "ADDRESS_DELAY",
+    "ASK_DELAY",
     "DONE_DELAY",
     "FETCH_BURSTS",
     "FETCH_DELAY",
+    "HEAD_DELAY",
     "READ_DELAY",
     "REUSE_DELAY",
     "StoreTiming",
@@ -59,6 +61,13 @@ FETCH_BURSTS = 2
 
 FETCH_DELAY = 2
 """Cycles from a beat of the program on the bus to the offer at an instruction queue."""
+
+HEAD_DELAY = 1
+"""Without queues: cycles from the head of an instruction on the bus to its engine being known."""
+
+ASK_DELAY = 1
+"""Without queues: cycles to an address from what it waits for, which is the start, the last beat of the burst before,
+or the engine being known and its decoder free."""
 
 
 def single_transfers(config: AcceleratorConfig) -> bool:
@@ -209,6 +218,8 @@ def store_cycles(config: AcceleratorConfig, instruction: Store, *, latency: int,
     return answers[-1] + DONE_DELAY
 
 
-def fetch_cycles(latency: int) -> int:
-    """Cycles from the start of FETCH to the first beat at an instruction queue."""
+def fetch_cycles(config: AcceleratorConfig, latency: int) -> int:
+    """Cycles from the start of FETCH to the first beat at an instruction queue, or at a decoder if there are none."""
+    if config.queue_instructions == 1:
+        return ASK_DELAY + latency + HEAD_DELAY + ASK_DELAY + latency
     return ADDRESS_DELAY + latency + FETCH_DELAY

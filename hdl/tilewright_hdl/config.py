@@ -56,12 +56,13 @@ class AcceleratorConfig:
     array, memory, post, bus, limits
         See :class:`ArrayConfig`, :class:`MemoryConfig`, :class:`PostConfig`, :class:`BusConfig`, :class:`LimitsConfig`.
     queue_instructions : int
-        Largest instructions that each of the four queues can hold, 2 to 16.
+        Largest instructions that each of the four queues can hold, a power of two, 1 to 16. With 1 there are no
+        queues: an instruction is fetched when its engine's decoder is free.
     semaphore_bits : int
         Width of each semaphore, 2 to 12; an engine waits with its signal while a semaphore is full.
     profile_records : int
-        Records kept for the profile until they are read, a power of two, 4 to 4096. With 0 there is no profile: every
-        record is lost.
+        Records kept for the profile until they are read, a power of two, 4 to 4096. With 0 there is no profile, and
+        no record counts as lost.
     counters : bool
         Whether the cycles of each engine are counted; if not, those registers read 0. A profile needs them.
     in_flight : int
@@ -82,7 +83,7 @@ class AcceleratorConfig:
     in_flight: int = 4
 
     def __post_init__(self) -> None:
-        check_int("config", "queue_instructions", self.queue_instructions, 2, 16)
+        check_int("config", "queue_instructions", self.queue_instructions, 1, 16)
         check_power_of_two("config", "queue_instructions", self.queue_instructions)
         check_int("config", "semaphore_bits", self.semaphore_bits, 2, 12)
         check_int("config", "profile_records", self.profile_records, 0, 4096)

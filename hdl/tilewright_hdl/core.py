@@ -12,6 +12,7 @@ from .control import JobLayout
 from .dispatch import Dispatch, EngineControl, first_fault
 from .exec_engine import ExecEngine
 from .fetch import Fetch
+from .fetch_direct import fetch_engine
 from .front_end import CountersLayout
 from .isa import ENGINES, INSTRUCTIONS
 from .load_engine import LoadEngine
@@ -81,7 +82,7 @@ class Core(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.fetch = fetch = Fetch(self.config)
+        m.submodules.fetch = fetch = fetch_engine(self.config)
         m.submodules.dispatch = dispatch = Dispatch(self.config)
         m.submodules.load = load = LoadEngine(self.config)
         m.submodules.exec = exec_engine = ExecEngine(self.config)
@@ -103,6 +104,7 @@ class Core(wiring.Component):
             fetch.program_bytes.eq(self.job.program_bytes),
             fetch.halt.eq(self.halt),
             dispatch.fetched.eq(fetch.finished),
+            dispatch.blocked.eq(fetch.blocked),
             dispatch.halt.eq(self.halt),
             dispatch.now.eq(self.now),
             self.finished.eq(dispatch.finished & ~fetch.busy),

@@ -2,8 +2,9 @@
 """Instruction queues, decoders and front ends of the four engines, and the semaphores between them."""
 
 from collections.abc import Sequence
+from itertools import chain
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,7 +13,7 @@ from .decoder import Decoder
 from .front_end import CountersLayout, FrontEnd
 from .isa import ENGINES, INSTRUCTIONS, Instruction
 from .isa_layout import instruction_layout
-from .ports import INDEX_BITS, FaultLayout
+from .ports import FaultLayout, index_bits
 from .profile import RecordLayout
 from .registers import COUNTER_BITS, ErrorCode
 from .semaphores import Semaphores
@@ -85,9 +86,12 @@ class Dispatch(wiring.Component):
     If instructions can neither start nor retire because of semaphores, no engine works, no more instructions can come,
     and all that for ``DEADLOCK_CYCLES``, it is reported as ``ErrorCode.DEADLOCK`` with the smallest of their indices.
 
+    With ``config.queue_instructions`` at 1 there are no queues: beats go to the decoders.
+
     Latency
     -------
-    From the first beat of an instruction to the engine: ``QUEUE_DELAY`` and :func:`~.timing.decode_cycles`.
+    From the first beat of an instruction to the engine: ``QUEUE_DELAY`` if there are queues, and
+    :func:`~.timing.decode_cycles`.
 
     Parameters
     ----------
@@ -96,10 +100,13 @@ class Dispatch(wiring.Component):
     Members
     -------
     queues : ``In(stream.Signature(config.bus.data_bits)).array(len(ENGINES))``
-        Encoded instructions of each engine, in the order of ``ENGINES``.
+        Encoded instructions of each engine, in the order of ``ENGINES``. Without queues, one is ready between
+        instructions if its engine can take a whole one.
     load, exec, post, store : ``Out(EngineControl(...))``
     fetched : ``In(1)``
         No more beats will come.
+    blocked : ``In(1)``
+        No more beats will come before an engine has room for them.
     halt : ``In(1)``
     now : ``In(COUNTER_BITS)``
         Cycles since the start of the program.
@@ -120,6 +127,7 @@ class Dispatch(wiring.Component):
             "queues": In(stream.Signature(config.bus.data_bits)).array(len(ENGINES)),
             **{_name(cls): Out(EngineControl(config, cls)) for cls in INSTRUCTIONS},
             "fetched": In(1),
+            "blocked": In(1),
             "halt": In(1),
             "now": In(COUNTER_BITS),
             "record": Out(stream.Signature(RecordLayout())),
@@ -136,20 +144,25 @@ class Dispatch(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.semaphores = semaphores = Semaphores(self.config)
-        m.submodules.deadlock = deadlock = DeadlockDetector()
-        fronts, empty, faults, blocked = [], [], [], []
+        m.submodules.deadlock = deadlock = DeadlockDetector(index_bits(self.config))
+        fronts, empty, faults = [], [], []
         for cls in INSTRUCTIONS:
             name = _name(cls)
             beats, engine = self.queues[cls.ENGINE], getattr(self, name)
-            depth = self.config.queue_instructions * cls.BYTES // self.config.bus.data_bytes
-            m.submodules[f"{name}_queue"] = queue = StreamFifo(self.config.bus.data_bits, depth, block=True)
             m.submodules[f"{name}_decoder"] = decoder = Decoder(self.config, cls)
             m.submodules[f"{name}_front"] = front = FrontEnd(self.config, cls)
-            wiring.connect(m, wiring.flipped(beats), queue.i)
-            wiring.connect(m, queue.o, decoder.i)
+            if self.config.queue_instructions > 1:
+                depth = self.config.queue_instructions * cls.BYTES // self.config.bus.data_bytes
+                m.submodules[f"{name}_queue"] = queue = StreamFifo(self.config.bus.data_bits, depth, block=True)
+                wiring.connect(m, wiring.flipped(beats), queue.i)
+                wiring.connect(m, queue.o, decoder.i)
+                empty.append(queue.empty)
+            else:
+                wiring.connect(m, wiring.flipped(beats), decoder.i)
             wiring.connect(m, decoder.o, front.i)
             wiring.connect(m, front.o, wiring.flipped(engine.instruction))
             m.d.comb += [
+                decoder.retired.eq(front.retired),
                 front.done.eq(engine.done),
                 front.stall.eq(engine.stall),
                 front.now.eq(self.now),
@@ -161,12 +174,10 @@ class Dispatch(wiring.Component):
                 semaphores.give[cls.ENGINE].eq(front.give),
                 self.counters[cls.ENGINE].eq(front.counters),
                 deadlock.waiting[cls.ENGINE].eq(front.waiting),
-                deadlock.waiting_index[cls.ENGINE].eq(front.waiting_index),
             ]
             fronts.append(front)
-            empty += [queue.empty, decoder.empty, front.idle]
-            faults += [engine.fault, decoder.fault]
-            blocked.append(beats.valid & ~beats.ready)
+            empty += [decoder.empty, front.idle]
+            faults.append((engine.fault, decoder.fault))
 
         self._retire(m, fronts)
         engines_busy = [getattr(self, _name(cls)).busy for cls in INSTRUCTIONS]
@@ -174,10 +185,29 @@ class Dispatch(wiring.Component):
         m.d.comb += [
             self.busy.eq(Cat(engines_busy).any()),
             self.finished.eq(self.fetched & Cat(empty).all() & ~self.busy),
-            deadlock.still.eq((self.fetched | Cat(blocked).any()) & ~working & ~self.halt),
+            deadlock.still.eq((self.fetched | self.blocked) & ~working & ~self.halt),
         ]
-        first_fault(m, [*faults, deadlock.fault], self.fault)
+        self._report(m, fronts, faults, deadlock)
         return m
+
+    def _report(
+        self, m: Module, fronts: Sequence[FrontEnd], faults: Sequence[tuple[data.View, data.View]],
+        deadlock: "DeadlockDetector",
+    ) -> None:
+        """Report the first fault; those of an engine and of its decoder are in ``faults``."""
+        indices = Array(front.waiting_index[: deadlock.index_bits] for front in fronts)
+        first_fault(m, [*chain.from_iterable(faults), deadlock.fault], self.fault)
+        looked_at: Value = deadlock.engine
+        if self.config.in_flight == 1:
+            # Whatever goes wrong at an engine is about the one instruction that it has, so its index is read where the
+            # detector reads it.
+            looked_at = Signal.like(deadlock.engine)
+            m.d.comb += looked_at.eq(deadlock.engine)
+            for engine, (working, decoding) in reversed(list(enumerate(faults))):
+                with m.If(working.valid | decoding.valid):
+                    m.d.comb += looked_at.eq(engine)
+            m.d.comb += self.fault.index.eq(Mux(deadlock.fault.valid, deadlock.fault.index, indices[looked_at]))
+        m.d.comb += deadlock.index.eq(indices[looked_at])
 
     def _retire(self, m: Module, fronts: Sequence[FrontEnd]) -> None:
         m.d.comb += self.record.valid.eq(Cat(front.record.valid for front in fronts).any())
@@ -191,43 +221,58 @@ class Dispatch(wiring.Component):
 class DeadlockDetector(wiring.Component):
     """Report a deadlock when the machine has stood still for ``DEADLOCK_CYCLES``.
 
+    By then who waits has not changed for long, so the engines are looked at in turn, one in each cycle.
+
+    Parameters
+    ----------
+    index_bits : int
+
     Members
     -------
     waiting : ``In(len(ENGINES))``
         Engines that wait for a semaphore.
-    waiting_index : ``In(ArrayLayout(INDEX_BITS, len(ENGINES)))``
-        Indices of the instructions that wait.
+    engine : ``Out(range(len(ENGINES)))``
+        Engine that is looked at.
+    index : ``In(index_bits)``
+        Index of the instruction that waits there, if one does.
     still : ``In(1)``
         Nothing else is under way.
     fault : ``Out(FaultLayout())``
     """
 
-    waiting_index: data.View
     fault: data.View
 
-    def __init__(self) -> None:
+    def __init__(self, index_bits: int) -> None:
+        self._index_bits = index_bits
         super().__init__({
             "waiting": In(len(ENGINES)),
-            "waiting_index": In(data.ArrayLayout(INDEX_BITS, len(ENGINES))),
+            "engine": Out(range(len(ENGINES))),
+            "index": In(index_bits),
             "still": In(1),
             "fault": Out(FaultLayout()),
         })
 
+    @property
+    def index_bits(self) -> int:
+        return self._index_bits
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cycles = Signal(range(DEADLOCK_CYCLES))
+        oldest = Signal(self.index_bits)
+        found = Signal()
         with m.If(self.still & self.waiting.any()):
             m.d.sync += cycles.eq(cycles + 1)
             m.d.comb += self.fault.valid.eq(cycles == DEADLOCK_CYCLES - 1)
+            with m.If(self.waiting.bit_select(self.engine, 1) & (~found | (self.index < oldest))):
+                m.d.sync += [found.eq(1), oldest.eq(self.index)]
         with m.Else():
-            m.d.sync += cycles.eq(0)
-
-        largest = (1 << INDEX_BITS) - 1
-        oldest = largest
-        for engine in ENGINES:
-            index = Mux(self.waiting[engine], self.waiting_index[engine], largest)
-            oldest = Mux(index < oldest, index, oldest)
-        m.d.comb += [self.fault.code.eq(ErrorCode.DEADLOCK), self.fault.index.eq(oldest)]
+            m.d.sync += [cycles.eq(0), found.eq(0)]
+        m.d.comb += [
+            self.engine.eq(cycles),
+            self.fault.code.eq(ErrorCode.DEADLOCK),
+            self.fault.index.eq(oldest),
+        ]
         return m
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The half of the fetch engine that deals out instructions."""
 
-from amaranth import Array, Module, Mux, Signal
+from amaranth import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,7 +11,19 @@ from .isa_layout import encoded_layout
 from .ports import FaultLayout
 from .registers import ErrorCode
 
-__all__ = ["FetchRouter", "FetchedLayout"]
+__all__ = ["FetchRouter", "FetchedLayout", "kind_of"]
+
+
+def kind_of(m: Module, opcode: Value) -> tuple[Signal, Signal, Signal]:
+    """What an opcode says: the engine, the bytes of the instruction, and whether there is such an opcode at all."""
+    engine = Signal(range(len(ENGINES)))
+    size = Signal(range(max(cls.BYTES for cls in INSTRUCTIONS) + 1))
+    known = Signal()
+    with m.Switch(opcode):
+        for cls in INSTRUCTIONS:
+            with m.Case(cls.OPCODE):
+                m.d.comb += [engine.eq(cls.ENGINE), size.eq(cls.BYTES), known.eq(1)]
+    return engine, size, known
 
 
 class FetchedLayout(data.StructLayout):
@@ -76,15 +88,7 @@ class FetchRouter(wiring.Component):
         body = Signal(range(max(sizes) // self.config.bus.data_bytes))
         body_engine = Signal(range(len(ENGINES)))
 
-        # What the head says.
-        engine = Signal.like(body_engine)
-        size = Signal(range(max(sizes) + 1))
-        known = Signal()
-        with m.Switch(head.opcode):
-            for cls in INSTRUCTIONS:
-                with m.Case(cls.OPCODE):
-                    m.d.comb += [engine.eq(cls.ENGINE), size.eq(cls.BYTES), known.eq(1)]
-
+        engine, size, known = kind_of(m, head.opcode)
         is_head = Signal()
         code = Signal(ErrorCode)
         target = Signal.like(engine)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Between the decoder and an engine: tokens, bookkeeping of what is under way, and counters."""
 
-from amaranth import Module, Mux, Signal, Value
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -31,6 +31,9 @@ class FrontEnd(wiring.Component):
     there as well: they are taken, and the engine gets it. It *retires* when the engine has finished it, each semaphore
     that it signals has room, and its record is taken; tokens are given in that cycle.
 
+    With ``config.in_flight`` at 1, the instruction under way is the one on ``i``, which must stay there until
+    ``retired``.
+
     Latency
     -------
     None: an instruction starts in the first cycle in which all conditions hold, and retires in the cycle of
@@ -58,6 +61,8 @@ class FrontEnd(wiring.Component):
         From the semaphores: engines of which a token is there, engines to which one can be given.
     take, give : ``Out(len(ENGINES))``
         To the semaphores: engines of which a token is taken, to which one is given.
+    retired : ``Out(1)``
+        An instruction retires in this cycle.
     record : ``Out(stream.Signature(RecordLayout()))``
         Record of the instruction that retires; without a profile, zeros. ``ready`` may depend on ``valid``.
     idle : ``Out(1)``
@@ -92,6 +97,7 @@ class FrontEnd(wiring.Component):
             "room": In(len(ENGINES)),
             "take": Out(len(ENGINES)),
             "give": Out(len(ENGINES)),
+            "retired": Out(1),
             "record": Out(stream.Signature(RecordLayout())),
             "idle": Out(1),
             "working": Out(1),
@@ -113,7 +119,9 @@ class FrontEnd(wiring.Component):
         m.submodules.in_flight = in_flight = InFlight(self.config)
 
         head = self.i.payload
-        tokens = (self.available & head.wait) == head.wait
+        # No legal instruction names its own engine.
+        others = [engine for engine in ENGINES if engine != self.cls.ENGINE]
+        tokens = ~Cat(head.wait[engine] & ~self.available[engine] for engine in others).any()
         admitted = ~in_flight.full & ~self.halt
         can_issue = self.i.valid & self.o.ready & admitted
         start = can_issue & tokens
@@ -124,20 +132,19 @@ class FrontEnd(wiring.Component):
             self.take.eq(Mux(start, head.wait, 0)),
         ]
 
-        m.d.comb += [
-            in_flight.push.eq(start),
-            in_flight.entry.index.eq(head.index),
-            in_flight.entry.signal.eq(head.signal),
-            in_flight.done.eq(self.done),
-        ]
+        m.d.comb += [in_flight.push.eq(start), in_flight.done.eq(self.done)]
+        oldest = head
+        if self.config.in_flight > 1:
+            oldest = in_flight.oldest
+            m.d.comb += [in_flight.entry.index.eq(head.index), in_flight.entry.signal.eq(head.signal)]
         if self.config.profile_records:
-            self._record(m, in_flight, start, can_issue)
+            self._record(m, in_flight, oldest, start, can_issue)
 
-        oldest = in_flight.oldest
-        room = (self.room & oldest.signal) == oldest.signal
+        room = ~Cat(oldest.signal[engine] & ~self.room[engine] for engine in others).any()
         retire = self.record.valid & self.record.ready
         m.d.comb += [
             self.record.valid.eq(in_flight.finished & room),
+            self.retired.eq(retire),
             in_flight.pop.eq(retire),
             self.give.eq(Mux(retire, oldest.signal, 0)),
             self.idle.eq(in_flight.empty),
@@ -152,7 +159,7 @@ class FrontEnd(wiring.Component):
             self._count(m, busy=~in_flight.empty, wait=can_issue & ~tokens)
         return m
 
-    def _record(self, m: Module, in_flight: "InFlight", start: Value, can_issue: Value) -> None:
+    def _record(self, m: Module, in_flight: "InFlight", oldest: data.View, start: Value, can_issue: Value) -> None:
         """Note the times of the instructions, and give those of the oldest."""
         # The cycle in which the instruction could be issued for the first time.
         seen = Signal()
@@ -161,17 +168,17 @@ class FrontEnd(wiring.Component):
             m.d.sync += seen.eq(0)
         with m.Elif(can_issue & ~seen):
             m.d.sync += [seen.eq(1), seen_at.eq(self.now)]
-        entry, oldest, record = in_flight.entry, in_flight.oldest, self.record.payload
+        entry, times, record = in_flight.entry, in_flight.oldest, self.record.payload
         m.d.comb += [
             entry.issue.eq(Mux(seen, seen_at, self.now)),
             entry.start.eq(self.now),
             entry.stall.eq(self.counters.stall),
             record.index.eq(oldest.index),
             record.engine.eq(self.cls.ENGINE),
-            record.issue.eq(oldest.issue),
-            record.start.eq(oldest.start),
+            record.issue.eq(times.issue),
+            record.start.eq(times.start),
             record.end.eq(self.now),
-            record.stall.eq(self.counters.stall - oldest.stall),
+            record.stall.eq(self.counters.stall - times.stall),
         ]
 
     def _count(self, m: Module, *, busy: Value, wait: Value) -> None:
@@ -182,8 +189,9 @@ class FrontEnd(wiring.Component):
 
 class _EntryLayout(data.StructLayout):
     def __init__(self, config: AcceleratorConfig) -> None:
+        fields = {"index": INDEX_BITS, "signal": len(ENGINES)} if config.in_flight > 1 else {}
         times = ("issue", "start", "stall") if config.profile_records else ()
-        super().__init__({"index": INDEX_BITS, "signal": len(ENGINES), **dict.fromkeys(times, COUNTER_BITS)})
+        super().__init__({**fields, **dict.fromkeys(times, COUNTER_BITS)})
 
 
 class InFlight(wiring.Component):
@@ -198,8 +206,8 @@ class InFlight(wiring.Component):
     push : ``In(1)``
         ``entry`` is given to the engine. Not while ``full``.
     entry : ``In(...)``
-        ``index`` and ``signal`` of the instruction; with a profile, cycles of ``issue`` and ``start``, and the
-        engine's ``stall`` counter at the start.
+        ``index`` and ``signal`` of the instruction, if there can be several; with a profile, cycles of ``issue`` and
+        ``start``, and the engine's ``stall`` counter at the start.
     done : ``In(1)``
         The engine finishes the oldest instruction that it has not finished.
     pop : ``In(1)``
@@ -237,27 +245,37 @@ class InFlight(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         depth = self.config.in_flight
+        count = Signal(range(depth + 1))
+        finished = Signal(range(depth + 1))
+        if depth > 1:
+            self._keep(m, depth)
+        else:
+            with m.If(self.push):
+                m.d.sync += self.oldest.eq(self.entry)
+        m.d.comb += [
+            self.finished.eq((finished != 0) | self.done),
+            self.working.eq(count != finished),
+            self.empty.eq(count == 0),
+            self.full.eq(count == depth),
+        ]
+        m.d.sync += count.eq(count + self.push - self.pop)
+        m.d.sync += finished.eq(finished + self.done - self.pop)
+        return m
+
+    def _keep(self, m: Module, depth: int) -> None:
+        """Add the memory of entries."""
         m.submodules.memory = memory = Memory(shape=_EntryLayout(self.config), depth=depth, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
         head = Signal(range(depth))
         tail = Signal(range(depth))
-        count = Signal(range(depth + 1))
-        finished = Signal(range(depth + 1))
         m.d.comb += [
             write.addr.eq(tail),
             write.data.eq(self.entry),
             write.en.eq(self.push),
             read.addr.eq(head),
             self.oldest.eq(read.data),
-            self.finished.eq((finished != 0) | self.done),
-            self.working.eq(count != finished),
-            self.empty.eq(count == 0),
-            self.full.eq(count == depth),
         ]
         with m.If(self.push):
             m.d.sync += tail.eq(tail + 1)
         with m.If(self.pop):
             m.d.sync += head.eq(head + 1)
-        m.d.sync += count.eq(count + self.push - self.pop)
-        m.d.sync += finished.eq(finished + self.done - self.pop)
-        return m

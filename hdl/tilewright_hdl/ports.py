@@ -3,13 +3,20 @@
 
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-from .isa import Instruction, field_specs
+from .config import AcceleratorConfig
+from .isa import INSTRUCTIONS, Instruction, field_specs
 
-__all__ = ["INDEX_BITS", "FaultLayout", "MemoryRead", "MemoryWrite"]
+__all__ = ["INDEX_BITS", "FaultLayout", "MemoryRead", "MemoryWrite", "index_bits"]
 
 INDEX_BITS = next(s.bits for s in field_specs(Instruction) if s.name == "index")
 """Width of an instruction's place in the program."""
+
+
+def index_bits(config: AcceleratorConfig) -> int:
+    """Bits of an instruction's place in a program that fits in main memory."""
+    return min(INDEX_BITS, config.bus.address_bits - exact_log2(min(cls.BYTES for cls in INSTRUCTIONS)))
 
 
 class FaultLayout(data.StructLayout):

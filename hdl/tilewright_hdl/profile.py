@@ -31,8 +31,8 @@ class RecordLayout(data.StructLayout):
 class Profile(wiring.Component):
     """Keep records until they are read, word by word.
 
-    A record that finds the memory full is counted and dropped; the input is never held. If there is no memory, that is
-    every record.
+    A record that finds the memory full is counted and dropped; the input is never held. If there is no memory, records
+    are dropped and nothing is counted.
 
     Latency
     -------
@@ -78,8 +78,6 @@ class Profile(wiring.Component):
         m.d.comb += self.record.ready.eq(1)
         if self.config.profile_records:
             self._keep(m)
-        with m.If(self.record.valid & (self.count == self.config.profile_records)):
-            m.d.sync += self.lost.eq(self.lost + 1)
         return m
 
     def _keep(self, m: Module) -> None:
@@ -108,6 +106,8 @@ class Profile(wiring.Component):
         with m.If(pop):
             m.d.sync += head.eq(head + 1)
         m.d.sync += self.count.eq(self.count + push - pop)
+        with m.If(self.record.valid & ~push):
+            m.d.sync += self.lost.eq(self.lost + 1)
 
         kept = read.data
         tag = Cat(kept.index, Const(0, TAG_ENGINE_OFFSET - INDEX_BITS), kept.engine)

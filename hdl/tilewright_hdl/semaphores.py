@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counting tokens that order the engines."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -76,8 +76,7 @@ class Semaphores(wiring.Component):
                     self.available[target][source].eq(count.any()),
                     self.room[source][target].eq(~count.all()),
                 ]
-                with m.If(give & ~take):
-                    m.d.sync += count.eq(count + 1)
-                with m.Elif(take & ~give):
-                    m.d.sync += count.eq(count - 1)
+                with m.If(give ^ take):
+                    # One adder for both ways.
+                    m.d.sync += count.eq(count + Mux(give, 1, -1))
         return m

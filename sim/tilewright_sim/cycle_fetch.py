@@ -92,7 +92,7 @@ class Fetching:
         return self._queues[engine].decoded_at()
 
     def taken(self, engine: int, cycle: int) -> None:
-        """An engine took the instruction at its head."""
+        """The decoder of an engine let go of its instruction: the engine took it, or with one in flight, it retired."""
         if self._queues[engine].release(cycle):
             self.decoded.append(engine)
         if self._arrivals:

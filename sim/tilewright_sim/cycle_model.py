@@ -23,6 +23,7 @@ from tilewright_hdl.timing import DEADLOCK_CYCLES
 from .cycle_bus import MemoryTiming
 from .cycle_engines import Engines
 from .cycle_fetch import Fetching
+from .cycle_fetch_direct import DirectFetching
 from .cycle_runs import NEVER, Level, set_bits
 from .machine import ProfileRecord
 
@@ -141,7 +142,8 @@ class _Run:
             self._states[ins.ENGINE].waiting.append(index)
         self._engines = Engines(config, memory, bases, instructions)
         self._bus, self._loading = self._engines.bus, self._engines.load
-        self._fetching = Fetching(config, instructions, program_address, self._bus)
+        fetching = DirectFetching if config.queue_instructions == 1 else Fetching
+        self._fetching = fetching(config, instructions, program_address, self._bus)
         self._given: list[list[deque[int]]] = [[deque() for _ in ENGINES] for _ in ENGINES]
         self._in_flight = config.in_flight
         self._most_tokens = (1 << config.semaphore_bits) - 1
@@ -263,7 +265,8 @@ class _Run:
         state.busy.up(cycle)
         state.working.up(cycle)
         state.under_way.append((index, state.issue, cycle, stalled))
-        self._fetching.taken(engine, cycle)
+        if self._in_flight > 1:
+            self._fetching.taken(engine, cycle)
         for changed in self._engines.start(ins, cycle):
             self._follow(changed)
         self._consider_heads()
@@ -309,6 +312,9 @@ class _Run:
             self._consider(target)
         if full:
             state.slot = cycle + 1
+            if self._in_flight == 1:
+                self._fetching.taken(engine, cycle)
+                self._consider_heads()
             self._consider(engine)
 
     def _result(self) -> Timing:

@@ -19,7 +19,7 @@ from amaranth.lib.wiring import Out
 from tilewright_hdl.axi import Axi4Read, connect_axi
 from tilewright_hdl.bus_timing import memory_sizes
 from tilewright_hdl.config import PRESETS, AcceleratorConfig, BusConfig
-from tilewright_hdl.fetch import Fetch
+from tilewright_hdl.fetch_direct import fetch_engine
 from tilewright_hdl.isa import Instruction, Load, Memory, Segment, Store
 from tilewright_hdl.isa_layout import instruction_layout
 from tilewright_hdl.load_engine import LoadEngine
@@ -117,7 +117,7 @@ class ReadSide(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        self._parts = {"load": LoadEngine(config), "fetch": Fetch(config)}
+        self._parts = {"load": LoadEngine(config), "fetch": fetch_engine(config)}
         super().__init__({
             "axi": Out(Axi4Read(config.bus.address_bits, config.bus.data_bits)),
             **{f"{part}_{name}": member for part, engine in self._parts.items()

@@ -40,7 +40,7 @@ INTEGERS = [
     ("post", "lanes", 1, 64), ("post", "multiplier_bits", 8, 31), ("post", "tables", 0, 16),
     ("post", "interval", 1, 128),
     ("bus", "address_bits", 16, 32), ("bus", "burst_beats", 4, 256), ("bus", "outstanding", 1, 16),
-    ("config", "queue_instructions", 2, 16), ("config", "semaphore_bits", 2, 12),
+    ("config", "queue_instructions", 1, 16), ("config", "semaphore_bits", 2, 12),
     ("config", "profile_records", 0, 4096), ("config", "in_flight", 1, 4),
     ("limits", "address_bits", 5, 20), ("limits", "size_bits", 4, 16), ("limits", "kernel_bits", 2, 8),
 ]

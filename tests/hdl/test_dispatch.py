@@ -6,11 +6,12 @@ and the n-th instruction that takes a token from an engine starts after the n-th
 """
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tilewright_hdl.config import PRESETS
+from tilewright_hdl.config import PRESETS, AcceleratorConfig
 from tilewright_hdl.dispatch import Dispatch
 from tilewright_hdl.isa import ENGINES, INSTRUCTIONS, Instruction, decode_program, encode_program
 from tilewright_hdl.isa_layout import instruction_layout
@@ -25,6 +26,8 @@ from .cycle_bench import rtl_cycles
 from .random_instructions import encode_raw, plain, random_legal
 
 NANO = PRESETS["nano4"]
+# No queues, and decoders that hold what is under way.
+SLIM = replace(NANO, queue_instructions=1, in_flight=1)
 NAMES = [engine.name.lower() for engine in ENGINES]
 BEAT = NANO.bus.data_bytes
 
@@ -35,11 +38,12 @@ class Bench:
     def __init__(self, tb: Testbench):
         self.tb, self.dut, self.chance = tb, tb.dut, tb.random
         self.beats = [tuple(beat) for beat in tb.parameters["beats"]]
-        self.slow = tb.parameters["slow"]
+        self.slow, self.most = tb.parameters["slow"], tb.parameters["in_flight"]
         self.in_engine: list[list[int]] = [[] for _ in ENGINES]
         self.transfers: list[list[int]] = [[] for _ in ENGINES]
         self.records: list[int] = []
         self.offers = False
+        self.blocked = 0
 
     def get(self, name: str) -> int:
         return int(getattr(self.dut, name).value)
@@ -50,6 +54,7 @@ class Bench:
     def drive(self, now: int) -> None:
         self.set("now", now)
         self.set("fetched", int(not self.beats))
+        self.set("blocked", self.blocked)
         # What was offered stays until it is taken.
         self.offers = bool(self.beats) and (self.offers or self.chance.random() >= self.slow / 2)
         for engine in ENGINES:
@@ -57,13 +62,14 @@ class Bench:
             self.set(f"queues__{int(engine)}__valid", int(mine))
             self.set(f"queues__{int(engine)}__payload", self.beats[0][1] if mine else self.chance.getrandbits(32))
             queue = self.in_engine[engine]
-            ready = len(queue) < NANO.in_flight and self.chance.random() >= self.slow
+            ready = len(queue) < self.most and self.chance.random() >= self.slow
             self.set(f"{NAMES[engine]}__instruction__ready", int(ready))
             self.set(f"{NAMES[engine]}__busy", int(bool(queue)))
             self.set(f"{NAMES[engine]}__done", int(bool(queue) and self.chance.random() >= self.slow))
         self.set("record__ready", int(self.chance.random() >= self.slow / 2))
 
     def note(self) -> None:
+        self.blocked = 0
         for engine in ENGINES:
             name = NAMES[engine]
             if self.get(f"{name}__done"):
@@ -72,9 +78,12 @@ class Bench:
                 payload = self.get(f"{name}__instruction__payload")
                 self.in_engine[engine].append(payload)
                 self.transfers[engine].append(payload)
-            if self.get(f"queues__{int(engine)}__valid") and self.get(f"queues__{int(engine)}__ready"):
-                self.beats.pop(0)
-                self.offers = False
+            if self.get(f"queues__{int(engine)}__valid"):
+                if self.get(f"queues__{int(engine)}__ready"):
+                    self.beats.pop(0)
+                    self.offers = False
+                else:
+                    self.blocked = 1
         if self.get("record__valid") and self.get("record__ready"):
             self.records.append(self.get("record__payload"))
 
@@ -97,7 +106,7 @@ async def bench_program(tb: Testbench) -> None:
                  "left": len(world.beats)}
 
 
-def run(data: bytes, *, slow: float, seed: int = 1) -> dict[str, Any]:
+def run(data: bytes, *, slow: float, seed: int = 1, config: AcceleratorConfig = NANO) -> dict[str, Any]:
     beats = []
     offset = 0
     by_opcode = {cls.OPCODE: cls for cls in INSTRUCTIONS}
@@ -106,7 +115,8 @@ def run(data: bytes, *, slow: float, seed: int = 1) -> dict[str, Any]:
         beats += [(int(cls.ENGINE), int.from_bytes(data[i : i + BEAT], "little"))
                   for i in range(offset, offset + cls.BYTES, BEAT)]
         offset += cls.BYTES
-    return run_bench(Dispatch(NANO), __name__, "bench_program", seed=seed, parameters={"beats": beats, "slow": slow})
+    parameters = {"beats": beats, "slow": slow, "in_flight": config.in_flight}
+    return run_bench(Dispatch(config), __name__, "bench_program", seed=seed, parameters=parameters)
 
 
 def random_program(length: int, seed: int) -> list[Instruction]:
@@ -139,11 +149,11 @@ def records_of(result: dict[str, Any]) -> list[dict[str, int]]:
     return [{name: int(view[name]) for name in names} for view in views]
 
 
-@pytest.mark.parametrize("slow", [0.0, 0.4, 0.8])
-def test_random_programs(slow: float) -> None:
+@pytest.mark.parametrize(("config", "slow"), [(NANO, 0.0), (NANO, 0.4), (NANO, 0.8), (SLIM, 0.0), (SLIM, 0.5)])
+def test_random_programs(config: AcceleratorConfig, slow: float) -> None:
     program = random_program(60, seed=int(slow * 10))
-    result = run(encode_program(program), slow=slow)
-    assert result["fault"] == 0
+    result = run(encode_program(program), slow=slow, config=config)
+    assert result["fault"] & 1 == 0
     for engine in ENGINES:
         mine = [i for i in program if engine == i.ENGINE]
         layout = instruction_layout(NANO, INSTRUCTIONS[engine])
@@ -164,25 +174,26 @@ def assert_tokens(program: list[Instruction], record: dict[int, dict[str, int]])
                 assert record[first.index]["end"] < record[second.index]["start"]
 
 
-def test_illegal_field_stops_and_names_the_instruction() -> None:
+@pytest.mark.parametrize("config", [NANO, SLIM], ids=["nano", "slim"])
+def test_illegal_field_stops_and_names_the_instruction(config: AcceleratorConfig) -> None:
     program = random_program(40, seed=5)
     place = next(i.index for i in program[10:] if i.MNEMONIC == "post")
     data = bytearray(encode_program(program))
     offset = sum(type(i).BYTES for i in program[:place])
     wrong = encode_raw(program[place], {"shift_a": 63})
     data[offset : offset + len(wrong)] = wrong
-    fault = FaultLayout().from_bits(run(bytes(data), slow=0.3)["fault"])
+    fault = FaultLayout().from_bits(run(bytes(data), slow=0.3, config=config)["fault"])
     assert (fault.code, fault.index) == (ErrorCode.FIELD, place)
 
 
-@pytest.mark.parametrize("slow", [0.0, 0.5])
-def test_deadlock_is_found_and_not_too_early(slow: float) -> None:
+@pytest.mark.parametrize(("config", "slow"), [(NANO, 0.0), (NANO, 0.5), (SLIM, 0.0)])
+def test_deadlock_is_found_and_not_too_early(config: AcceleratorConfig, slow: float) -> None:
     program = random_program(30, seed=9)
     place = next(i.index for i in program[15:] if i.ENGINE == 1)
     stuck = [*program[:place], type(program[place])(**(plain(program[place]) | {"wait": 13}))]
     hungry = type(program[place])(**plain(program[place]) | {"wait": 0b1101, "signal": 0})
     stuck += [hungry] * 40  # More than the queues hold.
-    result = run(encode_program(stuck), slow=slow)
+    result = run(encode_program(stuck), slow=slow, config=config)
     fault = FaultLayout().from_bits(result["fault"])
     assert fault.code == ErrorCode.DEADLOCK
     started = {r["index"] for r in records_of(result)}

@@ -2,6 +2,7 @@
 """FETCH: each engine's queue gets its instructions whole and in order; whatever is damaged is named by its place."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from tests.hdl.bus_bench import CONFIGS, ReadSide, beat_image, verilog_of
 from tilewright_hdl.bus_timing import FETCH_BURSTS, fetch_cycles
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.isa import ENGINES, Exec, Instruction, Load, Post, Store, encode_program
+from tilewright_hdl.isa import ENGINES, INSTRUCTIONS, Exec, Instruction, Load, Post, Store, encode_program
 from tilewright_hdl.registers import ErrorCode
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
 LATENCY = 32
+# Without queues, on a bus of 32 and of 64 bits.
+ALL = CONFIGS | {f"direct {name}": replace(CONFIGS[name], queue_instructions=1) for name in ("nano", "short")}
 
 
 def program(count: int, seed: int = 1) -> tuple[list[Instruction], bytes]:
@@ -53,7 +56,9 @@ def ref_fetch(config: AcceleratorConfig, code: bytes, instructions: list[Instruc
 def rtl_fetch(config: AcceleratorConfig, code: bytes, **parameters: Any) -> dict[str, Any]:
     """Fetch a program; ``parameters`` choose the main memory, and how the queues ``stall``."""
     defaults = {"code": code.hex(), "bytes": len(code), "address": 0x1000 - 2 * config.bus.data_bytes,
-                "memory": "model", "latency": LATENCY, "stall": 0.0, "halt_at": None}
+                "memory": "model", "latency": LATENCY, "stall": 0.0, "halt_at": None,
+                "direct": config.queue_instructions == 1, "beats": [cls.BYTES // config.bus.data_bytes
+                                                                    for cls in INSTRUCTIONS]}
     verilog = verilog_of(ReadSide, config)
     result: dict[str, Any] = run_bench(verilog, __name__, "bench_fetch", parameters=defaults | parameters)
     return result
@@ -81,7 +86,8 @@ async def bench_fetch(tb: Testbench) -> None:
     start = tb.cycle
     await tb.cycles()
     dut.fetch_start.value = 0
-    dut.fetch_program_address.value = dut.fetch_program_bytes.value = 0
+    if not parameters["direct"]:
+        dut.fetch_program_address.value = dut.fetch_program_bytes.value = 0
     faults: list[tuple[int, int]] = []
     quiet, finished = 0, None
     while quiet < 60:
@@ -103,9 +109,16 @@ async def _queue(tb: Testbench, engine: int, taken: list[int], first: list[int])
     payload, valid, ready = (getattr(tb.dut, f"fetch_queues__{engine}__{what}")
                              for what in ("payload", "valid", "ready"))
     chance = random.Random(engine)
+    direct, beats = tb.parameters["direct"], tb.parameters["beats"][engine]
+    ended = 0
     while tb.parameters["stall"] < 1:
         # Long pauses: a queue that is full.
         pause = chance.randint(1, 60) if chance.random() < tb.parameters["stall"] else 0
+        if direct and len(taken) - ended < beats:
+            # A decoder that is ready stays so until it has a whole instruction.
+            pause = 0
+        elif direct:
+            ended = len(taken)
         ready.value = int(not pause)
         for _ in range(pause):
             await tb.cycles()
@@ -117,21 +130,22 @@ async def _queue(tb: Testbench, engine: int, taken: list[int], first: list[int])
         await tb.cycles()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("bus", [{"memory": "model"}, {"memory": "axi", "pause": 0.4, "stall": 0.05}])
 def test_program(name: str, bus: dict[str, Any]) -> None:
-    config = CONFIGS[name]
+    config = ALL[name]
     instructions, code = program(24)
     result = rtl_fetch(config, code, **bus)
     assert result["faults"] == []
     assert result["finished"]
     assert result["queues"] == ref_fetch(config, code, instructions, len(instructions))
     if bus["memory"] == "model":
-        assert result["first"] == fetch_cycles(LATENCY)
+        assert result["first"] == fetch_cycles(config, LATENCY)
 
 
-def test_empty_program() -> None:
-    result = rtl_fetch(CONFIGS["nano"], b"")
+@pytest.mark.parametrize("name", ["nano", "direct nano"])
+def test_empty_program(name: str) -> None:
+    result = rtl_fetch(ALL[name], b"")
     assert result["finished"]
     assert (result["bursts"], result["faults"]) == ([], [])
 
@@ -142,10 +156,12 @@ def test_empty_program() -> None:
         ("nano", 0, 0x0F, ErrorCode.OPCODE),
         ("nano", 2, 0x01, ErrorCode.INDEX),
         ("short", 1, 0x10, ErrorCode.INDEX),
+        ("direct nano", 0, 0x0F, ErrorCode.OPCODE),
+        ("direct short", 3, 0x80, ErrorCode.INDEX),
     ],
 )
 def test_damaged_head(name: str, at: int, flip: int, code: ErrorCode) -> None:
-    config = CONFIGS[name]
+    config = ALL[name]
     instructions, encoded = program(9)
     damaged = bytearray(encoded)
     damaged[starts(instructions)[6] + at] ^= flip
@@ -156,18 +172,20 @@ def test_damaged_head(name: str, at: int, flip: int, code: ErrorCode) -> None:
     assert result["beats"] == sum(beats for _, beats in result["bursts"])
 
 
+@pytest.mark.parametrize("name", ["short", "direct short"])
 @pytest.mark.parametrize("missing", [1, 31])
-def test_end_inside_an_instruction(missing: int) -> None:
-    config = CONFIGS["short"]
+def test_end_inside_an_instruction(missing: int, name: str) -> None:
+    config = ALL[name]
     instructions, encoded = program(5)
     result = rtl_fetch(config, encoded, bytes=len(encoded) - missing)
     assert result["faults"] == [[ErrorCode.OPCODE, 4]]
     assert result["queues"] == ref_fetch(config, encoded, instructions, 4)
 
 
+@pytest.mark.parametrize("name", ["nano", "direct nano"])
 @pytest.mark.parametrize("bus", [{"memory": "model"}, {"memory": "axi", "pause": 0.3, "stall": 0.05}])
-def test_error_response(bus: dict[str, Any]) -> None:
-    config = CONFIGS["nano"]
+def test_error_response(bus: dict[str, Any], name: str) -> None:
+    config = ALL[name]
     instructions, encoded = program(9)
     address = 0x1000
     result = rtl_fetch(config, encoded, address=address, errors=[address + starts(instructions)[5] + 4], **bus)
@@ -180,20 +198,23 @@ def test_error_response(bus: dict[str, Any]) -> None:
     assert result["beats"] == sum(beats for _, beats in result["bursts"])
 
 
-def test_no_more_is_asked_for_than_fits() -> None:
-    config = CONFIGS["nano"]
+@pytest.mark.parametrize(("name", "most"), [
+    ("nano", FETCH_BURSTS * CONFIGS["nano"].bus.burst_beats), ("direct nano", 1),
+])
+def test_no_more_is_asked_for_than_fits(name: str, most: int) -> None:
     _, encoded = program(24)
     # No queue takes anything.
-    result = rtl_fetch(config, encoded, stall=1.0, halt_at=400)
-    assert sum(beats for _, beats in result["bursts"]) <= FETCH_BURSTS * config.bus.burst_beats
+    result = rtl_fetch(ALL[name], encoded, stall=1.0, halt_at=400)
+    assert sum(beats for _, beats in result["bursts"]) <= most
     assert result["beats"] == sum(beats for _, beats in result["bursts"])
 
 
-@pytest.mark.parametrize("halt_at", [1, 45])
-def test_halt(halt_at: int) -> None:
-    config = CONFIGS["nano"]
+@pytest.mark.parametrize(("name", "halt_at"), [
+    ("nano", 1), ("nano", 45), ("direct nano", 1), ("direct nano", 45), ("direct nano", 75),
+])
+def test_halt(name: str, halt_at: int) -> None:
     _, encoded = program(24)
-    result = rtl_fetch(config, encoded, halt_at=halt_at)
+    result = rtl_fetch(ALL[name], encoded, halt_at=halt_at)
     assert result["faults"] == []
     assert result["beats"] == sum(beats for _, beats in result["bursts"])
     assert len(result["bursts"]) <= FETCH_BURSTS + 1

@@ -15,8 +15,8 @@ from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
 OWN = 1 << Store.ENGINE
-OUTPUTS = ("i__ready", "o__valid", "take", "give", "record__valid", "record__payload", "idle", "working", "waiting",
-           "waiting_index", "counters")
+OUTPUTS = ("i__ready", "o__valid", "take", "give", "retired", "record__valid", "record__payload", "idle", "working",
+           "waiting", "waiting_index", "counters")
 
 
 def head(index: int, wait: int, signal: int) -> int:
@@ -33,6 +33,8 @@ async def bench_random(tb: Testbench) -> None:
     in_engine = index = 0
     payload = head(0, 0, 0)
     offered = False
+    # The decoder offers the instruction on until it has retired.
+    held = tb.parameters["held"]
     for now in range(tb.parameters["cycles"]):
         if not offered:
             offered = chance.random() < 0.8
@@ -55,6 +57,8 @@ async def bench_random(tb: Testbench) -> None:
         if step["i__valid"] and got["i__ready"]:
             in_engine += 1
             index += 1
+            offered = held
+        if held and got["retired"]:
             offered = False
         await tb.cycles()
     tb.result = log
@@ -89,6 +93,7 @@ class Model:
             "o__valid": int(s["i__valid"] and admitted and tokens),
             "take": wait if start else 0,
             "give": oldest["signal"] if retire else 0,
+            "retired": int(retire),
             "record__valid": int(offers_record),
             "idle": int(not self.in_flight),
             "working": int(len(self.in_flight) != self.finished),
@@ -137,12 +142,14 @@ class Model:
 @pytest.mark.parametrize(
     ("busy", "tokens", "room", "changes"),
     [(0.0, 1.0, 1.0, {}), (0.5, 0.8, 0.8, {}), (0.2, 0.5, 0.4, {}), (0.9, 0.9, 1.0, {}),
-     (0.2, 0.5, 0.4, {"in_flight": 2}), (0.2, 0.5, 0.4, {"profile_records": 0}),
+     (0.2, 0.5, 0.4, {"in_flight": 2}), (0.2, 0.5, 0.4, {"in_flight": 1}),
+     (0.0, 1.0, 1.0, {"in_flight": 1, "profile_records": 0, "counters": False}),
+     (0.2, 0.5, 0.4, {"profile_records": 0}),
      (0.2, 0.5, 0.4, {"profile_records": 0, "counters": False})],
 )
 def test_against_the_model(busy: float, tokens: float, room: float, changes: dict[str, Any]) -> None:
     config = replace(PRESETS["nano4"], **changes)
-    parameters = {"busy": busy, "tokens": tokens, "room": room, "cycles": 1500}
+    parameters = {"busy": busy, "tokens": tokens, "room": room, "cycles": 1500, "held": config.in_flight == 1}
     log = run_bench(FrontEnd(config, Store), __name__, "bench_random", parameters=parameters)
     model = Model(config)
     for cycle, (step, got) in enumerate(log):

@@ -41,9 +41,9 @@ def post(width, **fields):
                    "groups": 1, **fields})
 
 
-def times(instructions: list[Instruction], **options):
+def times(instructions: list[Instruction], config=EDGE, **options):
     """(issue, start, end, stall) by index."""
-    found = simulate(EDGE, instructions, **options).profile
+    found = simulate(config, instructions, **options).profile
     return [(r.issue, r.start, r.end, r.stall) for r in sorted(found, key=lambda r: r.index)]
 
 
@@ -190,6 +190,42 @@ def test_a_full_semaphore_holds_the_giver():
     found = {r.index: r for r in simulate(config, [gate, *loads, *stores, *more]).profile}
     assert found[7].end == found[4].start + 1 == found[0].end + 2
     assert found[3].end < found[0].start + 200 < found[0].end
+
+
+# Without queues: an address in cycle 1, the first head in cycle 33, its engine known in 34, an address in 35, beats
+# from 67 on. A decoder takes them at once.
+DIRECT = dataclasses.replace(EDGE, queue_instructions=1)
+DIRECT_TAKEN = 67
+
+
+def test_without_queues_an_instruction_is_fetched_when_its_decoder_is_free():
+    first, second, third = times([store(100), load(1), store(1)], DIRECT)
+    assert first[0] == first[1] == DIRECT_TAKEN + 3
+    # A beat behind the first STORE's two came the head of LOAD; two of its own, and the head of the second STORE.
+    load_taken = DIRECT_TAKEN + 2 + 2 + 32
+    assert second[0] == load_taken + 3
+    assert first[1] < load_taken + 2 + 1, "the decoder of STORE is free by then"
+    assert third[0] == load_taken + 2 + 2 + 32 + 3
+
+
+def test_one_in_flight_is_held_by_its_decoder():
+    slim = dataclasses.replace(DIRECT, in_flight=1)
+    first, second, third = times([store(100), store(1), load(1)], slim)
+    # Free in the cycle after the end, an address in the next one.
+    assert second[0] == second[1] == first[2] + 2 + 32 + 3
+    # LOAD's head came with the second STORE.
+    assert third[0] == second[0] - 1 + 2 + 32 + 3
+    # With queues, only the decoder waits; the beats are here.
+    queued = dataclasses.replace(EDGE, in_flight=1)
+    first, second, third = times([store(100), store(1), load(1)], queued)
+    assert second[0] == second[1] == first[2] + 1 + 3
+    assert third[0] < first[2]
+
+
+def test_without_queues_bursts_end_where_others_do():
+    near = times([load(1)], DIRECT)[0][0]
+    # The second of two beats lies in another burst.
+    assert times([load(1)], DIRECT, program_address=4096 - 16)[0][0] == near + 32
 
 
 def test_a_full_queue_holds_the_fetch():

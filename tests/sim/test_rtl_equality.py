@@ -12,6 +12,7 @@ from tilewright_hdl.config import PRESETS, AcceleratorConfig, ArrayConfig, Multi
 from tilewright_hdl.isa import (
     BINARY,
     Combine,
+    Engine,
     Exec,
     Instruction,
     Load,
@@ -33,12 +34,14 @@ CONFIG = replace(PRESETS["nano4"], post=PostConfig(lanes=2, tables=1))
 TALL = replace(CONFIG, array=ArrayConfig(rows=10, columns=4),
                memory=replace(CONFIG.memory, activation_bytes=1024 * 10, weight_bytes=1024 * 4))
 # What a small FPGA does without: fewer instructions under way, no profile, serial multipliers, shadow weights.
-LEAN = replace(CONFIG, in_flight=2, profile_records=0, post=replace(CONFIG.post, interval=7),
+LEAN = replace(CONFIG, in_flight=1, profile_records=0, post=replace(CONFIG.post, interval=7),
                array=replace(CONFIG.array, depthwise=False, multipliers=Multipliers.CHAINED),
                memory=replace(CONFIG.memory, accumulator_bits=24))
 # And less still: accumulators alone are processed, a few bits in each cycle.
 SLIM = replace(CONFIG, in_flight=2, post=PostConfig(
     lanes=2, tables=1, interval=15, add=False, multiply=False, pools=False, roundings=(Rounding.SINGLE,)))
+# No queues, but a profile; and semaphores that are full soon.
+DIRECT = replace(CONFIG, queue_instructions=1, in_flight=1, semaphore_bits=2)
 CONSTANT_BASE = 1 << 16
 ARENA_BASE = CONSTANT_BASE + CONSTANT_BYTES
 DUMP = ARENA_BASE + ARENA_BYTES
@@ -67,6 +70,11 @@ def lean_machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
 @pytest.fixture(scope="module", params=[(32, 1), (1, 1)], ids=["default", "fast"])
 def slim_machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
     yield from open_both(SLIM, *request.param)
+
+
+@pytest.fixture(scope="module", params=[(32, 1), (1, 1), (5, 3)], ids=["default", "fast", "slow"])
+def direct_machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
+    yield from open_both(DIRECT, *request.param)
 
 
 def open_both(config: AcceleratorConfig, latency: int, period: int) -> Iterator[Machines]:
@@ -127,11 +135,11 @@ def test_sound_programs_give_the_same_bytes_and_cycles(machines: Machines, banks
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_lean_machine_takes_the_same_cycles(lean_machines: Machines, seed: int) -> None:
-    """Without a profile, every record is lost; the counters tell the rest."""
+    """Without a profile, the counters tell."""
     rng = random.Random(f"lean {seed}")
     program = random_program(rng, LEAN, 40, racy=True, banks=None)
     rtl, iss = on_both(lean_machines, program)
-    assert (rtl.profile, rtl.profile_lost) == ([], len(program))
+    assert (rtl.profile, rtl.profile_lost) == ([], 0)
     assert rtl.cycles == iss.cycles
     assert {**rtl.counters, "SATURATIONS": 0} == {**iss.counters, "SATURATIONS": 0}
 
@@ -145,6 +153,45 @@ def test_a_lean_machine_gives_the_same_bytes(lean_machines: Machines, seed: int)
     assert_same_memory(lean_machines, LEAN)
 
 
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("banks", BANKS)
+def test_without_queues_cycles_are_the_same(direct_machines: Machines, banks: str, seed: int) -> None:
+    rng = random.Random(f"direct {banks} {seed}")
+    racy = seed % 4 > 0
+    size = rng.choice([3, 5, 9])
+    fill(direct_machines, rng, DIRECT)
+    program = random_program(rng, DIRECT, 40 if racy else 25, racy=racy, banks=BANKS[banks], size=size)
+    rtl, iss = on_both(direct_machines, program, address=4 * rng.randrange(99))
+    assert rtl.profile == iss.profile
+    assert {**rtl.counters, "SATURATIONS": 0} == {**iss.counters, "SATURATIONS": 0}
+    assert rtl.cycles == iss.cycles
+    if not racy:
+        assert rtl == iss
+        assert_same_memory(direct_machines, DIRECT)
+
+
+def test_programs_that_no_order_or_another_satisfies(direct_machines: Machines) -> None:
+    """Tokens that are missing or too many: the same deadlocks, and the same cycles where there is none."""
+    ends = set()
+    for seed in range(40):
+        rng = random.Random(f"tokens {seed}")
+        program = random_program(rng, DIRECT, 20, racy=True, size=3)
+        for _ in range(rng.randint(1, 3)):
+            place = rng.randrange(len(program))
+            others = rng.randrange(1 << len(Engine)) & ~(1 << program[place].ENGINE)
+            program[place] = replace(program[place], **{rng.choice(["wait", "signal"]): others})
+        rtl, iss = (outcome(machine, encode_program(program)) for machine in direct_machines)
+        assert rtl == iss
+        ends.add(type(iss))
+    assert ends == {int, tuple}
+
+
+def outcome(machine: Machine, code: bytes, **options: int) -> int | tuple[ErrorCode, int]:
+    """Cycles of a program, or its error."""
+    try:
+        return run(machine, code, **options).cycles
+    except MachineStopped as stopped:
+        return stopped.code, stopped.index
 def test_serial_lanes_give_the_same_bytes_and_cycles(slim_machines: Machines) -> None:
     """Parameters are noise, with shifts that are not legal among them."""
     rng, saturations = random.Random("slim"), 0
@@ -282,29 +329,42 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_errors_have_the_same_code_and_index(machines: Machines, name: str) -> None:
+    assert_same_error(machines, WRONG[name])
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_without_queues_errors_are_the_same(direct_machines: Machines, name: str) -> None:
+    assert_same_error(direct_machines, WRONG[name])
+
+
+def assert_same_error(machines: Machines, wrong: Instruction) -> None:
     """The wrong instruction comes third; what follows it is not executed."""
-    program = [STORE, EXEC, WRONG[name], STORE, LOAD]
-    found = []
-    for machine in machines:
-        with pytest.raises(MachineStopped) as caught:
-            run(machine, encode_program(program))
-        found.append((caught.value.code, caught.value.index))
-    assert found[0] == found[1]
-    assert found[0][1] == 2
+    code = encode_program([STORE, EXEC, wrong, STORE, LOAD])
+    rtl, iss = (outcome(machine, code) for machine in machines)
+    assert rtl == iss
+    assert isinstance(rtl, tuple)
+    assert rtl[1] == 2
 
 
 def test_programs_that_are_no_programs_give_the_same_errors(machines: Machines) -> None:
+    assert_same_damage(machines)
+
+
+def test_without_queues_damage_is_the_same(direct_machines: Machines) -> None:
+    assert_same_damage(direct_machines)
+
+
+def assert_same_damage(machines: Machines) -> None:
     code = encode_program([STORE, EXEC, STORE])
-    damaged = [code[:-4], code[:32] + bytes(4) + code[36:], code[:32] + code[:32], code[:95] + b"\x80" + code[96:]]
-    found = []
+    damaged = [code[:-4], code[:-1], code[:1], code[:32] + bytes(4) + code[36:], code[:32] + code[:32],
+               code[:95] + b"\x80" + code[96:], code + b"\x04"]
+    found: list[list[int | tuple[ErrorCode, int]]] = []
     for machine in machines:
-        errors = []
-        for each in damaged:
-            with pytest.raises(MachineStopped) as caught:
-                run(machine, each)
-            errors.append((caught.value.code, caught.value.index))
-        with pytest.raises(MachineStopped) as caught:
-            run(machine, code[:64], address=MEMORY_BYTES - 64, length=len(code))
-        found.append([*errors, (caught.value.code, caught.value.index)])
+        found.append([outcome(machine, each) for each in damaged])
+        for length in (65, len(code), (1 << 32) - 1):
+            found[-1].append(outcome(machine, code[:64], address=MEMORY_BYTES - 64, length=length))
+        found[-1].append(outcome(machine, b""))
     assert found[0] == found[1]
-    assert {code for code, _ in found[0]} == {ErrorCode.OPCODE, ErrorCode.INDEX, ErrorCode.FIELD, ErrorCode.FETCH}
+    errors = [each for each in found[0] if isinstance(each, tuple)]
+    assert (len(errors), found[0][-1]) == (len(found[0]) - 1, 1)
+    assert {code for code, _ in errors} == {ErrorCode.OPCODE, ErrorCode.INDEX, ErrorCode.FIELD, ErrorCode.FETCH}
