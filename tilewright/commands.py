@@ -245,6 +245,20 @@ def c_files(options: argparse.Namespace) -> int:
     return 0
 
 
+def build(options: argparse.Namespace) -> int:
+    """``tilewright build``."""
+    from .board_commands import build_board
+
+    return build_board(options)
+
+
+def program(options: argparse.Namespace) -> int:
+    """``tilewright program``."""
+    from .board_commands import program_board
+
+    return program_board(options)
+
+
 def devices(options: argparse.Namespace) -> int:
     """``tilewright devices``."""
     from dataclasses import asdict
@@ -278,4 +292,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "verilog": verilog,
     "c": c_files,
     "devices": devices,
+    "build": build,
+    "program": program,
 }

@@ -18,6 +18,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_target",
     "console",
+    "errors",
     "host_notes",
     "layer_table",
     "plain_table",
@@ -44,6 +46,7 @@ __all__ = [
     "say",
     "say_distance",
     "status",
+    "task_lines",
     "write_files",
     "write_text",
 ]
@@ -87,6 +90,29 @@ def status(what: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]
     with _progress(quiet=quiet) as progress:
         task = progress.add_task(what, total=None)
         yield lambda step: progress.update(task, description=f"{what}: {step}")
+
+
+class TaskLines:
+    """Lines of things that run, each with its time."""
+
+    def __init__(self, progress: Progress):
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def begin(self, name: str) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=None)
+
+    def end(self, name: str) -> None:
+        if name in self._tasks:
+            self._progress.remove_task(self._tasks.pop(name))
+
+
+@contextlib.contextmanager
+def task_lines(*, quiet: bool = False) -> Iterator[TaskLines]:
+    """Like :func:`status`, for several things at a time."""
+    with _progress(quiet=quiet) as progress:
+        yield TaskLines(progress)
 
 
 def _progress(*columns: ProgressColumn, quiet: bool) -> Progress:

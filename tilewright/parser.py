@@ -3,7 +3,7 @@
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .networks import NETWORKS
 
@@ -91,6 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
     c_files.add_argument("program", type=Path, nargs="?", metavar="P", help="program file that becomes C data as well")
     c_files.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where to write the files")
 
+    _add_boards(commands)
+
     devices = commands.add_parser("devices", help="list what can run a program: the simulators, and boards that answer")
     _add_json(devices)
 
@@ -132,6 +134,27 @@ def _add_bench(bench: argparse.ArgumentParser, config_help: str) -> None:
     bench.add_argument("--update", action="store_true",
                        help="make the results the record that the tests compare with (in a checkout)")
     _add_json(bench)
+
+
+def _add_boards(commands: Any) -> None:
+    from tilewright_boards.board import boards
+    from tilewright_boards.build import DIRECTORY
+
+    board_help = f"{', '.join(boards())}, or a .py file with a board"
+    build = commands.add_parser("build", help="make the bitstream of a board")
+    build.add_argument("--board", required=True, metavar="B", help=board_help)
+    build.add_argument("--check", action="store_true", help="stop after synthesis, and tell whether the design fits")
+    build.add_argument("--seeds", type=int, default=1, metavar="N",
+                       help="place and route from N seeds and keep the best (default: 1)")
+    build.add_argument("--allow-timing-fail", action="store_true",
+                       help="make a bitstream even if the clock is too fast for it")
+    program = commands.add_parser("program", help="load a bitstream into a board, by openFPGALoader")
+    program.add_argument("--board", required=True, metavar="B", help=board_help)
+    program.add_argument("--bitstream", type=Path, metavar="F", help="(default: that of the board's last build)")
+    for parser in (build, program):
+        parser.add_argument("--directory", type=Path, default=DIRECTORY, metavar="D",
+                            help=f"where builds are (default: {DIRECTORY})")
+    _add_json(build)
 
 
 def _add_rounding(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@
     ├── ModelError       a model that cannot be served, with what would make it run
     │   └── ModelFileError   a model file that is damaged, or made to do harm
     ├── SimulationError  a simulator that could not be built or run
+    ├── BuildError       a bitstream that could not be built, or loaded into a board
     └── DeviceError      a device that stopped with an error, or could not be reached
 
 A slip of the caller (wrong type, wrong value) is a ``TypeError`` or ``ValueError`` instead.
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "ITEM",
+    "BuildError",
     "ConfigError",
     "DeviceError",
     "IsaError",
@@ -57,6 +59,10 @@ class ModelFileError(ModelError):
 
 class SimulationError(TilewrightError):
     """A simulator that could not be built or run."""
+
+
+class BuildError(TilewrightError):
+    """A bitstream that could not be built, or loaded into a board."""
 
 
 class DeviceError(TilewrightError):

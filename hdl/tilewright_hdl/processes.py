@@ -19,31 +19,33 @@ _POLL_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Finished:
-    """How a command ended: its exit code and everything that it printed."""
+    """How a command ended: its exit code, everything that it printed, and how many seconds it took."""
 
     command: Sequence[str]
     returncode: int
     output: str
     timed_out: bool = False
+    seconds: float = 0.0
 
 
 def run_all(
     commands: Sequence[Sequence[str]],
     *,
-    cwd: Path,
+    cwd: Path | Sequence[Path],
     env: Mapping[str, str] | None = None,
     jobs: int = 1,
     timeout: float | None = None,
     keep_going: bool = False,
-    tick: Callable[[], None] | None = None,
+    ended: Callable[[int, Finished], None] | None = None,
 ) -> list[Finished]:
     """Run commands, ``jobs`` at a time, and return how they ended, in the order in which they ended.
 
-    No further command starts once one has failed or run for ``timeout`` seconds, unless we are to ``keep_going``.
-    ``tick`` is called every now and then while commands run. Each runs in a process group of its own; whatever
-    interrupts us (Ctrl-C included) kills the groups first.
+    ``cwd`` is for all, or one for each. No further command starts once one has failed or run for ``timeout`` seconds,
+    unless we are to ``keep_going``. ``ended`` is called at the end of each, with its place in ``commands``. Each runs
+    in a process group of its own; whatever interrupts us (Ctrl-C included) kills the groups first.
     """
-    waiting = list(commands)
+    folders = [cwd] * len(commands) if isinstance(cwd, Path) else cwd
+    waiting = list(enumerate(zip(commands, folders, strict=True)))
     running: list[_Child] = []
     finished: list[Finished] = []
     failed = False
@@ -51,14 +53,15 @@ def run_all(
         while running or (waiting and not failed):
             while waiting and not failed and len(running) < jobs:
                 with _interrupt_deferred():
-                    running.append(_Child(waiting.pop(0), cwd, env, timeout))
+                    place, (command, folder) = waiting.pop(0)
+                    running.append(_Child(place, command, folder, env, timeout))
             time.sleep(_POLL_SECONDS)
-            if tick is not None:
-                tick()
             for child in [child for child in running if child.ended()]:
                 running.remove(child)
                 finished.append(child.result())
                 failed = failed or (finished[-1].returncode != 0 and not keep_going)
+                if ended is not None:
+                    ended(child.place, finished[-1])
     finally:
         for child in running:
             child.kill()
@@ -82,10 +85,13 @@ def _interrupt_deferred() -> Iterator[None]:
 
 
 class _Child:
-    def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str] | None, timeout: float | None):
+    def __init__(self, place: int, command: Sequence[str], cwd: Path, env: Mapping[str, str] | None,
+                 timeout: float | None):
+        self.place = place
         self._command = command
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by result()
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._start = time.monotonic()
+        self._deadline = None if timeout is None else self._start + timeout
         self._timed_out = False
         self._process = subprocess.Popen(
             command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
@@ -107,4 +113,4 @@ class _Child:
         with self._output as output:
             output.seek(0)
             text = output.read().decode(errors="replace")
-        return Finished(self._command, self._process.returncode, text, self._timed_out)
+        return Finished(self._command, self._process.returncode, text, self._timed_out, time.monotonic() - self._start)

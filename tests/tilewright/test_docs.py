@@ -11,10 +11,10 @@ import tilewright as tw
 from tilewright.parser import build_parser
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/architecture.md", "docs/models.md", "docs/performance.md", "docs/problem-checklist.md",
-             "docs/report.md")
-ROOMS = ("", "docs", "tilewright", "tilewright/report", "driver/tilewright_driver", "mapper/tilewright_mapper",
-         "mapper/tilewright_mapper/passes", "sim/tilewright_sim", "hdl/tilewright_hdl")
+DOCUMENTS = ("README.md", "docs/architecture.md", "docs/boards.md", "docs/models.md", "docs/performance.md",
+             "docs/problem-checklist.md", "docs/report.md")
+ROOMS = ("", "docs", "boards/tilewright_boards", "tilewright", "tilewright/report", "driver/tilewright_driver",
+         "mapper/tilewright_mapper", "mapper/tilewright_mapper/passes", "sim/tilewright_sim", "hdl/tilewright_hdl")
 
 
 def text(document: str) -> str:
@@ -29,11 +29,13 @@ def test_files_that_are_named_exist(document: str) -> None:
 
 
 def test_commands_parse() -> None:
-    commands = re.findall(r"^    tilewright (\w.*?)(?:  +#.*)?$", text("README.md") + text("docs/performance.md"), re.M)
+    pages = "".join(map(text, ("README.md", "docs/performance.md", "docs/boards.md")))
+    commands = re.findall(r"^    tilewright (\w.*?)(?:  +#.*)?$", pages, re.M)
     for command in commands:
         build_parser().parse_args(shlex.split(command))
     assert {command.split()[0] for command in commands} == {
-        "demo", "example", "bench", "check", "compile", "run", "disasm", "report", "verilog", "c", "devices", "doctor"}
+        "demo", "example", "bench", "check", "compile", "run", "disasm", "report", "verilog", "c", "devices", "doctor",
+        "build", "program"}
 
 
 def test_the_configuration_of_the_readme_loads(tmp_path: Path) -> None:
