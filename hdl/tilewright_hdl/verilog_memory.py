@@ -86,8 +86,10 @@ def memory_text(
         body.append(f"initial {loop} {memory}[{index}] = {width}'h0;")
     for port in range(cell.number("WR_PORTS")):
         clock = names.expression([cell.inputs["WR_CLK"][port]])
-        enable = cell.inputs["WR_EN"][port * width : (port + 1) * width]
-        value = cell.inputs["WR_DATA"][port * width : (port + 1) * width]
+        # Of a bit that nobody reads, neither what is written nor whether it is needs to exist.
+        enable, value = ([bit if isinstance(bit, str) or names.placed(bit) else "0"
+                          for bit in cell.inputs[pin][port * width : (port + 1) * width]]
+                         for pin in ("WR_EN", "WR_DATA"))
         body.append(f"always @(posedge {clock}) begin")
         for first, last in _equal(enable):
             select = "" if last - first + 1 == width else _select(first, last)

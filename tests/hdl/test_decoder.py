@@ -144,6 +144,43 @@ def encode_flipped(instruction: Instruction, spec: FieldSpec, place: int) -> byt
     return bits.to_bytes(type(instruction).BYTES, "little")
 
 
+@bench(max_cycles=20_000)
+async def bench_held(tb: Testbench) -> None:
+    """Take each instruction at once, see what stands on the payload until it is said to be done, and how soon."""
+    tb.dut.o__ready.value = 1
+    feed = tb.start(tb.stream_put("i", tb.parameters["beats"]))
+    tb.result = []
+    for wait in tb.parameters["waits"]:
+        offered = 0
+        while not offered:
+            await tb.settle()
+            offered = int(tb.dut.o__valid.value)
+            await tb.cycles()
+        seen = set()
+        for cycle in range(wait):
+            tb.dut.retired.value = int(cycle == wait - 1)
+            await tb.settle()
+            assert not int(tb.dut.o__valid.value) and not int(tb.dut.i__ready.value) and not int(tb.dut.empty.value)
+            seen.add(int(tb.dut.o__payload.value))
+            await tb.cycles()
+        tb.dut.retired.value = 0
+        await tb.settle()
+        assert int(tb.dut.i__ready.value) and int(tb.dut.empty.value)
+        tb.result.append(sorted(seen))
+        await tb.cycles()
+    await feed
+
+
+def test_an_instruction_stays_until_it_has_retired() -> None:
+    chance = random.Random(9)
+    instructions = [random_legal(LEAN, Post, chance) for _ in range(5)]
+    data = [beat for instruction in instructions for beat in beats(LEAN, instruction.encode())]
+    parameters = {"beats": data, "waits": [1, 2, 30, 7, 1]}
+    assert run_bench(Decoder(LEAN, Post), __name__, "bench_held", parameters=parameters) == [
+        [packed(LEAN, instruction)] for instruction in instructions
+    ]
+
+
 @pytest.mark.parametrize("cls", INSTRUCTIONS)
 def test_bits_outside_of_fields(cls: type[Instruction]) -> None:
     fields = {bit for s in field_specs(cls) for bit in range(s.word * 32 + s.offset, s.word * 32 + s.offset + s.bits)}

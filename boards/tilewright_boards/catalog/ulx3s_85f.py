@@ -28,7 +28,7 @@ BOARD = Board(
         "array": {"rows": 16, "columns": 16, "depthwise": False, "multipliers": "paired"},
         "memory": {"activation_bytes": 131072, "activation_banks": 4, "weight_bytes": 65536,
                    "accumulator_entries": 512, "parameter_groups": 512},
-        "post": {"lanes": 4, "roundings": ["single"], "multiply": False, "tables": 1, "interval": 4},
+        "post": {"lanes": 2, "roundings": ["single"], "multiply": False, "tables": 1, "interval": 1},
         "bus": {"data_bits": 128, "address_bits": 26, "burst_beats": 32, "outstanding": 4, "windows": True},
         "limits": {"address_bits": 15, "size_bits": 12, "kernel_bits": 4},
     }),
