@@ -37,7 +37,7 @@ module pin_board (
 );
 """
 
-# What `sdram_pins.py` does by cycles: registers on the way out, the chip's clock a part of a period behind, here a half,
+# What `sdram_pins.py` does by cycles: registers on the way out, the chip's clock a part of a period behind (a half),
 # and as many registers on the way back as `SdramPhase` says. Its own bench has the times within a cycle.
 _SDRAM = """\
   wire cke, cs, ras, cas, we, dq_oe, chip_oe;
