@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From responses to bytes on the line."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -68,27 +68,20 @@ class LinkTransmitter(wiring.Component):
         sending, half = self._send(m, buffer)
 
         kept, keep, again = (Signal(reset_less=True) for _ in range(3))
-        # Where the next byte goes, and where the last zero would be, so many bytes before.
-        place, gap, distance = (Signal(_HALF_BITS, reset_less=True) for _ in range(3))
         byte = Signal(8, reset_less=True)
         bits = Signal(3)
         # A byte is whole; all that comes is the CRC, or the end behind it.
         full, closing, closed = Signal(), Signal(), Signal()
         left = Signal(range(CRC_BYTES + 1))
-        zero = Signal()
-        moves = Signal()
+        moves, idle = Signal(), Signal()
+        # The end is a zero too, and unlike others it is written.
+        self._write(m, buffer, ~kept, byte, full, closed, restart=idle, stay=closing & (left == 0))
         m.d.comb += [
             self.crc.eq(~crc.state[0]),
             crc.clear.eq(self.start),
             crc.valid.eq(moves),
             crc.value.eq(self.i.payload),
             crc.drain.eq(self.drain | closing),
-            # A zero is not written; in the place of the one before goes the distance between them.
-            zero.eq((byte == 0) & ~closed),
-            buffer.write.mask.eq(1),
-            buffer.write.valid.eq(full | closed),
-            buffer.write.address.eq(Cat(Mux(zero, gap, place), ~kept)),
-            buffer.write.data.eq(Mux(zero, distance, byte)),
         ]
         m.d.sync += full.eq(0)
         with m.If(moves):
@@ -96,17 +89,10 @@ class LinkTransmitter(wiring.Component):
             with m.If(~self.aside):
                 m.d.sync += byte.eq(Cat(byte[1:], Mux(closing, self.crc & (left != 0), self.i.payload)))
                 m.d.sync += full.eq(bits == 7)
-        with m.If(full):
-            m.d.sync += distance.eq(Mux(zero, 0, distance) + 1)
-            with m.If(zero):
-                m.d.sync += gap.eq(place)
-            # The end is a zero too, and unlike others it is written.
-            with m.If(~closing | (left != 0)):
-                m.d.sync += place.eq(stepped(place))
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.free.eq(~(sending & (half != kept)))
-                m.d.sync += [place.eq(steps(_HALF_BITS, 1)), gap.eq(FIRST), distance.eq(1), again.eq(self.resend)]
+                m.d.comb += [idle.eq(1), self.free.eq(~(sending & (half != kept)))]
+                m.d.sync += again.eq(self.resend)
                 with m.If(self.start):
                     m.next = "BODY"
                 with m.Elif(self.resend):
@@ -132,6 +118,29 @@ class LinkTransmitter(wiring.Component):
                     m.d.sync += kept.eq(~kept)
                 m.next = "IDLE"
         return m
+
+    def _write(self, m: Module, buffer: Memory, half: Value, byte: Signal, full: Signal, closed: Signal, *,
+               restart: Signal, stay: Value) -> None:
+        """Write what is ``full`` to ``half`` of the buffer, in COBS; ``closed``: the end; ``stay``: it comes next."""
+        # Where the next byte goes, and where the last zero would be, so many bytes before.
+        place, gap, distance = (Signal(_HALF_BITS, reset_less=True) for _ in range(3))
+        zero = Signal()
+        m.d.comb += [
+            # A zero is not written; in the place of the one before goes the distance between them.
+            zero.eq((byte == 0) & ~closed),
+            buffer.write.mask.eq(1),
+            buffer.write.valid.eq(full | closed),
+            buffer.write.address.eq(Cat(Mux(zero, gap, place), half)),
+            buffer.write.data.eq(Mux(zero, distance, byte)),
+        ]
+        with m.If(full):
+            m.d.sync += distance.eq(Mux(zero, 0, distance) + 1)
+            with m.If(zero):
+                m.d.sync += gap.eq(place)
+            with m.If(~stay):
+                m.d.sync += place.eq(stepped(place))
+        with m.If(restart):
+            m.d.sync += [place.eq(steps(_HALF_BITS, 1)), gap.eq(FIRST), distance.eq(1)]
 
     def _send(self, m: Module, buffer: Memory) -> tuple[Signal, Signal]:
         """Sending: whether, and which half."""
