@@ -69,7 +69,7 @@ class BoardTop(wiring.Component):
         if isinstance(board.memory, SdramMemory):
             wiring.connect(m, memory.pins, wiring.flipped(self.sdram))
         m.d.comb += [
-            link.rx.eq(self.rx), self.tx.eq(link.tx), accelerator.abort.eq(link.reset),
+            link.rx.eq(self.rx), self.tx.eq(link.tx), accelerator.restart.eq(link.reset),
             self.leds.eq(Cat(self._heartbeat(m), link.synced, accelerator.running, accelerator.failed)),
         ]
         return m

@@ -31,7 +31,7 @@ class Accelerator(wiring.Component):
         Interrupt, a level.
     running, failed : ``Out(1)``
         A program runs; an error stopped the last one. For lamps: software reads them in ``STATUS``.
-    abort : ``In(1)``
+    restart : ``In(1)``
         See :class:`~.control.Control`.
     """
 
@@ -48,7 +48,7 @@ class Accelerator(wiring.Component):
             "irq": Out(1),
             "running": Out(1),
             "failed": Out(1),
-            "abort": In(1),
+            "restart": In(1),
         })
 
     @property
@@ -70,7 +70,7 @@ class Accelerator(wiring.Component):
         wiring.connect(m, wiring.flipped(self.s_axil), control.axi)
         wiring.connect(m, core.axi, wiring.flipped(self.m_axi))
         m.d.comb += [getattr(self, name).eq(getattr(control, name)) for name in ("irq", "running", "failed")]
-        m.d.comb += control.abort.eq(self.abort)
+        m.d.comb += control.restart.eq(self.restart)
         for name in ("job", "start", "halt", "now", "profile_next"):
             m.d.comb += getattr(core, name).eq(getattr(control, name))
         for name in ("finished", "busy", "fault", "counters", "saturated", "profile_word", "profile_count",

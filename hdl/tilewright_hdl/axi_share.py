@@ -18,7 +18,7 @@ class AxiShare(wiring.Component):
 
     The link goes first: when it asks, what the accelerator has under way is finished, the link has its one word, and
     then the accelerator goes on. No IDs, queues or reordering; and nothing that stands on the bus is taken back. It is
-    reset together with the memory only: the accelerator finishes what it has begun when it is told to abort.
+    reset together with the memory only: the accelerator finishes what it has begun when it is told to restart.
 
     Latency
     -------

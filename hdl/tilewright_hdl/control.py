@@ -68,7 +68,7 @@ class Control(wiring.Component):
         High from the end of a program, if enabled, until it is cleared or a program is started.
     running, failed : ``Out(1)``
         A program runs; an error stopped the last one.
-    abort : ``In(1)``
+    restart : ``In(1)``
         Pulse: stop the program, if one runs, and go to the state after a reset; what is under way on the bus of the
         core is finished first. Until then no access to a register is answered, so none finds it on its way there.
     job : ``Out(JobLayout(config))``
@@ -96,7 +96,7 @@ class Control(wiring.Component):
             "irq": Out(1),
             "running": Out(1),
             "failed": Out(1),
-            "abort": In(1),
+            "restart": In(1),
             "job": Out(JobLayout(config)),
             "clear": Out(1),
             "start": Out(1),
@@ -124,7 +124,7 @@ class Control(wiring.Component):
         wiring.connect(m, wiring.flipped(self.axi), port.axi)
         bus = port.bus
         m.d.comb += [
-            *(getattr(state, name).eq(getattr(self, name)) for name in ("abort", "finished", "busy", "fault")),
+            *(getattr(state, name).eq(getattr(self, name)) for name in ("restart", "finished", "busy", "fault")),
             *(getattr(self, name).eq(getattr(state, name)) for name in ("clear", "start", "halt", "now")),
             port.hold.eq(state.aborting),
             self.profile_next.eq(bus.read & (bus.read_address == _number("PROFILE_DATA"))),

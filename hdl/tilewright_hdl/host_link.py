@@ -40,7 +40,7 @@ class HostLink(wiring.Component):
         ``rdata`` must be 0 while ``rvalid`` is low, as :class:`~.control_port.ControlPort` has it.
     memory : ``Out(Axi4(address_bits, 8 * identity.word_bytes))``
     reset : ``Out(1)``
-        Pulse: reset the accelerator, by its ``abort``. No access of ours is under way then, and none of the next ones
+        Pulse: reset the accelerator, by its ``restart``. No access of ours is under way then, and none of the next ones
         overtakes what the accelerator has in memory.
     synced : ``Out(1)``
         A host has been here since the reset.

@@ -17,13 +17,13 @@ class RunState(wiring.Component):
     *Idle*. ``request`` leads to one cycle of ``clear``, and that to *running*, whose first cycle is cycle 0 and carries
     ``start``. The program ends well when ``finished`` is high. A fault leads to *stopping*: ``halt`` is high until the
     end of the next ``clear``, and the program has ended once ``busy`` is low. Later faults are consequences of the
-    first, and are ignored; so is a ``request`` unless idle. ``abort`` leads from anywhere, by way of stopping, to the
+    first, and are ignored; so is a ``request`` unless idle. ``restart`` leads from anywhere, by way of stopping, to the
     state after a reset.
 
     Members
     -------
     request : ``In(1)``
-    abort : ``In(1)``
+    restart : ``In(1)``
         Pulse.
     finished : ``In(1)``
         Nothing is left to do. Looked at from cycle 1 on.
@@ -37,7 +37,7 @@ class RunState(wiring.Component):
     active : ``Out(1)``
         Not idle.
     aborting : ``Out(1)``
-        From the cycle after ``abort`` to that of ``aborted``.
+        From the cycle after ``restart`` to that of ``aborted``.
     aborted : ``Out(1)``
         Pulse: what was under way has ended. It comes with a ``clear``, and resets what else has a state.
     done, error : ``Out(1)``
@@ -56,7 +56,7 @@ class RunState(wiring.Component):
     def __init__(self) -> None:
         super().__init__({
             "request": In(1),
-            "abort": In(1),
+            "restart": In(1),
             "finished": In(1),
             "busy": In(1),
             "fault": In(FaultLayout()),
@@ -98,7 +98,7 @@ class RunState(wiring.Component):
             self.start.eq(preparing),
             self.active.eq(begins | (self.active & ~(good | bad))),
             self.done.eq((self.done & ~begins & ~self.aborted) | (good & ~self.aborting)),
-            self.aborting.eq(self.abort | (self.aborting & ~self.aborted)),
+            self.aborting.eq(self.restart | (self.aborting & ~self.aborted)),
             self.halt.eq((self.halt & ~self.clear) | (running & self.fault.valid) | (self.aborting & ~self.aborted)),
         ]
         with m.If(running & self.fault.valid):

@@ -16,10 +16,10 @@ TOP = "accelerator"
 def generate(config: AcceleratorConfig, target: Target = Target.GENERIC) -> str:
     """Verilog-2005 text of an accelerator, complete in itself, with the top module ``accelerator``.
 
-    Ports: ``clk``, ``rst`` (synchronous, active high), ``irq``, ``running``, ``failed``, an AXI4 manager ``m_axi_*``
-    and an AXI4-Lite subordinate ``s_axil_*``. For a target with multipliers of its own the text has instances of them;
-    the cycles are the same. The text depends on the configuration's numbers, on the target, on this package's version
-    and on those of Amaranth and Yosys alone.
+    Ports: ``clk``, ``rst`` (synchronous, active high), ``restart``, ``irq``, ``running``, ``failed``, an AXI4 manager
+    ``m_axi_*`` and an AXI4-Lite subordinate ``s_axil_*``; see :class:`~.accelerator.Accelerator`. For a target with
+    multipliers of its own the text has instances of them; the cycles are the same. The text depends on the
+    configuration's numbers, on the target, on this package's version and on those of Amaranth and Yosys alone.
     """
     if not isinstance(config, AcceleratorConfig):
         raise TypeError(f"config must be an AcceleratorConfig, not {config!r}")

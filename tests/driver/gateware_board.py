@@ -51,7 +51,7 @@ class LinkedAccelerator(wiring.Component):
         wiring.connect(m, accelerator.m_axi, share.accelerator)
         wiring.connect(m, link.memory, share.link)
         wiring.connect(m, share.axi, wiring.flipped(self.axi))
-        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), accelerator.abort.eq(link.reset)]
+        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), accelerator.restart.eq(link.reset)]
         return m
 
 
@@ -70,7 +70,7 @@ class LinkedRegisters(wiring.Component):
         m.submodules.control = control = Control(self._config)
         wiring.connect(m, link.registers, control.axi)
         wiring.connect(m, link.memory, wiring.flipped(self.axi))
-        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), control.abort.eq(link.reset)]
+        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), control.restart.eq(link.reset)]
         return m
 
 

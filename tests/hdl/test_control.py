@@ -274,11 +274,11 @@ async def bench_abort(tb: Testbench) -> None:
 
     tb.start(count_clears())
 
-    async def abort() -> None:
+    async def restart() -> None:
         await tb.cycles()
-        dut.abort.value = 1
+        dut.restart.value = 1
         await tb.cycles()
-        dut.abort.value = 0
+        dut.restart.value = 0
 
     results = []
     for running, drain in ((False, 0), (True, 0), (True, 60)):
@@ -290,7 +290,7 @@ async def bench_abort(tb: Testbench) -> None:
             await tb.cycles(7)
             dut.busy.value = int(drain > 0)
         before = clears[0]
-        await abort()
+        await restart()
         # Asked for at once, and answered only when what is under way has ended.
         reading = tb.start(host.get("STATUS"))
         await tb.cycles(drain)

@@ -17,7 +17,7 @@ PROGRAM = 0x4000
 
 def rtl_both(config: AcceleratorConfig, loads: list[Load], code: bytes, **parameters: Any) -> dict[str, Any]:
     """Run LOADs while a program is fetched, whose instructions nobody executes."""
-    fixed = {"instructions": [payload(config, load) for load in loads], "code": code.hex()}
+    fixed = {"instructions": [payload(config, load) for load in loads], "code": code.hex(), "in_flight": config.in_flight}
     verilog = verilog_of(ReadSide, config)
     result: dict[str, Any] = run_bench(verilog, __name__, "bench_both", parameters=fixed | parameters)
     return result
@@ -61,7 +61,7 @@ async def bench_both(tb: Testbench) -> None:
 
 async def _offer(tb: Testbench, log: Log) -> None:
     for number, instruction in enumerate(tb.parameters["instructions"]):
-        while number - len(log.done) >= 4:
+        while number - len(log.done) >= tb.parameters["in_flight"]:
             await tb.cycles()
         await tb.stream_put("load_instruction", [instruction])
 

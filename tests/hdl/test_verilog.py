@@ -86,7 +86,7 @@ def test_ports() -> None:
     ports = {name: (direction, int(width or 0) + 1)
              for direction, width, name in re.findall(r"(input|output) wire (?:\[(\d+):0\] )?(\w+)", top)}
     assert {name for name in ports if not name.startswith(("m_axi_", "s_axil_"))} == {
-        "clk", "rst", "irq", "running", "failed"}
+        "clk", "rst", "restart", "irq", "running", "failed"}
     channel = {"id", "addr", "len", "size", "burst", "lock", "cache", "prot", "qos", "valid", "ready"}
     assert {name.removeprefix("m_axi_") for name in ports if name.startswith("m_axi_")} == {
         *(f"{a}{member}" for a in ("aw", "ar") for member in channel),
