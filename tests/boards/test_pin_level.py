@@ -63,8 +63,8 @@ def case(name: str, seed: int = 0) -> Case:
     return Case(program, x, reference_outputs(_quantized(seed), x, program))
 
 
-def opened(name: str, served: PtyBoard) -> Device:
-    return Device(SerialMachine(served.port, BOARDS[name].config, baud=BOARDS[name].baud, **PATIENCE))
+def opened(name: str, served: PtyBoard, **options: Any) -> Device:
+    return Device(SerialMachine(served.port, BOARDS[name].config, baud=BOARDS[name].baud, **PATIENCE | options))
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_faults_on_the_line(small: tuple[PinBoard, PtyBoard], kinds: str) -> Non
     results = errors = 0
     while faults.count < FAULTS // 4:
         try:
-            with opened(SMALL, served) as device:
+            with opened(SMALL, served, timeout=0.15) as device:
                 for found in (*pair, *pair):
                     found.check(device)
                     results += 1

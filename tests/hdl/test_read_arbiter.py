@@ -17,7 +17,8 @@ PROGRAM = 0x4000
 
 def rtl_both(config: AcceleratorConfig, loads: list[Load], code: bytes, **parameters: Any) -> dict[str, Any]:
     """Run LOADs while a program is fetched, whose instructions nobody executes."""
-    fixed = {"instructions": [payload(config, load) for load in loads], "code": code.hex(), "in_flight": config.in_flight}
+    fixed = {"instructions": [payload(config, load) for load in loads], "code": code.hex(),
+             "in_flight": config.in_flight}
     verilog = verilog_of(ReadSide, config)
     result: dict[str, Any] = run_bench(verilog, __name__, "bench_both", parameters=fixed | parameters)
     return result
