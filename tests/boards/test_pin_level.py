@@ -14,7 +14,7 @@ import pytest
 
 import tilewright as tw
 from tests.boards.pin_board import BUILD, PinBoard
-from tests.driver.pty_board import Faults, PtyBoard
+from tests.driver.pty_board import PtyBoard
 from tilewright.comparison import reference_outputs
 from tilewright.demo.network import load_digits, train
 from tilewright_boards.board import boards
@@ -32,7 +32,6 @@ BOARDS = boards()
 BOARDS[LARGE] = replace(BOARDS[LARGE], baud=BOARDS[LARGE].clock_hz // 4)
 # A simulated second takes a minute and more.
 PATIENCE: dict[str, Any] = {"timeout": 0.5, "attempts": 60}
-FAULTS = 1000
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,8 @@ def case(name: str, seed: int = 0) -> Case:
     return Case(program, x, reference_outputs(_quantized(seed), x, program))
 
 
-def opened(name: str, served: PtyBoard, **options: Any) -> Device:
-    return Device(SerialMachine(served.port, BOARDS[name].config, baud=BOARDS[name].baud, **PATIENCE | options))
+def opened(name: str, served: PtyBoard) -> Device:
+    return Device(SerialMachine(served.port, BOARDS[name].config, baud=BOARDS[name].baud, **PATIENCE))
 
 
 @pytest.fixture
@@ -92,28 +91,6 @@ def test_digits(name: str) -> None:
         # Neither weights nor code went over the line again.
         assert served.to_board - before < len(found.program.constants) // 4
     assert board.violation is None
-
-
-@pytest.mark.parametrize("kinds", ["d", "f", "i", "dfi"])
-def test_faults_on_the_line(small: tuple[PinBoard, PtyBoard], kinds: str) -> None:
-    """Bytes that are dropped, flipped and inserted: a result is right or there is an error, and then all is well."""
-    _, served = small
-    pair = case(SMALL), case(SMALL, 1)
-    served.faults = faults = Faults(len(kinds), 0.003, kinds)
-    results = errors = 0
-    while faults.count < FAULTS // 4:
-        try:
-            with opened(SMALL, served, timeout=0.15) as device:
-                for found in (*pair, *pair):
-                    found.check(device)
-                    results += 1
-        except DeviceError:
-            errors += 1
-    assert results > errors
-    served.faults = None
-    with opened(SMALL, served) as device:
-        for found in pair:
-            found.check(device)
 
 
 @pytest.mark.parametrize("seed", range(3))
