@@ -2,17 +2,21 @@
 """Boards as data: the catalog, files of users, what is refused, and the digest."""
 
 import dataclasses
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tilewright_boards import catalog
 from tilewright_boards.board import LEDS, Board, boards, load_board
 from tilewright_boards.memories import BlockMemory, SdramMemory, SpramMemory
 from tilewright_hdl.config import load_config
 from tilewright_hdl.errors import ConfigError
 from tilewright_hdl.targets import Target
 
+PAGE = Path(__file__).parents[2] / "docs" / "boards.md"
 VERSIONS = {"yosys": "0.70", "nextpnr": "0.11"}
 USERS = """
 import dataclasses
@@ -137,3 +141,16 @@ def test_a_board_knows_its_platform() -> None:
         for pin in (board.uart, board.button, *board.leds.values()):
             assert pin is not None
             platform.lookup(*pin)
+
+
+@pytest.mark.parametrize("in_catalog", [False, True])
+def test_the_example_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_catalog: bool) -> None:
+    """It is a board by its path, and by its name in the catalog."""
+    (text,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    path = tmp_path / "a_ulx3s_45f.py"
+    path.write_text(text)
+    monkeypatch.setattr(catalog, "__path__", [*catalog.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, f"{catalog.__name__}.{path.stem}", raising=False)
+    board = load_board("ulx3s-45f" if in_catalog else path)
+    assert (board.name, board.device.dsps, board.config) == ("ulx3s-45f", 72, load_board("ulx3s-12f").config)
+    sys.modules.pop(f"{catalog.__name__}.{path.stem}", None)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -33,8 +33,8 @@ def identity_of(config: AcceleratorConfig, memory_bytes: int) -> Identity:
                     word_bytes=config.bus.data_bytes)
 
 
-class LinkedAccelerator(wiring.Component):
-    """Host link and accelerator with one port to main memory; what a board's top level has, but for its pins."""
+class _Linked(wiring.Component):
+    """A host link, and main memory at a port."""
 
     def __init__(self, config: AcceleratorConfig, identity: Identity):
         self._config = config
@@ -42,35 +42,37 @@ class LinkedAccelerator(wiring.Component):
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1),
                           "axi": Out(Axi4(config.bus.address_bits, config.bus.data_bits))})
 
-    def elaborate(self, platform: object) -> Module:
+    def _linked(self, restart: Signal) -> Module:
+        """A module with the link on its line, which can restart what it drives."""
         m = Module()
-        m.submodules.link = link = self._link
-        m.submodules.accelerator = accelerator = Accelerator(self._config)
-        m.submodules.share = share = AxiShare(self._config)
-        wiring.connect(m, link.registers, accelerator.s_axil)
-        wiring.connect(m, accelerator.m_axi, share.accelerator)
-        wiring.connect(m, link.memory, share.link)
-        wiring.connect(m, share.axi, wiring.flipped(self.axi))
-        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), accelerator.restart.eq(link.reset)]
+        m.submodules.link = self._link
+        m.d.comb += [self._link.rx.eq(self.rx), self.tx.eq(self._link.tx), restart.eq(self._link.reset)]
         return m
 
 
-class LinkedRegisters(wiring.Component):
-    """Host link with nothing but the registers of an accelerator and a memory; it is built in a second."""
-
-    def __init__(self, config: AcceleratorConfig, identity: Identity):
-        self._config = config
-        self._link = HostLink(identity, baud=BAUD, address_bits=config.bus.address_bits)
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1),
-                          "axi": Out(Axi4(config.bus.address_bits, config.bus.data_bits))})
+class LinkedAccelerator(_Linked):
+    """Host link and accelerator with one port to main memory; what a board's top level has, but for its pins."""
 
     def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.link = link = self._link
-        m.submodules.control = control = Control(self._config)
-        wiring.connect(m, link.registers, control.axi)
-        wiring.connect(m, link.memory, wiring.flipped(self.axi))
-        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), control.restart.eq(link.reset)]
+        accelerator, share = Accelerator(self._config), AxiShare(self._config)
+        m = self._linked(accelerator.restart)
+        m.submodules.accelerator, m.submodules.share = accelerator, share
+        wiring.connect(m, self._link.registers, accelerator.s_axil)
+        wiring.connect(m, accelerator.m_axi, share.accelerator)
+        wiring.connect(m, self._link.memory, share.link)
+        wiring.connect(m, share.axi, wiring.flipped(self.axi))
+        return m
+
+
+class LinkedRegisters(_Linked):
+    """Host link with nothing but the registers of an accelerator and a memory; it is built in a second."""
+
+    def elaborate(self, platform: object) -> Module:
+        control = Control(self._config)
+        m = self._linked(control.restart)
+        m.submodules.control = control
+        wiring.connect(m, self._link.registers, control.axi)
+        wiring.connect(m, self._link.memory, wiring.flipped(self.axi))
         return m
 
 

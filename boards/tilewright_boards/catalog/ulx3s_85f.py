@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """ULX3S with an LFE5U-85F."""
 
+import dataclasses
 from typing import Any
 
 from tilewright_hdl.config import AcceleratorConfig
-from tilewright_hdl.targets import Target
 
-from ..board import Board, Device
-from ..memories import SdramMemory
+from .ulx3s_12f import BOARD as SMALL
 
 
 def _platform() -> Any:
@@ -16,12 +15,11 @@ def _platform() -> Any:
     return ULX3S_85F_Platform()
 
 
-BOARD = Board(
+BOARD = dataclasses.replace(
+    SMALL,
     name="ulx3s-85f",
     title="ULX3S with ECP5-85F",
-    target=Target.ECP5,
-    device=Device(name="LFE5U-85F", luts=83640, ffs=83640, dsps=156, rams=208,
-                  units={"luts": "LUT4", "ffs": "FF", "dsps": "MULT18X18D", "rams": "DP16KD"}),
+    device=dataclasses.replace(SMALL.device, name="LFE5U-85F", luts=83640, ffs=83640, dsps=156, rams=208),
     config=AcceleratorConfig.from_dict({
         "name": "ulx3s-85f", "queue_instructions": 2, "semaphore_bits": 4, "profile_records": 0, "counters": False,
         "in_flight": 2,
@@ -33,10 +31,5 @@ BOARD = Board(
         "limits": {"address_bits": 15, "size_bits": 12, "kernel_bits": 4},
     }),
     clock_hz=80_000_000,
-    memory=SdramMemory(chip="ULX3S"),
-    baud=3_000_000,
-    loader="ulx3s",
     platform=_platform,
-    leds={"alive": ("led", 0), "synced": ("led", 1), "running": ("led", 2), "error": ("led", 3)},
-    button=("button_fire", 0),
 )
