@@ -93,21 +93,26 @@ class StreamPair(wiring.Component):
     i : ``In(stream.Signature(shape, always_ready=True))``
         At most two payloads more than have left, those that leave in the cycle included.
     o : ``Out(stream.Signature(shape))``
+    room : ``Out(1)``
+        For a sender that does not know: from a register, that a payload may come even if none leaves.
     """
 
     i: stream.Interface
     o: stream.Interface
+    room: Signal
 
     def __init__(self, shape: ShapeLike):
         super().__init__({
             "i": In(stream.Signature(shape, always_ready=True)),
             "o": Out(stream.Signature(shape)),
+            "room": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         first, second = Value.cast(self.o.payload), Signal.like(Value.cast(self.i.payload), reset_less=True)
         waits = Signal()
+        m.d.comb += self.room.eq(~waits)
         with m.If(self.i.valid):
             m.d.sync += second.eq(self.i.payload)
         with m.If(self.o.ready | ~self.o.valid):

@@ -34,8 +34,9 @@ def memory_module(name: str, words: int, word_bits: int, groups: int) -> str:
         f"  input wire {address}write_address,",
         f"  input wire {word}write_data",
         ");",
-        # Parts of a word may be written while others are read: those reads count.
-        f"  {'' if groups > 1 else DONT_CARE}reg {word}words [0:{words - 1}];",
+        # Parts of a word may be written while others are read, and those reads count; but they are whole bytes, with
+        # enables of their own, and a block RAM does not touch the bytes that it does not write.
+        f"  {DONT_CARE}reg {word}words [0:{words - 1}];",
         "  integer i;",
         f"  initial for (i = 0; i < {words}; i = i + 1) words[i] = {word_bits}'h0;",
         "  always @(posedge clk) if (read_enable) read_data <= words[read_address];",
