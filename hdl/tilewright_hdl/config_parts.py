@@ -207,6 +207,10 @@ class PostConfig:
         Whether there are windows and padding, and activations as sources. Without, accumulators become activations one
         by one. If there is no ``add`` and no ``multiply`` either, and ``single`` is the only rounding, an ``interval``
         of 14, 23, 41 or 77 cycles (one more with tables) and more makes lanes that take 8, 4, 2 bits or 1 a cycle.
+    registered : bool
+        Whether registers stand in front of the memories and behind them, for reads and for writes: three cycles of
+        latency, which let slow block RAM and the choice between the engines have cycles of their own. Lanes that are
+        no pipelines have none.
     """
 
     lanes: int
@@ -217,13 +221,14 @@ class PostConfig:
     tables: int = 4
     interval: int = 1
     pools: bool = True
+    registered: bool = False
 
     def __post_init__(self) -> None:
         check_int("post", "lanes", self.lanes, 1, 64)
         check_int("post", "multiplier_bits", self.multiplier_bits, 8, MULTIPLIER_BITS)
         check_int("post", "tables", self.tables, 0, 16)
         check_int("post", "interval", self.interval, 1, 128)
-        for name in ("add", "multiply", "pools"):
+        for name in ("add", "multiply", "pools", "registered"):
             check_bool("post", name, getattr(self, name))
         names = [str(r) for r in HARDWARE_ROUNDINGS]
         try:
