@@ -304,6 +304,9 @@ class BusConfig:
         Bursts that may be under way at once, reads of LOAD and writes of STORE each, 1 to 16.
     windows : bool
         Whether LOAD can pack the windows of dense rows into words, for images of few channels.
+    registered : bool
+        Whether beats of the program wait in distributed memory with a register behind it, not in block RAM, which is
+        slow to answer. It takes no more cycles; where there are no instruction queues, it means nothing.
     """
 
     data_bits: int
@@ -311,6 +314,7 @@ class BusConfig:
     burst_beats: int = 32
     outstanding: int = 4
     windows: bool = True
+    registered: bool = False
 
     def __post_init__(self) -> None:
         if self.data_bits not in (32, 64, 128, 256):
@@ -319,8 +323,8 @@ class BusConfig:
         check_int("bus", "burst_beats", self.burst_beats, 4, 256)
         check_power_of_two("bus", "burst_beats", self.burst_beats)
         check_int("bus", "outstanding", self.outstanding, 1, 16)
-        if not isinstance(self.windows, bool):
-            raise ConfigError(f"bus.windows must be true or false, not {self.windows!r}")
+        for name in ("windows", "registered"):
+            check_bool("bus", name, getattr(self, name))
         if self.burst_beats * self.data_bytes > 4096:
             raise ConfigError(
                 f"bus.burst_beats must keep a burst within 4096 bytes: at most {4096 // self.data_bytes} beats of "

@@ -231,7 +231,8 @@ class PostEngine(wiring.Component):
         arrives = {name: Signal(pipeline.signature.members[name].shape, name=f"arrives_{name}") for name in names}
         domain += [getattr(pipeline, name).eq(value) for name, value in arrives.items()]
         asked = Signal(data.StructLayout({"column_part": len(column_part), "row_part": len(row_part), "residual": 1}))
-        domain += [asked.column_part.eq(step.column_part), asked.row_part.eq(step.row_part), asked.residual.eq(residual)]
+        domain += [asked.column_part.eq(step.column_part), asked.row_part.eq(step.row_part),
+                   asked.residual.eq(residual)]
         m.d.sync += [column_part.eq(asked.column_part), row_part.eq(asked.row_part),
                      arrives["residual"].eq(asked.residual)]
         activations = data.View(data.ArrayLayout(signed(8), self.config.array.rows), self.source.data)
