@@ -37,7 +37,8 @@ module pin_board (
 );
 """
 
-# As `sdram_pins.py` has it: registers on the way out; the chip's clock half a period behind, by which data are taken.
+# What `sdram_pins.py` does by cycles: registers on the way out, the chip's clock a part of a period behind (a half),
+# and as many registers on the way back as `SdramPhase` says. Its own bench has the times within a cycle.
 _SDRAM = """\
   wire cke, cs, ras, cas, we, dq_oe, chip_oe;
   wire [1:0] ba;
@@ -45,7 +46,8 @@ _SDRAM = """\
   wire [{bytes}:0] dqm;
   wire [{data}:0] dq_o, chip_dq;
   reg [{pins}:0] out = 0;
-  reg [{data}:0] taken;
+  reg [{data}:0] taken [0:{delay}];
+  integer n;
   wire chip_clk = ~clk;
   always @(posedge clk) out <= {{cke, ~cs, ~ras, ~cas, ~we, dq_oe, ba, a, dqm, dq_o}};
   wire chip_cke, chip_cs_n, chip_ras_n, chip_cas_n, chip_we_n, chip_drive;
@@ -59,11 +61,14 @@ _SDRAM = """\
     .power(1'b1), .clk(chip_clk), .cke(chip_cke), .cs_n(chip_cs_n), .ras_n(chip_ras_n), .cas_n(chip_cas_n),
     .we_n(chip_we_n), .ba(chip_ba), .a(chip_a), .dqm(chip_dqm), .dq_i(chip_data), .dq_oe_i(chip_drive),
     .dq_o(chip_dq), .dq_oe_o(chip_oe), .error(error), .error_ps(error_ps), .error_bank(error_bank), .broken());
-  always @(posedge chip_clk) taken <= chip_dq;
+  always @(posedge clk) begin
+    taken[0] <= chip_dq;
+    for (n = 1; n <= {delay}; n = n + 1) taken[n] <= taken[n - 1];
+  end
   {top} board (
     .clk(clk), .rst(button), .rx(rx), .tx(tx), .leds(leds),
     .sdram__cke(cke), .sdram__cs(cs), .sdram__ras(ras), .sdram__cas(cas), .sdram__we(we), .sdram__ba(ba),
-    .sdram__a(a), .sdram__dqm(dqm), .sdram__dq_o(dq_o), .sdram__dq_oe(dq_oe), .sdram__dq_i(taken));
+    .sdram__a(a), .sdram__dqm(dqm), .sdram__dq_o(dq_o), .sdram__dq_oe(dq_oe), .sdram__dq_i(taken[{delay}]));
 endmodule
 """
 
@@ -85,7 +90,8 @@ def _surroundings(board: Board) -> str:
     widths = {"rows": chip.row_bits, "bytes": chip.data_bytes, "data": chip.data_bits}
     # cke, cs, ras, cas, we, whether data are driven, and the bank.
     pins = 6 + 2 + sum(widths.values())
-    highest = {name: width - 1 for name, width in (widths | {"pins": pins}).items()}
+    assert board.phase is not None
+    highest = {name: width - 1 for name, width in (widths | {"pins": pins, "delay": board.phase.delay}).items()}
     # A controller that is reset misses the refreshes of its power-up time.
     behind = 8 + 2 * chip.power_up // chip.refresh
     model = sdram_model(chip, board.clock_hz, postponed=behind)
