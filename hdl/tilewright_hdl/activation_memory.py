@@ -28,7 +28,8 @@ __all__ = ["ActivationMemory"]
 class ActivationMemory(wiring.Component):
     """Banked memory with three read and two write ports.
 
-    A read granted in the cycle of a write to the same word sees the old contents. Contents survive a reset.
+    A read granted in the cycle of a write to the same word sees the old contents; in hardware nothing may be done with
+    it, but that POST reads parts that it does not write. Contents survive a reset.
 
     Parameters
     ----------
@@ -71,8 +72,10 @@ class ActivationMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
+        # Programs do not race, but POST writes parts of words over others that it still has to read.
+        races = config.activation_parts > 1 and (config.post.pools or config.post.binary)
         banks = [
-            Memory(config.activation_bank_words, config.array.rows * 8, config.activation_parts)
+            Memory(config.activation_bank_words, config.array.rows * 8, config.activation_parts, races=races)
             for _ in range(config.memory.activation_banks)
         ]
         for index, bank in enumerate(banks):

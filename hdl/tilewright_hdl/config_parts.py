@@ -207,6 +207,10 @@ class PostConfig:
         Whether there are windows and padding, and activations as sources. Without, accumulators become activations one
         by one. If there is no ``add`` and no ``multiply`` either, and ``single`` is the only rounding, an ``interval``
         of 14, 23, 41 or 77 cycles (one more with tables) and more makes lanes that take 8, 4, 2 bits or 1 a cycle.
+    registered : bool
+        Whether registers stand in front of the memories and behind them, for reads and for writes: three cycles of
+        latency, which let slow block RAM and the choice between the engines have cycles of their own. Lanes that are
+        no pipelines have none.
     """
 
     lanes: int
@@ -217,13 +221,14 @@ class PostConfig:
     tables: int = 4
     interval: int = 1
     pools: bool = True
+    registered: bool = False
 
     def __post_init__(self) -> None:
         check_int("post", "lanes", self.lanes, 1, 64)
         check_int("post", "multiplier_bits", self.multiplier_bits, 8, MULTIPLIER_BITS)
         check_int("post", "tables", self.tables, 0, 16)
         check_int("post", "interval", self.interval, 1, 128)
-        for name in ("add", "multiply", "pools"):
+        for name in ("add", "multiply", "pools", "registered"):
             check_bool("post", name, getattr(self, name))
         names = [str(r) for r in HARDWARE_ROUNDINGS]
         try:
@@ -299,6 +304,9 @@ class BusConfig:
         Bursts that may be under way at once, reads of LOAD and writes of STORE each, 1 to 16.
     windows : bool
         Whether LOAD can pack the windows of dense rows into words, for images of few channels.
+    registered : bool
+        Whether beats of the program wait in distributed memory with a register behind it, not in block RAM, which is
+        slow to answer. It takes no more cycles; where there are no instruction queues, it means nothing.
     """
 
     data_bits: int
@@ -306,6 +314,7 @@ class BusConfig:
     burst_beats: int = 32
     outstanding: int = 4
     windows: bool = True
+    registered: bool = False
 
     def __post_init__(self) -> None:
         if self.data_bits not in (32, 64, 128, 256):
@@ -314,8 +323,8 @@ class BusConfig:
         check_int("bus", "burst_beats", self.burst_beats, 4, 256)
         check_power_of_two("bus", "burst_beats", self.burst_beats)
         check_int("bus", "outstanding", self.outstanding, 1, 16)
-        if not isinstance(self.windows, bool):
-            raise ConfigError(f"bus.windows must be true or false, not {self.windows!r}")
+        for name in ("windows", "registered"):
+            check_bool("bus", name, getattr(self, name))
         if self.burst_beats * self.data_bytes > 4096:
             raise ConfigError(
                 f"bus.burst_beats must keep a burst within 4096 bytes: at most {4096 // self.data_bytes} beats of "

@@ -137,7 +137,9 @@ class Core(wiring.Component):
         config = self.config
         m.submodules.activations = activations = ActivationMemory(config)
         m.submodules.weights = weights = Memory(config.weight_words, config.array.columns * 8)
-        m.submodules.parameters = parameters = Memory(config.memory.parameter_groups, config.parameter_word_bytes * 8)
+        m.submodules.parameters = parameters = Memory(
+            config.memory.parameter_groups, len(load.parameter.data), len(load.parameter.mask)
+        )
         wiring.connect(m, load.activation, activations.load_write)
         wiring.connect(m, load.weight, weights.write)
         wiring.connect(m, load.parameter, parameters.write)
@@ -145,7 +147,13 @@ class Core(wiring.Component):
         wiring.connect(m, exec_engine.activation, activations.exec_read)
         wiring.connect(m, exec_engine.weight, weights.read)
         wiring.connect(m, post.accumulator, exec_engine.accumulator)
-        wiring.connect(m, post.parameter, parameters.read)
+        m.d.comb += [
+            parameters.read.valid.eq(post.parameter.valid),
+            parameters.read.address.eq(post.parameter.address),
+            post.parameter.ready.eq(parameters.read.ready),
+            # Words may be filled up to whole beats.
+            post.parameter.data.eq(parameters.read.data),
+        ]
         wiring.connect(m, post.source, activations.post_read)
         wiring.connect(m, post.output, activations.post_write)
         wiring.connect(m, store.activation, activations.store_read)

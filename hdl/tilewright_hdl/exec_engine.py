@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from .accumulators import AccumulatorRead, Accumulators
 from .array import SystolicArray
 from .config import AcceleratorConfig, bits_for
+from .delay_line import DelayLine
 from .isa import Exec
 from .isa_layout import instruction_layout
 from .pass_sequencer import PassSequencer
@@ -113,13 +114,7 @@ class ExecEngine(wiring.Component):
             accumulators.sums.eq(array.sums),
         ]
 
-        # `write` comes one cycle after the issue, and is wanted one cycle before the sum is there.
-        write = streamer.write
-        for cycle in range(EXEC_READ + array_delay(self._config.array) - 2):
-            delayed = Signal(streamer.write.shape(), name=f"write_{cycle}", reset_less=True)
-            m.d.sync += delayed.eq(write)
-            write = delayed
-        m.d.comb += accumulators.write.eq(write)
+        m.d.comb += accumulators.write.eq(self._late(m, streamer.write))
         if self._config.in_flight == 1:
             m.d.comb += accumulators.write.bank.eq(sequencer.passes.p.instruction.bank)
 
@@ -149,3 +144,16 @@ class ExecEngine(wiring.Component):
             m.d.sync += stopped.eq(1)
 
         return m
+
+    def _late(self, m: Module, write: Any) -> Any:
+        """``write``, which comes one cycle after the issue, one cycle before the sum is there."""
+        cycles = EXEC_READ + array_delay(self._config.array) - 2
+        if self._config.in_flight == 1:
+            m.submodules.writes = writes = DelayLine(len(write.as_value()), cycles)
+            m.d.comb += writes.i.eq(write)
+            return writes.o
+        for cycle in range(cycles):
+            delayed = Signal(write.shape(), name=f"write_{cycle}", reset_less=True)
+            m.d.sync += delayed.eq(write)
+            write = delayed
+        return write

@@ -83,7 +83,8 @@ class Fetch(wiring.Component):
         shift = exact_log2(bus.data_bytes)
         depth = FETCH_BURSTS * bus.burst_beats
         m.submodules.splitter = splitter = BurstSplitter(self.config, beats_bits=33 - shift)
-        m.submodules.buffer = buffer = StreamFifo(FetchedLayout(self.config), depth, block=True)
+        m.submodules.buffer = buffer = StreamFifo(
+            FetchedLayout(self.config), depth, block=not bus.registered, registered=bus.registered)
         m.submodules.router = router = FetchRouter(self.config)
         wiring.connect(m, buffer.o, router.i)
         for mine, inner in zip(self.queues, router.queues, strict=True):

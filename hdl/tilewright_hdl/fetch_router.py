@@ -89,6 +89,8 @@ class FetchRouter(wiring.Component):
         body_engine = Signal(range(len(ENGINES)))
 
         engine, size, known = kind_of(m, head.opcode)
+        # Compared with all sizes before the opcode is there.
+        short = Array(bytes_left < cls.BYTES for cls in INSTRUCTIONS)[engine]
         is_head = Signal()
         code = Signal(ErrorCode)
         target = Signal.like(engine)
@@ -97,7 +99,7 @@ class FetchRouter(wiring.Component):
         m.d.comb += [is_head.eq(~body.any()), target.eq(Mux(is_head, engine, body_engine))]
         with m.If(self.i.p.error):
             m.d.comb += code.eq(ErrorCode.FETCH)
-        with m.Elif(is_head & (~known | (bytes_left < size))):
+        with m.Elif(is_head & (~known | short)):
             m.d.comb += code.eq(ErrorCode.OPCODE)
         with m.Elif(is_head & (head.index != index)):
             m.d.comb += code.eq(ErrorCode.INDEX)

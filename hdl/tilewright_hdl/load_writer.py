@@ -6,7 +6,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .axi import BeatLayout
-from .bus_timing import memory_sizes
+from .bus_timing import memory_sizes, single_transfers
 from .config import AcceleratorConfig, bits_for
 from .held import drive_fault
 from .isa import Memory
@@ -19,12 +19,23 @@ __all__ = ["LoadWriter", "load_memories"]
 
 
 def load_memories(config: AcceleratorConfig) -> dict[Memory, MemoryWrite]:
-    """Signature of the write port to each memory."""
-    return {
+    """Signature of the write port to each memory; ``PARAMETER`` is written in whole beats with :func:`_in_pieces`."""
+    ports = {
         memory: MemoryWrite(bits_for(words), 8 * word_bytes,
                             config.activation_parts if memory is Memory.ACTIVATION else 1)
         for memory, (words, word_bytes) in memory_sizes(config).items()
     }
+    if _in_pieces(config):
+        beats = config.beats(config.parameter_word_bytes)
+        address_bits = ports[Memory.PARAMETER].address_bits
+        ports[Memory.PARAMETER] = MemoryWrite(address_bits, beats * config.bus.data_bits, beats)
+    return ports
+
+
+def _in_pieces(config: AcceleratorConfig) -> bool:
+    """Whether each beat is written as it comes, as a small machine does where only parameters have words of several."""
+    return single_transfers(config) and all(
+        config.beats(size) == 1 for memory, (_, size) in memory_sizes(config).items() if memory is not Memory.PARAMETER)
 
 
 class LoadWriter(wiring.Component):
@@ -34,7 +45,8 @@ class LoadWriter(wiring.Component):
     -------
     A word is written in the cycle after its last beat, or later if the memory is not ready; meanwhile beats are
     held up only if the next word's would overwrite it. ``done`` comes in the cycle of the last write. A window is
-    packed as :class:`~.window_packer.WindowPacker` says, and written in the next cycle or later.
+    packed as :class:`~.window_packer.WindowPacker` says, and written in the next cycle or later. Where
+    :func:`load_memories` says so, parameters are written beat by beat.
 
     Parameters
     ----------
@@ -77,6 +89,7 @@ class LoadWriter(wiring.Component):
         m = Module()
         sizes = memory_sizes(self.config)
         beats = [self.config.beats(word_bytes) for _, word_bytes in sizes.values()]
+        pieces = _in_pieces(self.config)
         ports = [getattr(self, memory.name.lower()) for memory in sizes]
 
         m.submodules.walker = walker = WordWalker(self.config, windows=self.config.bus.windows)
@@ -84,10 +97,11 @@ class LoadWriter(wiring.Component):
         word, beat = walker.o.p, self.beat
 
         count = Signal(bits_for(max(beats)))
-        kept = Signal(data.ArrayLayout(self.config.bus.data_bits, max(beats)))
+        kept = Signal(data.ArrayLayout(self.config.bus.data_bits, 1 if pieces else max(beats)))
         full = Signal()
         full_word = Signal(WordLayout(self.config))
         full_mask = Signal(self.config.activation_parts, init=-1)
+        piece = Signal.like(count)
         written, free, word_ends = Signal(), Signal(), Signal()
         taken, gathered, packed, completed = Signal(), Signal(), Signal(), Signal()
         illegal, wrong = Signal(), Signal()
@@ -104,21 +118,23 @@ class LoadWriter(wiring.Component):
             self.done.eq(written & full_word.last),
         ]
         for memory, port in zip(sizes, ports, strict=True):
+            in_pieces = pieces and memory is Memory.PARAMETER
             m.d.comb += [
                 port.valid.eq(full & (full_word.memory == memory)),
                 port.address.eq(full_word.address),
-                port.data.eq(kept),
-                port.mask.eq(full_mask if memory is Memory.ACTIVATION else -1),
+                port.data.eq(kept.as_value().replicate(len(port.mask)) if in_pieces else kept),
+                port.mask.eq(1 << piece if in_pieces else full_mask if memory is Memory.ACTIVATION else -1),
             ]
-
         drive_fault(m, self.config, self.fault, valid=wrong, index=word.index,
                     code=Mux(taken & beat.p.error, ErrorCode.READ, ErrorCode.ADDRESS))
         with m.If(written):
             m.d.sync += full.eq(0)
-        with m.If(completed):
+        with m.If(completed | (gathered if pieces else 0)):
             m.d.sync += [full.eq(~wrong), *(full_word[name].eq(word[name]) for name in full_word.shape().members)]
+            m.d.sync += [full_word.last.eq(word.last & completed), piece.eq(count)]
         with m.If(gathered):
-            m.d.sync += [kept[count].eq(beat.p.data), full_mask.eq(-1), count.eq(Mux(word_ends, 0, count + 1))]
+            m.d.sync += [kept[0 if pieces else count].eq(beat.p.data), full_mask.eq(-1),
+                         count.eq(Mux(word_ends, 0, count + 1))]
         is_window, can_take = Const(0), free
         if self.config.bus.windows:
             packer = self._packer(m, walker, free)

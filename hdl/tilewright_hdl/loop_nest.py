@@ -115,9 +115,10 @@ class LoopNest(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        # The one level that goes on in this cycle, if any; those inside of it begin anew.
+        # The one level that goes on with `advance`, if any; those inside of it begin anew. `advance` comes late, so it
+        # chooses nothing: it only lets registers load.
         turn: dict[str, Signal] = {}
-        inner_last: Any = self.advance
+        inner_last: Any = Const(1)
         counted: Any = ~self.extra
         for level, bits in reversed(self._levels.items()):
             index = Signal(bits, init=1, name=f"index_{level}")
@@ -127,9 +128,9 @@ class LoopNest(wiring.Component):
                 self.last[level].eq((index == self.count[level]) & counted),
                 turn[level].eq(inner_last & ~self.last[level]),
             ]
-            with m.If(self.load | (inner_last & self.last[level])):
+            with m.If(self.load | (self.advance & inner_last & self.last[level])):
                 m.d.sync += index.eq(1)
-            with m.Elif(inner_last & counted):
+            with m.Elif(self.advance & inner_last & counted):
                 m.d.sync += index.eq(index + 1)
             inner_last = inner_last & self.last[level]
             counted = Const(1)
@@ -161,7 +162,7 @@ class LoopNest(wiring.Component):
                 with m.If(self.load):
                     m.d.sync += begun.eq(self.start[name])
                 if moved:
-                    with m.Elif(turned):
+                    with m.Elif(self.advance & turned):
                         m.d.sync += begun.eq(following)
             if begun is not None:
                 with m.If(turn[level]):

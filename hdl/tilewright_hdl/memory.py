@@ -26,6 +26,9 @@ class Memory(wiring.Component):
     word_bits : int
     groups : int
         Equal parts of a word that can be written apart.
+    races : bool
+        Parts of a word are read in the cycle in which others are written. Without, nothing is done with such a read,
+        and Yosys needs no gates around the block RAM.
 
     Members
     -------
@@ -38,12 +41,13 @@ class Memory(wiring.Component):
     read: wiring.PureInterface
     write: wiring.PureInterface
 
-    def __init__(self, words: int, word_bits: int, groups: int = 1):
+    def __init__(self, words: int, word_bits: int, groups: int = 1, *, races: bool = False):
         if isinstance(words, bool) or not isinstance(words, int) or words < 2:
             raise ValueError(f"words must be an integer of at least 2, not {words!r}")
         self._words = words
         self._word_bits = word_bits
         self._groups = groups
+        self._races = races
         super().__init__({
             "read": In(MemoryRead(bits_for(words), word_bits)),
             "write": In(MemoryWrite(bits_for(words), word_bits, groups)),
@@ -61,6 +65,10 @@ class Memory(wiring.Component):
     def groups(self) -> int:
         return self._groups
 
+    @property
+    def races(self) -> bool:
+        return self._races
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.d.comb += [self.read.ready.eq(1), self.write.ready.eq(1)]
@@ -68,8 +76,9 @@ class Memory(wiring.Component):
         m.d.comb += mask.eq(Mux(self.write.valid, self.write.mask, 0))
         if isinstance(platform, VerilogLibrary):
             # Amaranth would write out every bit of the initial value.
-            name = f"memory_{self.words}x{self.word_bits}_{self.groups}"
-            platform.define_text(name, memory_module(name, self.words, self.word_bits, self.groups))
+            name = f"memory_{self.words}x{self.word_bits}_{self.groups}{'_races' if self.races else ''}"
+            text = memory_module(name, self.words, self.word_bits, self.groups, races=self.races)
+            platform.define_text(name, text)
             m.submodules.words = Instance(
                 name,
                 i_clk=ClockSignal(),

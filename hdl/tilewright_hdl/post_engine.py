@@ -209,7 +209,8 @@ class PostEngine(wiring.Component):
         ]
         m.d.sync += passed.eq(Mux(issuing & ~enter, passed + 1, 0))
 
-        m.d.comb += [
+        domain = m.d.sync if post.registered else m.d.comb
+        domain += [
             self.accumulator.valid.eq(enter & step.inside & ~from_activation),
             self.accumulator.bank.eq(step.bank),
             self.accumulator.address.eq(step.source),
@@ -217,6 +218,8 @@ class PostEngine(wiring.Component):
             self.parameter.address.eq(step.parameter),
             self.source.valid.eq(residual | (enter & step.inside & from_activation)),
             self.source.address.eq(Mux(residual, step.residual, step.source)),
+        ]
+        m.d.comb += [
             pipeline.step.eq(enter),
             pipeline.interior.eq(step.inside),
             pipeline.first.eq(step.first),
@@ -224,13 +227,20 @@ class PostEngine(wiring.Component):
         ]
 
         column_part, row_part = Signal.like(step.column_part), Signal.like(step.row_part)
-        m.d.sync += [column_part.eq(step.column_part), row_part.eq(step.row_part), pipeline.residual.eq(residual)]
+        names = ("accumulator", "parameter", "activation", "residual")
+        arrives = {name: Signal(pipeline.signature.members[name].shape, name=f"arrives_{name}") for name in names}
+        domain += [getattr(pipeline, name).eq(value) for name, value in arrives.items()]
+        asked = Signal(data.StructLayout({"column_part": len(column_part), "row_part": len(row_part), "residual": 1}))
+        domain += [asked.column_part.eq(step.column_part), asked.row_part.eq(step.row_part),
+                   asked.residual.eq(residual)]
+        m.d.sync += [column_part.eq(asked.column_part), row_part.eq(asked.row_part),
+                     arrives["residual"].eq(asked.residual)]
         activations = data.View(data.ArrayLayout(signed(8), self.config.array.rows), self.source.data)
-        m.d.comb += pipeline.parameter.eq(self.parameter.data)
-        self._accumulators(m, column_part, pipeline.accumulator)
+        m.d.comb += arrives["parameter"].eq(self.parameter.data)
+        self._accumulators(m, column_part, arrives["accumulator"])
         for lane in range(lanes):
             of_lane = Array(activations[i] for i in range(lane, self.config.array.rows, lanes))
-            m.d.comb += pipeline.activation[lane].eq(of_lane[row_part])
+            m.d.comb += arrives["activation"][lane].eq(of_lane[row_part])
 
     def _write(self, m: Module, step: Any, enter: Signal, pipeline: PostPipeline) -> None:
         """Write the results where their last steps said."""
@@ -249,6 +259,9 @@ class PostEngine(wiring.Component):
             targets.w_data.eq(target),
             targets.w_en.eq(enter & step.last),
             targets.r_en.eq(pipeline.valid),
+        ]
+        domain = m.d.sync if self.config.post.registered else m.d.comb
+        domain += [
             self.output.valid.eq(pipeline.valid),
             self.output.address.eq(reached.address),
             self.output.data.eq(pipeline.result.as_value().replicate(self.config.row_groups)),

@@ -59,11 +59,11 @@ class PostPipeline(wiring.Component):
         An element enters: it is not padding; it is the first, the last of its window.
     accumulator : ``In(ArrayLayout(signed(32), lanes))``
     parameter : ``In(ParameterLayout(lanes))``
-        Both in the cycle after ``step``.
+        Both at stage ``read`` of their step.
     activation : ``In(ArrayLayout(signed(8), lanes))``
-        Source in the cycle after ``step``, or residual.
+        Source at stage ``read`` of its step, or residual.
     residual : ``In(1)``
-        ``activation`` is a residual; they come in the order of their steps, in the cycle after ``step`` or before.
+        ``activation`` is a residual; they come in the order of their steps, at that stage or before.
     table : ``In(table_write_signature(config))``
         Always ready.
     valid : ``Out(1)``

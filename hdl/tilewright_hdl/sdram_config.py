@@ -209,8 +209,9 @@ class SdramConfig:
     @property
     def read_delay(self) -> int:
         """Cycles from the address of a read to its first beat, with its row open and nothing else under way."""
-        # Splitter, queue of pieces, the sequencer's two stages and the command's register; queue of beats, twice.
-        return 5 + self.timing.cas + self.phy_delay + self.beat_words + 2
+        # Splitter, queue of pieces, the sequencer's two stages and the command's register; queue of beats, twice, and
+        # the register of the port.
+        return 5 + self.timing.cas + self.phy_delay + self.beat_words + 3
 
     @property
     def mode(self) -> int:

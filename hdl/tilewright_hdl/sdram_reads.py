@@ -10,7 +10,7 @@ from .config_parts import bits_for
 from .sdram_config import SdramConfig
 from .sdram_ports import PieceLayout
 from .sdram_splitter import SdramSplitter
-from .stream_fifo import StreamFifo
+from .stream_fifo import StreamFifo, StreamPair
 
 __all__ = ["SdramReads"]
 
@@ -74,20 +74,30 @@ class SdramReads(wiring.Component):
 
         head = answers.o.p
         done = Signal.like(head.beats)
+        # Block RAM is slow to answer, and behind the port whoever takes a beat decides late.
+        sent = data.StructLayout({"id": 1, "data": config.bus.data_bits, "response": 2, "last": 1})
+        m.submodules.sent = pair = StreamPair(sent)
+        offered, moves = Signal(), Signal()
         good = head.response == RESPONSE_OKAY
         ends = done == head.beats
         m.d.comb += [
             beats.i.valid.eq(self.beat.valid),
             beats.i.payload.eq(self.beat.payload),
-            axi.rvalid.eq(answers.o.valid & (beats.o.valid | ~good)),
-            axi.rid.eq(head.id),
-            axi.rdata.eq(Mux(good, beats.o.payload, 0)),
-            axi.rresp.eq(head.response),
-            axi.rlast.eq(head.last & ends),
-            beats.o.ready.eq(answers.o.valid & good & axi.rready),
-            answers.o.ready.eq(axi.rvalid & axi.rready & ends),
+            offered.eq(answers.o.valid & (beats.o.valid | ~good)),
+            moves.eq(offered & pair.room),
+            pair.i.valid.eq(moves),
+            pair.i.p.id.eq(head.id),
+            pair.i.p.data.eq(Mux(good, beats.o.payload, 0)),
+            pair.i.p.response.eq(head.response),
+            pair.i.p.last.eq(head.last & ends),
+            beats.o.ready.eq(answers.o.valid & good & pair.room),
+            answers.o.ready.eq(moves & ends),
+            axi.rvalid.eq(pair.o.valid),
+            pair.o.ready.eq(axi.rready),
+            *(getattr(axi, f"r{port}").eq(pair.o.p[name])
+              for port, name in (("id", "id"), ("data", "data"), ("resp", "response"), ("last", "last"))),
         ]
-        with m.If(axi.rvalid & axi.rready):
+        with m.If(moves):
             m.d.sync += done.eq(Mux(ends, 0, done + 1))
         return m
 

@@ -14,7 +14,7 @@ class StreamFifo(wiring.Component):
 
     Latency
     -------
-    A payload is offered on ``o`` one cycle after it was taken; two cycles with ``block``.
+    A payload is offered on ``o`` one cycle after it was taken; two cycles with ``block`` or ``registered``.
 
     Parameters
     ----------
@@ -24,6 +24,8 @@ class StreamFifo(wiring.Component):
         Payloads held, at least 2.
     block : bool
         Keep them in memory with a registered read, as block RAM has. Right for depths of more than about 16.
+    registered : bool
+        Keep them in memory without one, and put a register behind it that holds one more: the fastest output.
 
     Members
     -------
@@ -36,11 +38,14 @@ class StreamFifo(wiring.Component):
     i: stream.Interface
     o: stream.Interface
 
-    def __init__(self, shape: ShapeLike, depth: int, *, block: bool = False):
+    def __init__(self, shape: ShapeLike, depth: int, *, block: bool = False, registered: bool = False):
         if not isinstance(depth, int) or depth < 2:
             raise ValueError(f"depth must be an integer of at least 2, not {depth!r}")
         self._depth = depth
+        if block and registered:
+            raise ValueError("block and registered must not both be true")
         self._block = block
+        self._registered = registered
         super().__init__({
             "i": In(stream.Signature(shape)),
             "o": Out(stream.Signature(shape)),
@@ -58,7 +63,7 @@ class StreamFifo(wiring.Component):
     @property
     def delay(self) -> int:
         """Cycles from the transfer on ``i`` to the offer on ``o``."""
-        return 2 if self.block else 1
+        return 2 if self.block or self._registered else 1
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -68,11 +73,23 @@ class StreamFifo(wiring.Component):
             queue.w_data.eq(self.i.payload),
             queue.w_en.eq(self.i.valid),
             self.i.ready.eq(queue.w_rdy),
-            Value.cast(self.o.payload).eq(queue.r_data),
-            self.o.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.o.ready),
-            self.empty.eq(queue.level == 0),
         ]
+        if not self._registered:
+            m.d.comb += [
+                Value.cast(self.o.payload).eq(queue.r_data),
+                self.o.valid.eq(queue.r_rdy),
+                queue.r_en.eq(self.o.ready),
+                self.empty.eq(queue.level == 0),
+            ]
+            return m
+        head = Signal.like(queue.r_data, reset_less=True)
+        m.d.comb += [
+            Value.cast(self.o.payload).eq(head),
+            queue.r_en.eq(self.o.ready | ~self.o.valid),
+            self.empty.eq((queue.level == 0) & ~self.o.valid),
+        ]
+        with m.If(queue.r_en):
+            m.d.sync += [head.eq(queue.r_data), self.o.valid.eq(queue.r_rdy)]
         return m
 
 
@@ -93,21 +110,26 @@ class StreamPair(wiring.Component):
     i : ``In(stream.Signature(shape, always_ready=True))``
         At most two payloads more than have left, those that leave in the cycle included.
     o : ``Out(stream.Signature(shape))``
+    room : ``Out(1)``
+        For a sender that does not know: from a register, that a payload may come even if none leaves.
     """
 
     i: stream.Interface
     o: stream.Interface
+    room: Signal
 
     def __init__(self, shape: ShapeLike):
         super().__init__({
             "i": In(stream.Signature(shape, always_ready=True)),
             "o": Out(stream.Signature(shape)),
+            "room": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         first, second = Value.cast(self.o.payload), Signal.like(Value.cast(self.i.payload), reset_less=True)
         waits = Signal()
+        m.d.comb += self.room.eq(~waits)
         with m.If(self.i.valid):
             m.d.sync += second.eq(self.i.payload)
         with m.If(self.o.ready | ~self.o.valid):

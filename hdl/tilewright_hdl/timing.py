@@ -32,6 +32,7 @@ __all__ = [
     "exec_start",
     "multiply_delay",
     "post_cycles",
+    "post_first_read",
     "post_first_write",
     "post_interval",
     "post_latency",
@@ -81,7 +82,7 @@ def requantize_delay(post: PostConfig) -> int:
 
 @dataclass(frozen=True)
 class PostStages:
-    """Registers of the post-processor's pipeline, by the distance in cycles from the read of an accumulator.
+    """Registers of the post-processor's pipeline, by the distance in cycles from the step that reads an accumulator.
 
     A step that lacks a part of the way skips it: an activation goes from ``read`` to ``value``, ``AVERAGE`` from
     ``combined`` to ``total``, and ``NONE`` and ``MAX`` are written at ``combined``.
@@ -89,7 +90,7 @@ class PostStages:
     Members
     -------
     read : int
-        Words of the memories.
+        Words of the memories, with registers in front of these and behind them if there are any.
     biased : int
         Accumulator plus bias.
     value : int
@@ -116,7 +117,7 @@ class PostStages:
     @lru_cache
     def of(cls, post: PostConfig) -> Self:
         """Stages of a post-processor."""
-        read = 1
+        read = 1 + 2 * post.registered
         biased = read + 1
         value = biased + requantize_delay(post)
         mapped = value + (post.tables > 0)
@@ -163,7 +164,12 @@ def post_latency(post: PostConfig, instruction: Post) -> int:
     """Cycles from the end of a step's interval to the write of its result; serial lanes write at its end."""
     if serial_digit(post):
         return 0
-    return PostStages.of(post).latency(Source(instruction.source), Combine(instruction.combine))
+    return PostStages.of(post).latency(Source(instruction.source), Combine(instruction.combine)) + post.registered
+
+
+def post_first_read(post: PostConfig) -> int:
+    """Cycles from the transfer of a ``POST`` into its engine to its first read."""
+    return 1 + (post.registered and not serial_digit(post))
 
 
 def post_interval(post: PostConfig, instruction: Post) -> int:

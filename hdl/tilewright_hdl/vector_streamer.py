@@ -114,7 +114,7 @@ class VectorStreamer(wiring.Component):
             "end": 1,
             "last": 1,
             "fresh": 1,
-            "bad": 1,
+            "outside": 1,
             "slice": range(config.array.slices),
             "fields": layout.only(("index", "bank", "pad_value", "depthwise")),
         })
@@ -151,11 +151,7 @@ class VectorStreamer(wiring.Component):
         # Whatever is wrong comes to light in the order of the program, because it is only looked at here.
         wanted = Signal()
         m.d.comb += [
-            self.outside.eq(in_issue & (
-                issue.bad
-                | (issue.entry >= self._config.memory.accumulator_entries)
-                | (issue.inside & (issue.address >= self._config.activation_words))
-            )),
+            self.outside.eq(in_issue & issue.outside),
             wanted.eq(in_issue & ~self.outside & ~self.stop),
             self.activation.valid.eq(wanted & issue.inside),
             self.activation.address.eq(issue.address),
@@ -201,7 +197,7 @@ class VectorStreamer(wiring.Component):
         following = Signal.like(entry)
         opening = Signal.like(entry)
         m.d.comb += [
-            following.eq(entry + (step & ~extra)),
+            following.eq(Mux(step & ~extra, entry + 1, entry)),
             opening.eq(Mux(taken.first, taken.instruction.accumulator_address, following)),
         ]
         with m.If(begin & taken.opens):
@@ -228,7 +224,11 @@ class VectorStreamer(wiring.Component):
             candidate.end.eq(nest.done),
             candidate.last.eq(nest.done & current.last),
             candidate.fresh.eq(current.opens & ~shared.accumulate),
-            candidate.bad.eq(current.bad),
+            candidate.outside.eq(
+                current.bad
+                | (entry >= self._config.memory.accumulator_entries)
+                | (candidate.inside & (at.address >= self._config.activation_words))
+            ),
             candidate.slice.eq(current.slice),
             *(candidate.fields[name].eq(shared[name]) for name in candidate.fields.shape().members),
         ]

@@ -15,12 +15,13 @@ profile and the accumulators do not take it, and programs do not race. Else it w
 each block RAM whose primitive does not promise the old word."""
 
 
-def memory_module(name: str, words: int, word_bits: int, groups: int) -> str:
+def memory_module(name: str, words: int, word_bits: int, groups: int, *, races: bool = False) -> str:
     """Verilog text of a memory with one read and one write port as the module ``name``.
 
     The word read appears after the clock edge with ``read_enable`` and stays until the next. Before the first one it is
     anything: a block RAM has no initial output, and Yosys would add a gate to each bit to make one. Each bit of
-    ``write_mask`` stands for one of ``groups`` equal parts of a word.
+    ``write_mask`` stands for one of ``groups`` equal parts of a word. With ``races``, reads of words of which parts are
+    written in that cycle count.
     """
     address = _range((words - 1).bit_length())
     word, mask = _range(word_bits), _range(groups)
@@ -34,8 +35,7 @@ def memory_module(name: str, words: int, word_bits: int, groups: int) -> str:
         f"  input wire {address}write_address,",
         f"  input wire {word}write_data",
         ");",
-        # Parts of a word may be written while others are read: those reads count.
-        f"  {'' if groups > 1 else DONT_CARE}reg {word}words [0:{words - 1}];",
+        f"  {'' if races else DONT_CARE}reg {word}words [0:{words - 1}];",
         "  integer i;",
         f"  initial for (i = 0; i < {words}; i = i + 1) words[i] = {word_bits}'h0;",
         "  always @(posedge clk) if (read_enable) read_data <= words[read_address];",

@@ -72,6 +72,7 @@ class WindowPacker(wiring.Component):
         buffer = Signal(data.ArrayLayout(8, beats * beat_bytes))
         offset = Signal(signed(len(word.row_start) + 2))
         first_offset = Signal.like(offset)
+        moved = Signal.like(offset)
         next_offset = Signal.like(offset)
         left = Signal.like(word.row_bytes)
         padding = word.pad_value.as_unsigned()
@@ -85,9 +86,11 @@ class WindowPacker(wiring.Component):
             self.o.valid.eq(self.i.valid & begun & near & ~(word.row_last & rest)),
             packs.eq(self.o.valid & self.o.ready),
             self.i.ready.eq(packs),
-            next_offset.eq(Mux(begun, Mux(packs, offset + word.row_step, offset), first_offset)),
+            moved.eq(offset + word.row_step),
+            next_offset.eq(Mux(begun, Mux(packs, moved, offset), first_offset)),
             begins.eq(self.i.valid & ~begun & self.beat.valid & self.o.ready),
-            wants.eq(next_offset >= beat_bytes),
+            # Of next_offset, but `packs` comes late.
+            wants.eq(Mux(begun, Mux(packs, moved >= beat_bytes, ~near), first_offset >= beat_bytes)),
             # A beat that the last window does not need is taken nevertheless.
             drops.eq(near & word.row_last),
             self.beat.ready.eq(self.i.valid & Mux(begun, rest & (wants | drops), wants & self.o.ready)),

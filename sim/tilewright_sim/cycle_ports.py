@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import BINARY, Instruction, Post, Source
-from tilewright_hdl.timing import post_first_write, post_interval
+from tilewright_hdl.timing import post_first_read, post_first_write, post_interval
 
 from .accesses import activation_accesses
 from .iss_window import axis_inside, axis_offsets
@@ -100,7 +100,8 @@ def first_free(uses: Collection[PortUse], bank: int, cycle: int) -> int:
 def post_reads(config: AcceleratorConfig, ins: Post, start: int, mask: int) -> PortUse:
     """Reads of the banks ``mask`` by a ``POST`` that starts in cycle ``start``."""
     interval = post_interval(config.post, ins)
-    begin, end = start + 1, start + 1 + ins.steps * interval
+    begin = start + post_first_read(config.post)
+    end = begin + ins.steps * interval
     padded = ins.source == Source.ACTIVATION and not _all_inside(ins)
     every_cycle = interval == (ins.combine in BINARY) + (ins.source == Source.ACTIVATION)
     if not mask & (mask - 1) and every_cycle and not padded:

@@ -185,4 +185,4 @@ def test_every_field_of_post_that_the_configuration_limits_is_covered() -> None:
     """A new setting of the post-processor must be thought of here."""
     settings = {f.name for f in dataclasses.fields(PostConfig)}
     assert settings == {"lanes", "multiplier_bits", "roundings", "add", "multiply", "tables", "interval",
-                        "pools"}
+                        "pools", "registered"}

@@ -12,6 +12,7 @@ from tests.hdl.bus_bench import BASES, CONFIGS, Log, ReadSide, beat_image, paylo
 from tilewright_hdl.bus_timing import load_cycles, memory_sizes, transfer_bursts
 from tilewright_hdl.config import AcceleratorConfig
 from tilewright_hdl.isa import Load, Memory, Segment
+from tilewright_hdl.load_writer import load_memories
 from tilewright_hdl.registers import ErrorCode
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
@@ -26,7 +27,7 @@ def ref_load(config: AcceleratorConfig, loads: list[Load], image: bytes) -> dict
         if load.window:
             ref_windows(load, image, written[Memory.ACTIVATION.name])
             continue
-        word_bytes = memory_sizes(config)[Memory(load.memory)][1]
+        word_bytes = load_memories(config)[Memory(load.memory)].data_bits // 8
         for dram, word in places(config, load):
             data = int.from_bytes(image[dram : dram + word_bytes], "little")
             written[Memory(load.memory).name][str(word)] = data

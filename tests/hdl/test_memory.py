@@ -3,12 +3,16 @@
 """The memory against a list, in Verilog and in Amaranth's simulator."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from amaranth.sim import Simulator
 
+from tilewright_hdl.activation_memory import ActivationMemory
+from tilewright_hdl.config import PRESETS
 from tilewright_hdl.memory import Memory
+from tilewright_hdl.once import emit_verilog
 
 from .cycle_bench import rtl_cycles
 
@@ -81,3 +85,12 @@ def test_wrong_words(words: Any) -> None:
 def test_wrong_groups() -> None:
     with pytest.raises(ValueError, match=r"^groups must divide data_bits \(8\), not 3$"):
         Memory(4, 8, 3)
+
+
+@pytest.mark.parametrize(("pools", "add", "guarded"), [(False, False, False), (True, False, True), (False, True, True)])
+def test_yosys_guards_reads_of_parts_that_count(pools: bool, add: bool, guarded: bool) -> None:
+    """POST reads other parts of a word than it writes, if it reads activations at all."""
+    nano = PRESETS["nano4"]
+    post = replace(nano.post, lanes=1, pools=pools, add=add, multiply=False)
+    text = emit_verilog(ActivationMemory(replace(nano, bus=replace(nano.bus, windows=False), post=post)))
+    assert ("(* no_rw_check *)" not in text) == guarded

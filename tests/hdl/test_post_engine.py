@@ -42,8 +42,8 @@ CONFIGS = {
         6, 9, lanes=3, tables=0, add=False, multiply=False, roundings=(Rounding.SINGLE,)
     ),
     "4x2, 1 lane, double": small(4, 2, bus=64, lanes=1, tables=1, roundings=(Rounding.TFLITE_DOUBLE,)),
-    "4x4, 4 lanes, no multiply": small(4, 4, bus=128, lanes=4, tables=4, multiply=False),
-    "4x4, 1 lane, every 5 cycles": small(4, 4, lanes=1, tables=1, interval=5),
+    "4x4, 4 lanes, no multiply, registered": small(4, 4, bus=128, lanes=4, tables=4, multiply=False, registered=True),
+    "4x4, 1 lane, every 5 cycles, registered": small(4, 4, lanes=1, tables=1, interval=5, registered=True),
     "4x4, 2 lanes, every 32 cycles, no tables": small(4, 4, lanes=2, tables=0, multiply=False, interval=32),
     "4x4, 2 lanes, multiply alone": small(4, 4, lanes=2, tables=1, add=False),
     "4x4, 2 lanes, no pools": small(4, 4, lanes=2, tables=1, multiply=False, pools=False),
