@@ -179,8 +179,9 @@ def test_digest_covers_every_number_but_the_name() -> None:
         "memory": {"activation_bytes": 1 << 16, "weight_bytes": 1 << 16, "accumulator_entries": 512,
                    "parameter_groups": 64, "activation_banks": 2, "accumulator_bits": 24},
         "post": {"lanes": 8, "multiplier_bits": 24, "roundings": (Rounding.SINGLE,), "add": False,
-                 "multiply": False, "tables": 1, "interval": 4, "pools": False},
-        "bus": {"data_bits": 64, "address_bits": 24, "burst_beats": 8, "outstanding": 2, "windows": False},
+                 "multiply": False, "tables": 1, "interval": 4, "pools": False, "registered": True},
+        "bus": {"data_bits": 64, "address_bits": 24, "burst_beats": 8, "outstanding": 2, "windows": False,
+                    "registered": True},
         "limits": {"address_bits": 16, "size_bits": 12, "kernel_bits": 5},
     }.items():
         assert set(other) == {f.name for f in dataclasses.fields(PARTS[part])}, "a new number must be tried here"
