@@ -83,6 +83,7 @@ class Decoder(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         beats = self.cls.BYTES // self.config.bus.data_bytes
+        checks = self.config.checks
         fields = Signal(instruction_layout(self.config, self.cls), reset_less=True)
         count = Signal(range(beats + 1))
         taken = Signal()
@@ -99,7 +100,7 @@ class Decoder(wiring.Component):
             self.o.valid.eq(checked & legal & ~held),
             self.o.payload.eq(fields),
         ]
-        late = self._check_beats(m, count, wrong, fields)
+        late = self._check_beats(m, count, wrong, fields) if checks else Const(0)
         self._keep(m, count, taken, fields)
 
         leaves = self.o.valid & self.o.ready
