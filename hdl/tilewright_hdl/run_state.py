@@ -86,7 +86,6 @@ class RunState(wiring.Component):
             good.eq(running & self.finished & ~self.start & ~self.fault.valid),
             # What was taken together with `halt` shows in `busy` a cycle later.
             bad.eq(self.halt & ~preparing & ~self.start & ~self.busy),
-            self.aborted.eq(self.aborting & bad),
             self.clear.eq(preparing | self.aborted),
             self.ended.eq(self.active & ~self.aborting & (good | bad)),
             self.error.eq(self.halt & ~self.active),
@@ -94,6 +93,8 @@ class RunState(wiring.Component):
             self.error_index.eq(Mux(self.halt, index, 0)),
         ]
         m.d.sync += [
+            # From a register, since it resets most of the machine.
+            self.aborted.eq(self.aborting & bad & ~self.aborted),
             preparing.eq(begins),
             self.start.eq(preparing),
             self.active.eq(begins | (self.active & ~(good | bad))),
