@@ -71,8 +71,8 @@ class BurstServer(wiring.Component):
     nothing. A read sees all writes whose addresses were taken before its own.
 
     A beat moves in each cycle of a burst. The next address is taken in the cycle after the last beat of a write, or
-    after that in which the last beat of a read is fetched, so beats of two bursts are a cycle apart at least. While a beat of a read stands on the bus nothing is written, so a
-    manager must take reads without waiting for its writes.
+    after that in which the last beat of a read is fetched. While a beat of a read stands on the bus nothing is written,
+    so a manager must take reads without waiting for its writes.
 
     Latency
     -------
@@ -115,10 +115,10 @@ class BurstServer(wiring.Component):
 
         room, read, written, ends = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            # A write would replace the word that stands on the bus.
             room.eq(~axi.rvalid | axi.rready),
             read.eq(active & ~writes & room),
-            axi.wready.eq(active & writes & room & (~axi.bvalid | axi.bready)),
+            # A write would replace the word that stands on the bus. When that is taken, writes need not know at once.
+            axi.wready.eq(active & writes & ~axi.rvalid & (~axi.bvalid | axi.bready)),
             written.eq(axi.wvalid & axi.wready),
             ends.eq((read & (done == length)) | (written & axi.wlast)),
             port.enable.eq(read | (written & (response == RESPONSE_OKAY))),
