@@ -36,7 +36,7 @@ TALL = replace(CONFIG, array=ArrayConfig(rows=10, columns=4),
 # What a small FPGA does without: fewer instructions under way, no profile, no checks, serial multipliers, no shadow
 # weights.
 LEAN = replace(CONFIG, in_flight=1, profile_records=0, checks=False,
-               post=replace(CONFIG.post, interval=7, registered=True),
+               post=replace(CONFIG.post, interval=7, registered=True), bus=replace(CONFIG.bus, registered=True),
                array=replace(CONFIG.array, depthwise=False, multipliers=Multipliers.CHAINED),
                memory=replace(CONFIG.memory, accumulator_bits=24))
 # And less still: accumulators alone are processed, a few bits in each cycle.
