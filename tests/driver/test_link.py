@@ -118,6 +118,17 @@ def test_what_is_asked_is_done_once_whatever_gets_lost(open_link: Open, seed: in
     assert link.resent > 0
 
 
+@pytest.mark.parametrize(("rate", "least"), [(0.0001, 0.6), (0.0005, 0.3), (0.001, 0.12)])
+def test_losses_do_not_stop_a_load(open_link: Open, rate: float, least: float) -> None:
+    """What lies behind a lost request is not sent again and again; a loss of what is sent again costs no time-out."""
+    line, link = open_link()
+    line.faults = Faults(1, rate)
+    begin = line.now
+    for _ in range(3):
+        link.ask_all(writes(400))
+    assert 3 * 400 * 240 / (line.now - begin) * BYTE_SECONDS > least
+
+
 def test_every_loss_of_a_single_byte_is_mended(open_link: Open) -> None:
     """The k-th byte of an exchange is lost, for each k, in the middle of a window of requests."""
 
@@ -126,7 +137,7 @@ def test_every_loss_of_a_single_byte_is_mended(open_link: Open) -> None:
             super().__init__(0, 0)
             self.place = place
 
-        def apply(self, data: bytes) -> bytes:
+        def apply(self, data: bytes, way: str = "") -> bytes:
             begin, self.place = self.place, self.place - len(data)
             return data[:begin] + data[begin + 1 :] if 0 <= begin < len(data) else data
 
