@@ -77,7 +77,7 @@ class RunState(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         begins, running, good, bad = Signal(), Signal(), Signal(), Signal()
-        preparing = Signal()
+        preparing, still = Signal(), Signal()
         code = Signal.like(self.error_code, reset_less=True)
         index = Signal.like(self.error_index, reset_less=True)
         m.d.comb += [
@@ -86,7 +86,8 @@ class RunState(wiring.Component):
             good.eq(running & self.finished & ~self.start & ~self.fault.valid),
             # What was taken together with `halt` shows in `busy` a cycle later.
             bad.eq(self.halt & ~preparing & ~self.start & ~self.busy),
-            self.aborted.eq(self.aborting & bad),
+            # A cycle later than it could be: it resets everything, and `busy` comes late.
+            self.aborted.eq(self.aborting & self.halt & still & ~preparing & ~self.start),
             self.clear.eq(preparing | self.aborted),
             self.ended.eq(self.active & ~self.aborting & (good | bad)),
             self.error.eq(self.halt & ~self.active),
@@ -95,6 +96,7 @@ class RunState(wiring.Component):
         ]
         m.d.sync += [
             preparing.eq(begins),
+            still.eq(bad),
             self.start.eq(preparing),
             self.active.eq(begins | (self.active & ~(good | bad))),
             self.done.eq((self.done & ~begins & ~self.aborted) | (good & ~self.aborting)),
