@@ -16,8 +16,7 @@ __all__ = ["Memory"]
 class Memory(wiring.Component):
     """Words with a read and a write port that are always ready.
 
-    In Verilog it is a module of its own, which a user may replace by the memory of a process. A read granted in the
-    cycle of a write to the same word sees the old contents. Contents survive a reset.
+    In Verilog it is a module of its own, which a user may replace by the memory of a process. Contents survive a reset.
 
     Parameters
     ----------
@@ -27,8 +26,8 @@ class Memory(wiring.Component):
     groups : int
         Equal parts of a word that can be written apart.
     races : bool
-        Parts of a word are read in the cycle in which others are written. Without, nothing is done with such a read,
-        and Yosys needs no gates around the block RAM.
+        A word is read in the cycle in which parts of it are written, and the read sees the old contents. Without,
+        nothing may be done with such a read, and Yosys needs no gates around the block RAM.
 
     Members
     -------

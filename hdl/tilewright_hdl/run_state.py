@@ -99,7 +99,8 @@ class RunState(wiring.Component):
             self.active.eq(begins | (self.active & ~(good | bad))),
             self.done.eq((self.done & ~begins & ~self.restarted) | (good & ~self.restarting)),
             self.restarting.eq(self.restart | (self.restarting & ~self.restarted)),
-            self.halt.eq((self.halt & ~self.clear) | (running & self.fault.valid) | (self.restarting & ~self.restarted)),
+            self.halt.eq((self.halt & ~self.clear) | (running & self.fault.valid)
+                         | (self.restarting & ~self.restarted)),
         ]
         with m.If(running & self.fault.valid):
             m.d.sync += [code.eq(self.fault.code), index.eq(self.fault.index)]
