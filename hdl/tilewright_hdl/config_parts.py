@@ -295,8 +295,9 @@ class BusConfig:
     windows : bool
         Whether LOAD can pack the windows of dense rows into words, for images of few channels.
     registered : bool
-        Whether beats of the program wait in distributed memory with a register behind it, not in block RAM, which is
-        slow to answer. It takes no more cycles; where there are no instruction queues, it means nothing.
+        Whether LOAD waits while POST writes to any bank of the activations, for it takes long to find out which. And
+        whether beats of the program wait in distributed memory with a register behind it, not in block RAM, which is
+        slow to answer; that takes no more cycles.
     """
 
     data_bits: int

@@ -143,7 +143,11 @@ class LoadWriter(wiring.Component):
             with m.If(packed):
                 m.d.sync += [kept.as_value()[:8 * self.config.array.rows].eq(packer.o.p.data),
                              full_mask.eq(packer.o.p.mask)]
-        m.d.comb += [beat.ready.eq(self.stop | (walker.o.valid & can_take)), gathered.eq(taken & ~is_window)]
+        m.d.comb += [
+            beat.ready.eq(self.stop | (walker.o.valid & can_take)),
+            # Not by `ready`: what the packer takes comes late and has no part in this.
+            gathered.eq(beat.valid & walker.o.valid & free & ~is_window & ~self.stop),
+        ]
         return m
 
     def _packer(self, m: Module, walker: WordWalker, free: Signal) -> WindowPacker:
