@@ -164,13 +164,12 @@ class PostEngine(wiring.Component):
         m.submodules.lanes = lanes = SerialLanes(self.config)
         # Begins at its end: the read is that of the cycle before the first place.
         place = Signal(range(interval), init=interval - 1)
-        reads, writes = Signal(), Signal()
+        # In the last place and in the one before: registers, as LOAD and EXEC wait in the cycle of a write.
+        reads, writes = Signal(init=1), Signal()
         with m.If(running):
-            m.d.sync += place.eq(Mux(reads, 0, place + 1))
+            m.d.sync += [place.eq(Mux(reads, 0, place + 1)), writes.eq(place == interval - 3), reads.eq(writes)]
         wiring.connect(m, wiring.flipped(self.table), lanes.table)
         m.d.comb += [
-            reads.eq(place == interval - 1),
-            writes.eq(place == interval - 2),
             enter.eq(writes & running),
             self.fault.valid.eq(reads & running & address.refused & ~self.halt),
             self.accumulator.valid.eq(reads & running & ~address.refused & ~self.halt),

@@ -85,7 +85,7 @@ class Model:
                 written.append(now + WRITE_DELAY + beats - 1 + RESPONSE_DELAY)
             else:
                 read.append((self.read(burst), now + READ_DELAY + beats - 1))
-            now += beats
+            now += beats + 1
         return read, written
 
 

@@ -33,9 +33,10 @@ CONFIG = replace(PRESETS["nano4"], post=PostConfig(lanes=2, tables=1))
 # Depthwise tiles are parts of a word, and the last part is no whole tile; most loads of taps are shorter than others.
 TALL = replace(CONFIG, array=ArrayConfig(rows=10, columns=4),
                memory=replace(CONFIG.memory, activation_bytes=1024 * 10, weight_bytes=1024 * 4))
-# What a small FPGA does without: fewer instructions under way, no profile, serial multipliers, shadow weights.
-LEAN = replace(CONFIG, in_flight=1, profile_records=0, post=replace(CONFIG.post, interval=7, registered=True),
-               bus=replace(CONFIG.bus, registered=True),
+# What a small FPGA does without: fewer instructions under way, no profile, no checks, serial multipliers, no shadow
+# weights.
+LEAN = replace(CONFIG, in_flight=1, profile_records=0, checks=False,
+               post=replace(CONFIG.post, interval=7, registered=True), bus=replace(CONFIG.bus, registered=True),
                array=replace(CONFIG.array, depthwise=False, multipliers=Multipliers.CHAINED),
                memory=replace(CONFIG.memory, accumulator_bits=24))
 # And less still: accumulators alone are processed, a few bits in each cycle.
