@@ -42,7 +42,7 @@ class ActivationMemory(wiring.Component):
     post_write : ``In(MemoryWrite(address_bits, rows * 8, row_groups))``
         Always ready. ``row_groups`` and ``activation_parts`` are those of the configuration.
     load_write : ``In(MemoryWrite(address_bits, rows * 8, activation_parts))``
-        Held while POST writes to the bank.
+        Held while POST writes to the bank, with ``bus.registered`` to any.
 
     Addresses have ``bits_for(config.activation_words)`` bits.
     """
@@ -72,10 +72,10 @@ class ActivationMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        # Programs do not race, but POST writes parts of words over others that it still has to read.
-        races = config.activation_parts > 1 and (config.post.pools or config.post.binary)
+        # Programs do not race, but POST writes its parts of words over others that it still has to read.
+        apart = config.row_groups if config.post.pools or config.post.binary else 1
         banks = [
-            Memory(config.activation_bank_words, config.array.rows * 8, config.activation_parts, races=races)
+            Memory(config.activation_bank_words, config.array.rows * 8, config.activation_parts, apart=apart)
             for _ in range(config.memory.activation_banks)
         ]
         for index, bank in enumerate(banks):
@@ -83,7 +83,7 @@ class ActivationMemory(wiring.Component):
         reads = (self.post_read, self.store_read, self.exec_read)
         writes = (self.post_write, self.load_write)
         self._share(m, reads, [bank.read for bank in banks])
-        self._share(m, writes, [bank.write for bank in banks])
+        self._share(m, writes, [bank.write for bank in banks], whole=config.bus.registered)
 
         parts = config.activation_parts // config.row_groups
         post_mask = Cat(group.replicate(parts) for group in self.post_write.mask)
@@ -107,14 +107,17 @@ class ActivationMemory(wiring.Component):
         return port.valid & (self._bank(port) == bank)
 
     def _share(
-        self, m: Module, ports: Sequence[wiring.PureInterface], banks: Sequence[wiring.PureInterface]
+        self, m: Module, ports: Sequence[wiring.PureInterface], banks: Sequence[wiring.PureInterface], *,
+        whole: bool = False
     ) -> None:
-        """Grant each bank to the first of ``ports`` that wants it."""
+        """Grant each bank, or all of them as a ``whole``, to the first of ``ports`` that wants it."""
         for rank, port in enumerate(ports):
-            clashes = [other.valid & (self._bank(other) == self._bank(port)) for other in ports[:rank]]
+            clashes = [other.valid & (whole | (self._bank(other) == self._bank(port))) for other in ports[:rank]]
             m.d.comb += port.ready.eq(~Cat(clashes).any() if clashes else 1)
         for index, bank in enumerate(banks):
-            m.d.comb += bank.valid.eq(Cat(self._wants(port, index) for port in ports).any())
+            # Whom another one keeps out of a bank, that one wants it.
+            wants = [self._wants(port, index) & (port.ready if whole else 1) for port in ports]
+            m.d.comb += bank.valid.eq(Cat(wants).any())
             address = ports[-1].address
             for port in ports[-2::-1]:
                 address = Mux(self._wants(port, index), port.address, address)

@@ -70,9 +70,9 @@ class BurstServer(wiring.Component):
     with SLVERR, and a burst outside of the memory with DECERR; neither writes, and what such a read gives means
     nothing. A read sees all writes whose addresses were taken before its own.
 
-    A beat moves in each cycle, and over the end of a burst as well: the next address is taken with the last beat of a
-    write, or as the last beat of a read is fetched. While a beat of a read stands on the bus nothing is written, so a
-    manager must take reads without waiting for its writes.
+    A beat moves in each cycle of a burst. The next address is taken in the cycle after the last beat of a write, or
+    after that in which the last beat of a read is fetched. While a beat of a read stands on the bus nothing is written,
+    so a manager must take reads without waiting for its writes.
 
     Latency
     -------
@@ -115,10 +115,10 @@ class BurstServer(wiring.Component):
 
         room, read, written, ends = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            # A write would replace the word that stands on the bus.
             room.eq(~axi.rvalid | axi.rready),
             read.eq(active & ~writes & room),
-            axi.wready.eq(active & writes & room & (~axi.bvalid | axi.bready)),
+            # A write would replace the word that stands on the bus. When that is taken, writes need not know at once.
+            axi.wready.eq(active & writes & ~axi.rvalid & (~axi.bvalid | axi.bready)),
             written.eq(axi.wvalid & axi.wready),
             ends.eq((read & (done == length)) | (written & axi.wlast)),
             port.enable.eq(read | (written & (response == RESPONSE_OKAY))),
@@ -140,11 +140,14 @@ class BurstServer(wiring.Component):
 
         with m.If(read | written):
             m.d.sync += done.eq(done + 1)
+        with m.If(ends):
+            m.d.sync += active.eq(0)
         to_write, free = Signal(), Signal()
         m.d.comb += [
             # In turn, and a write first.
             to_write.eq(axi.awvalid & ~(axi.arvalid & writes)),
-            free.eq(~active | ends),
+            # Not yet with the last beat: whether it moves comes late, from the other end of the bus.
+            free.eq(~active),
             axi.awready.eq(free & to_write),
             axi.arready.eq(free & ~to_write),
         ]

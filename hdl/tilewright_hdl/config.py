@@ -69,6 +69,9 @@ class AcceleratorConfig:
     in_flight : int
         Instructions that an engine may have been given and that have not retired, 1, 2 or 4. With 1 the fields of an
         instruction stay in its decoder, and no engine has a copy of them.
+    checks : bool
+        Whether decoders refuse instructions that break a rule. If not, what such an instruction does is undefined; the
+        driver refuses programs that have one before it loads them.
     """
 
     name: str = field(compare=False)
@@ -82,6 +85,7 @@ class AcceleratorConfig:
     profile_records: int = 256
     counters: bool = True
     in_flight: int = 4
+    checks: bool = True
 
     def __post_init__(self) -> None:
         check_int("config", "queue_instructions", self.queue_instructions, 1, 16)
@@ -92,6 +96,7 @@ class AcceleratorConfig:
         if 0 < self.profile_records < 4:
             raise ConfigError(f"config.profile_records must be 0 or at least 4, not {self.profile_records!r}")
         check_bool("config", "counters", self.counters)
+        check_bool("config", "checks", self.checks)
         if self.profile_records and not self.counters:
             raise ConfigError(f"config.profile_records must be 0 where config.counters is false, "
                               f"not {self.profile_records!r}")
@@ -255,7 +260,7 @@ _nano4 = AcceleratorConfig(
 )
 
 PRESETS: dict[str, AcceleratorConfig] = {c.name: c for c in (_nano4, _edge8, _edge16, _edge32)}
-"""Named configurations; the command line offers exactly these."""
+"""Configurations with names; the command line offers those of the boards as well."""
 
 
 def load_config(

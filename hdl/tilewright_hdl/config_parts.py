@@ -189,7 +189,7 @@ class PostConfig:
     Parameters
     ----------
     lanes : int
-        Channels requantized per cycle. Must divide both the rows and the columns of the array.
+        Channels requantized at once, in each ``interval``. Must divide both the rows and the columns of the array.
     multiplier_bits : int
         Width of the requantization multiplier, 8 to 31. Only 31 equals the frameworks in every bit.
     roundings : tuple of Rounding
@@ -277,16 +277,6 @@ class LimitsConfig:
         """What addresses and steps in the memories on chip count modulo."""
         return 1 << self.address_bits
 
-    @property
-    def largest_size(self) -> int:
-        """Largest count, height or width."""
-        return (1 << self.size_bits) - 1
-
-    @property
-    def largest_kernel(self) -> int:
-        """Largest kernel, stride or dilation."""
-        return (1 << self.kernel_bits) - 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class BusConfig:
@@ -305,8 +295,9 @@ class BusConfig:
     windows : bool
         Whether LOAD can pack the windows of dense rows into words, for images of few channels.
     registered : bool
-        Whether beats of the program wait in distributed memory with a register behind it, not in block RAM, which is
-        slow to answer. It takes no more cycles; where there are no instruction queues, it means nothing.
+        Whether LOAD waits while POST writes to any bank of the activations, for it takes long to find out which. And
+        whether beats of the program wait in distributed memory with a register behind it, not in block RAM, which is
+        slow to answer; that takes no more cycles.
     """
 
     data_bits: int

@@ -26,7 +26,8 @@ class Decoder(wiring.Component):
     as it comes, except for what ties fields of several beats together.
 
     An instruction whose fields break a rule of :mod:`~.legality`, or in which a bit outside of the fields is set, is
-    reported as ``ErrorCode.FIELD``, once, and never offered; nothing is taken any more until reset.
+    reported as ``ErrorCode.FIELD``, once, and never offered; nothing is taken any more until reset. With
+    ``config.checks`` false nothing is refused, and bits that are not kept count for nothing.
 
     Latency
     -------
@@ -99,7 +100,7 @@ class Decoder(wiring.Component):
             self.o.valid.eq(checked & legal & ~held),
             self.o.payload.eq(fields),
         ]
-        late = self._check_beats(m, count, wrong, fields)
+        late = self._check_beats(m, count, wrong, fields) if self.config.checks else Const(0)
         self._keep(m, count, taken, fields)
 
         leaves = self.o.valid & self.o.ready

@@ -221,7 +221,8 @@ class Dispatch(wiring.Component):
 class DeadlockDetector(wiring.Component):
     """Report a deadlock when the machine has stood still for ``DEADLOCK_CYCLES``.
 
-    By then who waits has not changed for long, so the engines are looked at in turn, one in each cycle.
+    By then who waits has not changed for long, so the engines are looked at in turn, for two cycles each: in the first
+    one the indices are compared.
 
     Parameters
     ----------
@@ -260,16 +261,17 @@ class DeadlockDetector(wiring.Component):
         m = Module()
         cycles = Signal(range(DEADLOCK_CYCLES))
         oldest = Signal(self.index_bits)
-        found = Signal()
+        found, older = Signal(), Signal()
+        m.d.sync += older.eq(self.index < oldest)
         with m.If(self.still & self.waiting.any()):
             m.d.sync += cycles.eq(cycles + 1)
             m.d.comb += self.fault.valid.eq(cycles == DEADLOCK_CYCLES - 1)
-            with m.If(self.waiting.bit_select(self.engine, 1) & (~found | (self.index < oldest))):
+            with m.If(cycles[0] & self.waiting.bit_select(self.engine, 1) & (~found | older)):
                 m.d.sync += [found.eq(1), oldest.eq(self.index)]
         with m.Else():
             m.d.sync += [cycles.eq(0), found.eq(0)]
         m.d.comb += [
-            self.engine.eq(cycles),
+            self.engine.eq(cycles[1:]),
             self.fault.code.eq(ErrorCode.DEADLOCK),
             self.fault.index.eq(oldest),
         ]

@@ -59,12 +59,15 @@ class DirectFetch(Fetch):
         is_head = Signal()
         passed = Signal()
         found = Signal(ErrorCode)
+        unread = Signal()
         m.d.comb += [
+            unread.eq(beat.p.error | place[place_bits:].any()),
             burst.p.address.eq(Cat(Const(0, shift), place[:place_bits])),
             burst.p.length.eq(Mux(left < until_boundary, left, until_boundary)),
             beat.ready.eq(1),
             is_head.eq((left == 0) & ~final),
-            passed.eq(beat.valid & ~is_head & (code == ErrorCode.NONE) & (found == ErrorCode.NONE) & ~self.halt),
+            # What is wrong with a head says nothing about what is passed on.
+            passed.eq(beat.valid & ~is_head & (code == ErrorCode.NONE) & ~unread & ~self.halt),
             self.fault.code.eq(code),
             self.fault.index.eq(index),
         ]
@@ -72,7 +75,7 @@ class DirectFetch(Fetch):
             m.d.comb += [queue.valid.eq(passed & (engine == which)), queue.payload.eq(beat.p.data)]
 
         next_engine, beats, is_final, wrong = self._judge(m, position, index)
-        with m.If(beat.p.error | place[place_bits:].any()):
+        with m.If(unread):
             m.d.comb += found.eq(ErrorCode.FETCH)
         with m.Elif(is_head):
             m.d.comb += found.eq(wrong)

@@ -10,7 +10,7 @@ such register is the value itself.
 from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Const, Module, Shape, Signal, Value
+from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,8 +28,9 @@ class LoopNest(wiring.Component):
     In a cycle with ``advance`` and ``extra`` the values step as by the innermost level, but its index stays; meanwhile
     it is not at its last index.
 
-    ``start`` is taken with ``load``, but must stay with ``held``. ``count`` must hold from the cycle after ``load``
-    until the last ``advance``, and a ``step`` must be there in the cycles in which its level goes on.
+    ``start`` and ``first_count`` are taken with ``load``, but ``start`` must stay with ``held``. ``count`` must be the
+    same from the cycle after ``load`` until the last ``advance``, and a ``step`` must be there in the cycles in which
+    its level goes on.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ class LoopNest(wiring.Component):
     Members
     -------
     load, advance, extra : ``In(1)``
-    count : ``In(StructLayout({level: bits}))``
+    first_count, count : ``In(StructLayout({level: bits}))``
         Repetitions of each level, at least 1.
     start : ``In(StructLayout({value: shape}))``
     step : ``In(StructLayout({value_level: shape}))``
@@ -59,6 +60,7 @@ class LoopNest(wiring.Component):
     load: Signal
     advance: Signal
     extra: Signal
+    first_count: Any
     count: Any
     start: Any
     step: Any
@@ -88,6 +90,7 @@ class LoopNest(wiring.Component):
             "load": In(1),
             "advance": In(1),
             "extra": In(1),
+            "first_count": In(data.StructLayout(self._levels)),
             "count": In(data.StructLayout(self._levels)),
             "start": In(starts),
             "step": In(data.StructLayout({
@@ -121,17 +124,20 @@ class LoopNest(wiring.Component):
         inner_last: Any = Const(1)
         counted: Any = ~self.extra
         for level, bits in reversed(self._levels.items()):
-            index = Signal(bits, init=1, name=f"index_{level}")
+            # Counted down, and whether it is at its end in a register: all that follows of that takes long enough.
+            left = Signal(bits, name=f"left_{level}")
+            at_first, at_last = Signal(name=f"at_first_{level}"), Signal(name=f"at_last_{level}")
             turn[level] = Signal(name=f"turn_{level}")
             m.d.comb += [
-                self.first[level].eq(index == 1),
-                self.last[level].eq((index == self.count[level]) & counted),
+                self.first[level].eq(at_first),
+                self.last[level].eq(at_last & counted),
                 turn[level].eq(inner_last & ~self.last[level]),
             ]
+            count = Mux(self.load, self.first_count[level], self.count[level])
             with m.If(self.load | (self.advance & inner_last & self.last[level])):
-                m.d.sync += index.eq(1)
+                m.d.sync += [left.eq(count), at_first.eq(1), at_last.eq(count == 1)]
             with m.Elif(self.advance & inner_last & counted):
-                m.d.sync += index.eq(index + 1)
+                m.d.sync += [left.eq(left - 1), at_first.eq(0), at_last.eq(left == 2)]
             inner_last = inner_last & self.last[level]
             counted = Const(1)
         m.d.comb += self.done.eq(self.last.as_value().all())

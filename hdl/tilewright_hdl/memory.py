@@ -17,7 +17,7 @@ class Memory(wiring.Component):
     """Words with a read and a write port that are always ready.
 
     In Verilog it is a module of its own, which a user may replace by the memory of a process. A read granted in the
-    cycle of a write to the same word sees the old contents. Contents survive a reset.
+    cycle of a write to the same word sees the old contents, in simulation. Contents survive a reset.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ class Memory(wiring.Component):
     word_bits : int
     groups : int
         Equal parts of a word that can be written apart.
-    races : bool
-        Parts of a word are read in the cycle in which others are written. Without, nothing is done with such a read,
-        and Yosys needs no gates around the block RAM.
+    apart : int
+        Equal parts of a word that lie in RAM of their own, a divisor of ``groups``: with what is read in the cycle of a
+        write to the same part of the same word nothing may be done, so that block RAM needs no gates around it.
 
     Members
     -------
@@ -41,13 +41,15 @@ class Memory(wiring.Component):
     read: wiring.PureInterface
     write: wiring.PureInterface
 
-    def __init__(self, words: int, word_bits: int, groups: int = 1, *, races: bool = False):
+    def __init__(self, words: int, word_bits: int, groups: int = 1, *, apart: int = 1):
         if isinstance(words, bool) or not isinstance(words, int) or words < 2:
             raise ValueError(f"words must be an integer of at least 2, not {words!r}")
         self._words = words
         self._word_bits = word_bits
         self._groups = groups
-        self._races = races
+        if apart < 1 or groups % apart:
+            raise ValueError(f"apart must divide groups, which are {groups}, not {apart!r}")
+        self._apart = apart
         super().__init__({
             "read": In(MemoryRead(bits_for(words), word_bits)),
             "write": In(MemoryWrite(bits_for(words), word_bits, groups)),
@@ -66,8 +68,8 @@ class Memory(wiring.Component):
         return self._groups
 
     @property
-    def races(self) -> bool:
-        return self._races
+    def apart(self) -> int:
+        return self._apart
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -76,8 +78,8 @@ class Memory(wiring.Component):
         m.d.comb += mask.eq(Mux(self.write.valid, self.write.mask, 0))
         if isinstance(platform, VerilogLibrary):
             # Amaranth would write out every bit of the initial value.
-            name = f"memory_{self.words}x{self.word_bits}_{self.groups}{'_races' if self.races else ''}"
-            text = memory_module(name, self.words, self.word_bits, self.groups, races=self.races)
+            name = f"memory_{self.words}x{self.word_bits}_{self.groups}_{self.apart}"
+            text = memory_module(name, self.words, self.word_bits, self.groups, self.apart)
             platform.define_text(name, text)
             m.submodules.words = Instance(
                 name,

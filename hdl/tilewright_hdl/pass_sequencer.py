@@ -269,16 +269,19 @@ class PassSequencer(wiring.Component):
             held=self._config.in_flight == 1,
         )
         description = self.passes.p
+        for count, fields in ((nest.first_count, offered), (nest.count, current)):
+            m.d.comb += [
+                count.tile.eq(fields.column_tiles),
+                count.ky.eq(fields.kernel_height),
+                count.kx.eq(Mux(self._depthwise(fields), 1, fields.kernel_width)),
+                count.channel.eq(fields.channel_tiles),
+            ]
         m.d.comb += [
             nest.load.eq(take),
             nest.advance.eq(finish),
             nest.start.address.eq(offered.input_address),
             nest.start.y.eq(offered.first_y),
             nest.start.x.eq(offered.first_x + Mux(self._depthwise(offered), offered.overlap, 0)),
-            nest.count.tile.eq(current.column_tiles),
-            nest.count.ky.eq(current.kernel_height),
-            nest.count.kx.eq(Mux(depthwise, 1, current.kernel_width)),
-            nest.count.channel.eq(current.channel_tiles),
             nest.step.address_ky.eq(current.kernel_y_step),
             nest.step.address_kx.eq(current.kernel_x_step),
             nest.step.address_channel.eq(1),

@@ -139,6 +139,7 @@ class PostAddress(wiring.Component):
         m.d.comb += [
             loops.load.eq(self.load),
             loops.advance.eq(self.advance),
+            *(loops.first_count[level].eq(self.instruction[name]) for level, name in counts.items()),
             *(loops.count[level].eq(fields[name]) for level, name in counts.items()),
             *(loops.step[name].eq(fields[field]) for name, field in steps.items()),
             *(loops.start[name].eq(self.instruction[field]) for name, field in starts.items()),

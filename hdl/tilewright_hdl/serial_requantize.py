@@ -146,10 +146,11 @@ class SerialRequantize(wiring.Component):
         kept = _INT8_BITS // bits
         # Digits that count, as far as those of an int8; before them the first one is made over and over.
         count = Signal(range(kept + 1), reset_less=True)
-        first, beyond = Signal(), count[-1]
+        first, beyond = Signal(reset_less=True), count[-1]
         # A shift of 0 is one of 64, as in pipelines.
         skipped = ((self.shift - 1)[:SHIFT_BITS] >> (bits.bit_length() - 1)) + 1
-        m.d.comb += first.eq(self.place == skipped + SERIAL_PRODUCT)
+        # A cycle ahead, as the shift comes late, out of a memory; its place is at least the third.
+        m.d.sync += first.eq(self.place == skipped + (SERIAL_PRODUCT - 1))
         with m.If(self.clear):
             m.d.sync += count.eq(0)
         with m.Elif((first | (count != 0)) & ~beyond):

@@ -127,14 +127,17 @@ class StreamPair(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        first, second = Value.cast(self.o.payload), Signal.like(Value.cast(self.i.payload), reset_less=True)
-        waits = Signal()
-        m.d.comb += self.room.eq(~waits)
-        with m.If(self.i.valid):
-            m.d.sync += second.eq(self.i.payload)
-        with m.If(self.o.ready | ~self.o.valid):
-            m.d.sync += [first.eq(Mux(waits, second, self.i.payload)), self.o.valid.eq(waits | self.i.valid),
-                         waits.eq(waits & self.i.valid)]
-        with m.Elif(self.i.valid):
-            m.d.sync += waits.eq(1)
+        slots = [Signal.like(Value.cast(self.i.payload), reset_less=True, name=f"slot{number}") for number in range(2)]
+        entry, head, waits = Signal(), Signal(), Signal()
+        leaves = self.o.valid & self.o.ready
+        # `ready` is late where the receiver is far: it decides which slot is shown, not what the slots take.
+        m.d.comb += [self.room.eq(~waits), Value.cast(self.o.payload).eq(Mux(head, slots[1], slots[0]))]
+        for number, slot in enumerate(slots):
+            with m.If(self.i.valid & (entry == number)):
+                m.d.sync += slot.eq(self.i.payload)
+        m.d.sync += [
+            entry.eq(entry ^ self.i.valid), head.eq(head ^ leaves),
+            self.o.valid.eq(self.i.valid | waits | (self.o.valid & ~leaves)),
+            waits.eq(Mux(self.i.valid, waits | (self.o.valid & ~leaves), waits & ~leaves)),
+        ]
         return m

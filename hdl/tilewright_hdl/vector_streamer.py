@@ -183,6 +183,8 @@ class VectorStreamer(wiring.Component):
             nest.start.address.eq(taken.address),
             nest.start.y.eq(taken.y),
             nest.start.x.eq(taken.x),
+            nest.first_count.row.eq(taken.instruction.output_height),
+            nest.first_count.column.eq(taken.instruction.output_width),
             nest.count.row.eq(shared.output_height),
             nest.count.column.eq(shared.output_width),
             nest.step.address_row.eq(shared.output_y_step),

@@ -15,16 +15,18 @@ profile and the accumulators do not take it, and programs do not race. Else it w
 each block RAM whose primitive does not promise the old word."""
 
 
-def memory_module(name: str, words: int, word_bits: int, groups: int, *, races: bool = False) -> str:
+def memory_module(name: str, words: int, word_bits: int, groups: int, apart: int = 1) -> str:
     """Verilog text of a memory with one read and one write port as the module ``name``.
 
     The word read appears after the clock edge with ``read_enable`` and stays until the next. Before the first one it is
     anything: a block RAM has no initial output, and Yosys would add a gate to each bit to make one. Each bit of
-    ``write_mask`` stands for one of ``groups`` equal parts of a word. With ``races``, reads of words of which parts are
-    written in that cycle count.
+    ``write_mask`` stands for one of ``groups`` equal parts of a word; ``apart`` equal parts are arrays of their own.
     """
     address = _range((words - 1).bit_length())
     word, mask = _range(word_bits), _range(groups)
+    part_bits, part_groups = word_bits // apart, groups // apart
+    names = ["words"] if apart == 1 else [f"words_{part}" for part in range(apart)]
+    clears = " ".join(f"{array}[i] = {part_bits}'h0;" for array in names)
     lines = [
         f"module {name} (",
         "  input wire clk,",
@@ -35,17 +37,25 @@ def memory_module(name: str, words: int, word_bits: int, groups: int, *, races: 
         f"  input wire {address}write_address,",
         f"  input wire {word}write_data",
         ");",
-        f"  {'' if races else DONT_CARE}reg {word}words [0:{words - 1}];",
+        *(f"  {DONT_CARE}reg {_range(part_bits)}{array} [0:{words - 1}];" for array in names),
         "  integer i;",
-        f"  initial for (i = 0; i < {words}; i = i + 1) words[i] = {word_bits}'h0;",
-        "  always @(posedge clk) if (read_enable) read_data <= words[read_address];",
-        "  always @(posedge clk) begin",
+        f"  initial for (i = 0; i < {words}; i = i + 1) begin {clears} end",
     ]
-    for group in range(groups):
-        part = "" if groups == 1 else _select(group * word_bits // groups, (group + 1) * word_bits // groups - 1)
-        enable = "write_mask" if groups == 1 else f"write_mask[{group}]"
-        lines.append(f"    if ({enable}) words[write_address]{part} <= write_data{part};")
-    return "\n".join([*lines, "  end", "endmodule", "", ""])
+    for part, array in enumerate(names):
+        first = part * part_bits
+        data = "read_data" if apart == 1 else f"read_data{_select(first, first + part_bits - 1)}"
+        lines += [
+            f"  always @(posedge clk) if (read_enable) {data} <= {array}[read_address];",
+            "  always @(posedge clk) begin",
+        ]
+        for group in range(part_groups):
+            start, end = group * part_bits // part_groups, (group + 1) * part_bits // part_groups - 1
+            place = "" if part_groups == 1 else _select(start, end)
+            source = "" if groups == 1 else _select(first + start, first + end)
+            enable = "write_mask" if groups == 1 else f"write_mask[{part * part_groups + group}]"
+            lines.append(f"    if ({enable}) {array}[write_address]{place} <= write_data{source};")
+        lines.append("  end")
+    return "\n".join([*lines, "endmodule", "", ""])
 
 
 def memory_text(

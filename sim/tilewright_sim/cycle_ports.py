@@ -24,12 +24,17 @@ Cycles = Collection[int]
 
 
 def bank_masks(config: AcceleratorConfig, instruction: Instruction) -> tuple[int, int]:
-    """Banks of the activation scratchpad that an instruction may read, and those that it may write; a bit for each."""
+    """Banks of the activation scratchpad that an instruction may read, and those that it may write; a bit for each.
+
+    Where writes wait for each other in all banks, a write counts for all of them.
+    """
     size = config.activation_bank_words
     masks = [0, 0]
     for access in activation_accesses(config, instruction):
         masks[access.write] |= (2 << (access.end - 1) // size) - (1 << access.start // size)
     everything = (1 << config.memory.activation_banks) - 1
+    if config.bus.registered and masks[1]:
+        masks[1] = everything
     return masks[0] & everything, masks[1] & everything
 
 
@@ -119,6 +124,9 @@ def post_writes(config: AcceleratorConfig, ins: Post, start: int, mask: int) -> 
     if not mask & (mask - 1):
         cycles: dict[int, Cycles] = {mask.bit_length() - 1: range(begin, end, window)}
         return PortUse(mask, begin, end, lambda: cycles)
+    if config.bus.registered:
+        return PortUse(mask, begin, end, lambda: dict.fromkeys(range(config.memory.activation_banks),
+                                                               range(begin, end, window)))
     return PortUse(mask, begin, end, lambda: _by_bank(config, [(
         _tensor_words(config, ins, ins.output_address, ins.output_y_step, ins.output_x_step),
         np.arange(begin, end, window))]))

@@ -15,16 +15,18 @@ READS = ("post_read", "store_read", "exec_read")
 WRITES = ("post_write", "load_write")
 
 
-def config(banks: int, windows: bool) -> AcceleratorConfig:
+def config(banks: int, windows: bool, registered: bool) -> AcceleratorConfig:
     nano = PRESETS["nano4"]
-    return replace(nano, bus=replace(nano.bus, windows=windows), memory=MemoryConfig(
+    return replace(nano, bus=replace(nano.bus, windows=windows, registered=registered), memory=MemoryConfig(
         activation_bytes=256, weight_bytes=256, accumulator_entries=16, parameter_groups=4, activation_banks=banks
     ))
 
 
-@pytest.mark.parametrize(("banks", "windows"), [(1, True), (2, True), (4, True), (2, False)])
-def test_all_ports(banks: int, windows: bool) -> None:
-    dut_config = config(banks, windows)
+@pytest.mark.parametrize(("banks", "windows", "registered"), [
+    (1, True, False), (2, True, False), (4, True, False), (2, False, False), (4, True, True),
+])
+def test_all_ports(banks: int, windows: bool, registered: bool) -> None:
+    dut_config = config(banks, windows, registered)
     words, bank_words, bits = dut_config.activation_words, dut_config.activation_bank_words, 8 * dut_config.array.rows
     parts = {"post_write": dut_config.row_groups, "load_write": dut_config.activation_parts}
     chance = random.Random(banks)
@@ -46,7 +48,8 @@ def test_all_ports(banks: int, windows: bool) -> None:
             taken: set[int] = set()
             for port in ports:
                 address = step[f"{port}__address"]
-                bank = address // bank_words
+                # Whoever writes keeps the others out of all banks then.
+                bank = 0 if registered and ports is WRITES else address // bank_words
                 out[f"{port}__ready"] = int(bank not in taken)
                 if not step[f"{port}__valid"]:
                     continue

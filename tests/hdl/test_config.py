@@ -95,6 +95,7 @@ ROUNDINGS = "['single', 'tflite_double']"
 
 
 @pytest.mark.parametrize(("make", "message"), [
+    (lambda: replace(EDGE16, checks=None), "config.checks must be true or false, not None"),
     (lambda: replace(EDGE16, counters=1), "config.counters must be true or false, not 1"),
     (lambda: replace(EDGE16, counters=False),
      "config.profile_records must be 0 where config.counters is false, not 256"),
@@ -168,7 +169,7 @@ def test_digest_covers_every_number_but_the_name() -> None:
     assert len(EDGE16.digest) == 64
     changes: list[AcceleratorConfig] = [
         replace(EDGE16, queue_instructions=8), replace(EDGE16, semaphore_bits=5), replace(EDGE16, profile_records=64),
-        replace(EDGE16, in_flight=2), replace(EDGE16, profile_records=0, counters=False),
+        replace(EDGE16, in_flight=2), replace(EDGE16, checks=False), replace(EDGE16, profile_records=0, counters=False),
         replace(EDGE16, array=ArrayConfig(rows=32, columns=16)),
         replace(EDGE16, array=ArrayConfig(rows=16, columns=32)),
         replace(EDGE16, array=ArrayConfig(rows=16, columns=16, depthwise=False)),

@@ -38,6 +38,7 @@ LEAN = replace(
     limits=LimitsConfig(address_bits=10, size_bits=9, kernel_bits=4),
     in_flight=1,
 )
+UNCHECKED = replace(LEAN, checks=False)
 WIDE = replace(LEAN, bus=BusConfig(data_bits=256, address_bits=20), in_flight=2)
 
 
@@ -137,6 +138,23 @@ def test_each_bit_that_has_no_register(cls: type[Instruction]) -> None:
     assert len(cases) > 40
     for case, result in zip(cases, results[1:], strict=True):
         assert len(result["faults"]) == 1 and not result["offered"], case.hex()
+
+
+@pytest.mark.parametrize("cls", INSTRUCTIONS)
+def test_nothing_is_refused_without_checks(cls: type[Instruction]) -> None:
+    """The bits that are kept are offered in the same cycle, whatever they are and whatever stands in the others."""
+    chance = random.Random(11)
+    good = random_legal(UNCHECKED, cls, chance)
+    others = [spec for spec in field_specs(cls) if field_bits(UNCHECKED, spec) < spec.bits and spec.name != "opcode"]
+    flipped = [encode_flipped(good, spec, spec.bits - 1) for spec in others]
+    ends = each_extreme(UNCHECKED, cls)
+    results = rtl_cases(UNCHECKED, cls, [good.encode(), *flipped, *(case.encode() for case in ends)])
+    delay = Decoder(UNCHECKED, cls).delay
+    for result in results:
+        assert (result["faults"], result["offered"][0][0]) == ([], delay)
+    for result in results[: 1 + len(flipped)]:
+        assert {payload for _, payload in result["offered"]} == {packed(UNCHECKED, good)}
+    assert sum(bool(broken_rules(UNCHECKED, case)) for case in ends) >= 4
 
 
 def encode_flipped(instruction: Instruction, spec: FieldSpec, place: int) -> bytes:

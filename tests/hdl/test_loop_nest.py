@@ -67,6 +67,7 @@ async def nests(tb: Testbench) -> None:
     def load(nest: Mapping[str, Mapping[str, int]]) -> None:
         dut.load.value = 1
         fields("start", nest["start"])
+        fields("first_count", nest["count"])
 
     nests = tb.parameters["nests"]
     load(nests[0])
@@ -74,7 +75,9 @@ async def nests(tb: Testbench) -> None:
     for index, nest in enumerate(nests):
         # The configuration changes only now, in the cycle after the load.
         dut.load.value = 0
-        fields("start", random_nest(tb.random, largest=15)["start"])
+        other = random_nest(tb.random, largest=15)
+        fields("start", other["start"])
+        fields("first_count", other["count"])
         fields("count", nest["count"])
         fields("step", nest["step"])
         for values, first, last in ref_nest(nest):
@@ -112,6 +115,7 @@ async def extra_steps(tb: Testbench) -> None:
         getattr(dut, port).value = component.signature.members[port].shape.const(values).as_bits()
 
     fields("start", {"at": 7})
+    fields("first_count", {"y": rows, "x": counted})
     fields("count", {"y": rows, "x": counted})
     fields("step", {"at_y": 100, "at_x": 3})
     dut.load.value = 1
