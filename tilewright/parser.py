@@ -150,7 +150,8 @@ def _add_boards(commands: Any) -> None:
                        help="make a bitstream even if the clock is too fast for it")
     program = commands.add_parser("program", help="load a bitstream into a board, by openFPGALoader")
     program.add_argument("--board", required=True, metavar="B", help=board_help)
-    program.add_argument("--bitstream", type=Path, metavar="F", help="(default: that of the board's last build)")
+    program.add_argument("--bitstream", type=Path, metavar="F",
+                         help="bitstream to load (default: that of the board's last build)")
     for parser in (build, program):
         parser.add_argument("--directory", type=Path, default=DIRECTORY, metavar="D",
                             help=f"where builds are (default: {DIRECTORY})")

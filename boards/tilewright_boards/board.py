@@ -74,7 +74,8 @@ class Board:
     memory : SdramMemory, SpramMemory or BlockMemory
         Main memory.
     baud : int
-        Rate of the serial line: the highest that the board's bridge really does.
+        Rate of the serial line: the highest that the board's bridge really does. The driver looks for boards at the
+        rates of ``tilewright_driver.find_board.BAUDS``.
     loader : str
         The board's name for openFPGALoader.
     platform : callable

@@ -19,7 +19,7 @@ _CAUSES = {
     "device not found": "no board answers: plug it in, and see with lsusb that it is there",
     "usb_open() failed": "the board is there, but you may not open it: install the udev rules of openFPGALoader, or "
                          "let its port be closed by whoever holds it",
-    "cannot find board": "it does not know that board: it must be a newer one",
+    "cannot find board": "it does not know that board: install a newer openFPGALoader",
 }
 """What openFPGALoader says, and what that means."""
 

@@ -23,7 +23,7 @@ __all__ = ["BoardTop"]
 class BoardTop(wiring.Component):
     """Accelerator, main memory and host link of a board, in one clock domain.
 
-    The link can reset the accelerator and its way to main memory; what is in main memory stays, and so does the link.
+    The link can restart the accelerator; it itself, main memory and the way to that go on as if nothing had happened.
 
     Parameters
     ----------

@@ -85,7 +85,7 @@ class Wrapper(Elaboratable):
                 m.d.comb += inner[name].eq(pin) if is_input else pin.eq(inner[name])
 
 
-def plan(board: Board, build: bytes, *, synthesis: Sequence[str] = (), route: Sequence[str] = ()) -> BuildPlan:
+def plan(board: Board, build: bytes, *, synthesis: Sequence[str] = ()) -> BuildPlan:
     """Files and commands that make the bitstream of a board.
 
     ``tilewright.ys`` synthesizes; the commands are those of ``build_tilewright.json``, in order: synthesis, place and
@@ -96,8 +96,8 @@ def plan(board: Board, build: bytes, *, synthesis: Sequence[str] = (), route: Se
     board : Board
     build : bytes
         The first 16 bytes of the build's digest.
-    synthesis, route : sequence of str
-        Further options of yosys' ``synth_...`` and of nextpnr.
+    synthesis : sequence of str
+        Further options of yosys' ``synth_...``.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def plan(board: Board, build: bytes, *, synthesis: Sequence[str] = (), route: Se
     verilog = board_verilog(board, build)
     platform.add_file(f"{TOP}.v", verilog)
     # The tools derive the outputs of most PLLs from the pin's clock; those of others have this rate.
-    options = ["--freq", f"{board.clock_hz / 1e6:g}", *route]
+    options = ["--freq", f"{board.clock_hz / 1e6:g}"]
     return platform.prepare(Wrapper(board, verilog, pll), DESIGN, emit_src=False, synth_opts=list(synthesis),
                             nextpnr_opts=options)
 

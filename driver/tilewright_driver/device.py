@@ -92,7 +92,8 @@ class Device:
         contents, setup, jobs, end = place(program)
         if end > self._machine.memory_bytes:
             raise DeviceError(f"Main memory must have {end} bytes for program {program.name!r}, but has only "
-                              f"{self._machine.memory_bytes}; open the device with memory_bytes={end}")
+                              f"{self._machine.memory_bytes}; open a simulator with memory_bytes={end}, or take a "
+                              f"board with more")
         for step in _run_steps(program):
             check_program(
                 config, step.instructions, constant_bytes=len(program.constants), arena_bytes=program.arena_bytes

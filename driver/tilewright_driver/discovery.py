@@ -30,7 +30,7 @@ class FoundDevice:
     device : str
         What :func:`~.open_device.open_device` takes.
     meaning : str
-        What it is; of a serial port, the description that the system has of it.
+        What it is; of a serial port, the description that the system has of it, if it has one.
     usb : str or None
         USB vendor and product, such as ``"0403:6015"``.
     board, config, build : str or None
@@ -68,15 +68,17 @@ def devices(known: Iterable[AcceleratorConfig] = tuple(PRESETS.values())) -> lis
         raise DeviceError("A list of boards needs pyserial: pip install tilewright[serial]") from error
     found = [FoundDevice(name, meaning) for name, meaning in DEVICES.items()]
     for port in sorted(comports(), key=lambda port: port.device):
+        # What pyserial says of a port that the system does not describe.
+        description = "a serial port" if port.description == "n/a" else port.description
         if port.vid is None:
-            found.append(FoundDevice(SERIAL + port.device, port.description, problem="not on USB: not asked"))
+            found.append(FoundDevice(SERIAL + port.device, description, problem="not on USB: not asked"))
             continue
         usb = f"{port.vid:04x}:{port.pid:04x}"
         if (port.vid, port.pid) in BRIDGES:
-            found.append(_ask(port.device, port.description, usb, known))
+            found.append(_ask(port.device, description, usb, known))
         else:
             problem = "an unknown bridge: not asked"
-            found.append(FoundDevice(SERIAL + port.device, port.description, usb, problem=problem))
+            found.append(FoundDevice(SERIAL + port.device, description, usb, problem=problem))
     return found
 
 

@@ -3,6 +3,7 @@
 
 import secrets
 from collections.abc import Sequence
+from math import inf
 from time import monotonic
 
 from tilewright_hdl.errors import DeviceError
@@ -26,6 +27,8 @@ from .serial_line import Line
 __all__ = ["BoardWasReset", "Link", "NoAnswer"]
 
 _SEQUENCES = 1 << SEQUENCE_BITS
+_LEAST_ROOM = 4
+"""Requests that may be under way on the worst of lines; those behind a lost one are what makes the board tell of it."""
 
 
 class BoardWasReset(DeviceError):
@@ -59,6 +62,9 @@ class Link:
         self._attempts = attempts
         self._reader = FrameReader()
         self._sequence = 0
+        # Requests that may be under way. All behind a lost one are sent in vain, so half as many with each loss, and
+        # one more with as many as that executed.
+        self._room = float(WRITE_WINDOW)
         self.resent = 0
 
     def synchronize(self) -> Identity:
@@ -130,7 +136,7 @@ class Link:
 
 
 class _Window:
-    """Requests under way, the first ``size`` of those without an answer.
+    """Requests under way, at most the first ``size`` of those without an answer.
 
     Members
     -------
@@ -148,7 +154,8 @@ class _Window:
         self._size = size
         self._first = link._sequence
         self._furthest = 0
-        self._going_back = False
+        # The last of those that the board refused since we went back.
+        self._refused = inf
         self.base = self.sent = 0
 
     def run(self) -> list[bytes | None]:
@@ -168,11 +175,11 @@ class _Window:
                 silent += 1
                 if silent >= link._attempts:
                     raise link._silence()
-                self.sent, self._going_back = self.base, False
+                self._go_back()
         return self._results
 
     def _send(self) -> None:
-        end = min(self.base + self._size, len(self._requests))
+        end = min(self.base + min(self._size, int(self._link._room)), len(self._requests))
         frames = [frame_of(self._requests[n].encode((self._first + n) % _SEQUENCES)) for n in range(self.sent, end)]
         self._link.resent += max(0, min(self._furthest, end) - self.sent)
         if frames:
@@ -203,13 +210,22 @@ class _Window:
         # Alone, a request is not over until its own response is there, which the board still has.
         if not self._alone:
             self._executed(expected)
-        # The others that follow on the lost one say the same again.
-        if came > expected and not self._going_back:
-            self._going_back, self.sent = True, self.base
+        if came > expected:
+            # All that follow on a lost one say the same, in their order. One that is not behind the one before is of
+            # those that were sent again, of which the first got lost once more.
+            if came <= self._refused:
+                self._go_back()
+            self._refused = came
+
+    def _go_back(self) -> None:
+        """Send again from the first on that was not executed."""
+        self.sent, self._refused = self.base, inf
+        self._link._room = max(self._link._room / 2, _LEAST_ROOM)
 
     def _executed(self, place: int) -> None:
         if place > self.base:
-            self.base, self._going_back = place, False
+            self._link._room = min(self._link._room + (place - self.base) / self._link._room, WRITE_WINDOW)
+            self.base, self._refused = place, inf
             self.sent = max(self.sent, place)
             self._link._sequence = (self._first + place) % _SEQUENCES
 

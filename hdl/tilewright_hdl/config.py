@@ -260,7 +260,7 @@ _nano4 = AcceleratorConfig(
 )
 
 PRESETS: dict[str, AcceleratorConfig] = {c.name: c for c in (_nano4, _edge8, _edge16, _edge32)}
-"""Named configurations; the command line offers exactly these."""
+"""Configurations with names; the command line offers those of the boards as well."""
 
 
 def load_config(

@@ -189,7 +189,7 @@ class PostConfig:
     Parameters
     ----------
     lanes : int
-        Channels requantized per cycle. Must divide both the rows and the columns of the array.
+        Channels requantized at once, in each ``interval``. Must divide both the rows and the columns of the array.
     multiplier_bits : int
         Width of the requantization multiplier, 8 to 31. Only 31 equals the frameworks in every bit.
     roundings : tuple of Rounding
@@ -276,16 +276,6 @@ class LimitsConfig:
     def addresses(self) -> int:
         """What addresses and steps in the memories on chip count modulo."""
         return 1 << self.address_bits
-
-    @property
-    def largest_size(self) -> int:
-        """Largest count, height or width."""
-        return (1 << self.size_bits) - 1
-
-    @property
-    def largest_kernel(self) -> int:
-        """Largest kernel, stride or dilation."""
-        return (1 << self.kernel_bits) - 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,7 +126,7 @@ class Control(wiring.Component):
         m.d.comb += [
             *(getattr(state, name).eq(getattr(self, name)) for name in ("restart", "finished", "busy", "fault")),
             *(getattr(self, name).eq(getattr(state, name)) for name in ("clear", "start", "halt", "now")),
-            port.hold.eq(state.aborting),
+            port.hold.eq(state.restarting),
             self.profile_next.eq(bus.read & (bus.read_address == _number("PROFILE_DATA"))),
         ]
 
@@ -143,7 +143,7 @@ class Control(wiring.Component):
             m.d.sync += interrupt.eq(1)
         with m.Elif((control & CONTROL_CLEAR_IRQ).any() | state.clear):
             m.d.sync += interrupt.eq(0)
-        with m.If(state.aborted):
+        with m.If(state.restarted):
             m.d.sync += irq_enable.eq(0)
         with m.Elif(self._writes(bus, "IRQ_ENABLE") & bus.write_mask[0]):
             m.d.sync += irq_enable.eq(bus.write_data[0])
@@ -163,7 +163,7 @@ class Control(wiring.Component):
         for name in _JOB_REGISTERS:
             dropped = 0 if name == "program_bytes" else beat
             register = Value.cast(self.job[name])
-            with m.If(state.aborted):
+            with m.If(state.restarted):
                 m.d.sync += register.eq(0)
             with m.Elif(self._writes(bus, name.upper()) & ~state.active):
                 for byte, written in enumerate(bus.write_mask):

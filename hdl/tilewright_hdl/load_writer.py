@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The half of the LOAD engine that puts beats together to words and writes them."""
 
-from amaranth import Array, Const, Module, Mux, Signal
+from collections.abc import Mapping
+from typing import Any
+
+from amaranth import Array, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -102,9 +105,8 @@ class LoadWriter(wiring.Component):
         full_word = Signal(WordLayout(self.config))
         full_mask = Signal(self.config.activation_parts, init=-1)
         piece = Signal.like(count)
-        written, free, word_ends = Signal(), Signal(), Signal()
+        written, free, word_ends, illegal, wrong = Signal(), Signal(), Signal(), Signal(), Signal()
         taken, gathered, packed, completed = Signal(), Signal(), Signal(), Signal()
-        illegal, wrong = Signal(), Signal()
         m.d.comb += [
             written.eq(full & Array(port.ready for port in ports)[full_word.memory]),
             free.eq(~full | written),
@@ -117,21 +119,15 @@ class LoadWriter(wiring.Component):
             wrong.eq((taken & beat.p.error) | (self.moved & illegal)),
             self.done.eq(written & full_word.last),
         ]
-        for memory, port in zip(sizes, ports, strict=True):
-            in_pieces = pieces and memory is Memory.PARAMETER
-            m.d.comb += [
-                port.valid.eq(full & (full_word.memory == memory)),
-                port.address.eq(full_word.address),
-                port.data.eq(kept.as_value().replicate(len(port.mask)) if in_pieces else kept),
-                port.mask.eq(1 << piece if in_pieces else full_mask if memory is Memory.ACTIVATION else -1),
-            ]
+        masks = {Memory.ACTIVATION: full_mask} | ({Memory.PARAMETER: 1 << piece} if pieces else {})
+        self._write(m, full, full_word, kept, masks)
         drive_fault(m, self.config, self.fault, valid=wrong, index=word.index,
                     code=Mux(taken & beat.p.error, ErrorCode.READ, ErrorCode.ADDRESS))
         with m.If(written):
             m.d.sync += full.eq(0)
         with m.If(completed | (gathered if pieces else 0)):
-            m.d.sync += [full.eq(~wrong), *(full_word[name].eq(word[name]) for name in full_word.shape().members)]
-            m.d.sync += [full_word.last.eq(word.last & completed), piece.eq(count)]
+            m.d.sync += [full.eq(~wrong), *(full_word[name].eq(word[name]) for name in full_word.shape().members),
+                         full_word.last.eq(word.last & completed), piece.eq(count)]
         with m.If(gathered):
             m.d.sync += [kept[0 if pieces else count].eq(beat.p.data), full_mask.eq(-1),
                          count.eq(Mux(word_ends, 0, count + 1))]
@@ -149,6 +145,19 @@ class LoadWriter(wiring.Component):
             gathered.eq(beat.valid & walker.o.valid & free & ~is_window & ~self.stop),
         ]
         return m
+
+    def _write(self, m: Module, full: Signal, word: Any, kept: Any, masks: Mapping[Memory, Value]) -> None:
+        """Offer the word to its memory; it fills the parts that the mask says, all of them if there is none."""
+        for memory in memory_sizes(self.config):
+            port = getattr(self, memory.name.lower())
+            m.d.comb += [
+                port.valid.eq(full & (word.memory == memory)),
+                port.address.eq(word.address),
+                # A beat that is written as it comes, into each of the places where it may belong.
+                port.data.eq(kept.as_value().replicate(len(port.data) // len(kept.as_value()))
+                             if len(port.data) > len(kept.as_value()) else kept),
+                port.mask.eq(masks.get(memory, -1)),
+            ]
 
     def _packer(self, m: Module, walker: WordWalker, free: Signal) -> WindowPacker:
         """What packs windows, which gets the words of such instructions and the beats."""

@@ -40,8 +40,9 @@ class PostEngine(wiring.Component):
     """Execute :class:`~.isa.Post` instructions, one after the other.
 
     All reads and writes must be granted at once. A step that would touch a word outside of a memory raises
-    ``ErrorCode.ADDRESS`` in place of its reads; that, and ``halt``, drops everything under way, and the engine stays
-    quiet until it is reset. Serial lanes need what was read of accumulators and parameters until the next read.
+    ``ErrorCode.ADDRESS`` in place of its reads, or with ``post.registered`` in the cycle after them; that, and
+    ``halt``, drops everything under way, and the engine stays quiet until it is reset. Serial lanes need what was
+    read of accumulators and parameters until the next read.
 
     Reads run up to ``PostStages.latency`` cycles ahead of the writes of earlier steps. A result may replace the bytes
     that its own step has read, but no bytes that a later step reads.
@@ -140,14 +141,19 @@ class PostEngine(wiring.Component):
             self._one_by_one(m, fields, address, running, enter)
         else:
             m.submodules.pipeline = pipeline = PostPipeline(self.config)
+            refused = Signal()
+            domain = m.d.sync if self.config.post.registered else m.d.comb
+            domain += refused.eq(issuing & address.refused)
             m.d.comb += [
-                self.fault.valid.eq(issuing & address.refused & ~self.halt),
+                self.fault.valid.eq(refused & ~self.halt & ~stopped),
                 pipeline.clear.eq(stop),
                 self.saturated.eq(pipeline.saturated),
                 *(pipeline.setup[name].eq(fields[name]) for name in pipeline.setup.shape().members),
             ]
             wiring.connect(m, wiring.flipped(self.table), pipeline.table)
-            self._read(m, address.step, fields, issuing & ~address.refused & ~self.halt, enter, pipeline)
+            # What follows a step that is refused is cleared before it gets anywhere.
+            allowed = Const(1) if self.config.post.registered else ~address.refused
+            self._read(m, address.step, fields, issuing & allowed & ~self.halt, enter, pipeline)
             self._write(m, address.step, enter, pipeline)
 
         return m

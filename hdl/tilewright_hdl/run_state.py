@@ -36,9 +36,9 @@ class RunState(wiring.Component):
         High from the cycle after the fault on.
     active : ``Out(1)``
         Not idle.
-    aborting : ``Out(1)``
-        From the cycle after ``restart`` to that of ``aborted``.
-    aborted : ``Out(1)``
+    restarting : ``Out(1)``
+        From the cycle after ``restart`` to that of ``restarted``.
+    restarted : ``Out(1)``
         Pulse: what was under way has ended. It comes with a ``clear``, and resets what else has a state.
     done, error : ``Out(1)``
         The last program ended well, or in error. Low from its start to its end.
@@ -64,8 +64,8 @@ class RunState(wiring.Component):
             "start": Out(1),
             "halt": Out(1),
             "active": Out(1),
-            "aborting": Out(1),
-            "aborted": Out(1),
+            "restarting": Out(1),
+            "restarted": Out(1),
             "done": Out(1),
             "error": Out(1),
             "error_code": Out(range(max(ErrorCode) + 1)),
@@ -77,30 +77,32 @@ class RunState(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         begins, running, good, bad = Signal(), Signal(), Signal(), Signal()
-        preparing = Signal()
+        preparing, still = Signal(), Signal()
         code = Signal.like(self.error_code, reset_less=True)
         index = Signal.like(self.error_index, reset_less=True)
         m.d.comb += [
-            begins.eq(self.request & ~self.active & ~self.aborting),
+            begins.eq(self.request & ~self.active & ~self.restarting),
             running.eq(self.active & ~preparing & ~self.halt),
             good.eq(running & self.finished & ~self.start & ~self.fault.valid),
             # What was taken together with `halt` shows in `busy` a cycle later.
             bad.eq(self.halt & ~preparing & ~self.start & ~self.busy),
-            self.clear.eq(preparing | self.aborted),
-            self.ended.eq(self.active & ~self.aborting & (good | bad)),
+            # A cycle later than it could be: it resets everything, and `busy` comes late.
+            self.restarted.eq(self.restarting & self.halt & still & ~preparing & ~self.start),
+            self.clear.eq(preparing | self.restarted),
+            self.ended.eq(self.active & ~self.restarting & (good | bad)),
             self.error.eq(self.halt & ~self.active),
             self.error_code.eq(Mux(self.halt, code, 0)),
             self.error_index.eq(Mux(self.halt, index, 0)),
         ]
         m.d.sync += [
-            # From a register, since it resets most of the machine.
-            self.aborted.eq(self.aborting & bad & ~self.aborted),
             preparing.eq(begins),
+            still.eq(bad),
             self.start.eq(preparing),
             self.active.eq(begins | (self.active & ~(good | bad))),
-            self.done.eq((self.done & ~begins & ~self.aborted) | (good & ~self.aborting)),
-            self.aborting.eq(self.restart | (self.aborting & ~self.aborted)),
-            self.halt.eq((self.halt & ~self.clear) | (running & self.fault.valid) | (self.aborting & ~self.aborted)),
+            self.done.eq((self.done & ~begins & ~self.restarted) | (good & ~self.restarting)),
+            self.restarting.eq(self.restart | (self.restarting & ~self.restarted)),
+            self.halt.eq((self.halt & ~self.clear) | (running & self.fault.valid)
+                         | (self.restarting & ~self.restarted)),
         ]
         with m.If(running & self.fault.valid):
             m.d.sync += [code.eq(self.fault.code), index.eq(self.fault.index)]

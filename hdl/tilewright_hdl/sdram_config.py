@@ -12,7 +12,7 @@ from functools import cached_property
 from .config_parts import BusConfig, check_int
 from .errors import ConfigError
 
-__all__ = ["BANKS", "CHIPS", "INIT_REFRESHES", "SdramChip", "SdramConfig", "SdramTiming", "slowest"]
+__all__ = ["BANKS", "CHIPS", "INIT_REFRESHES", "TIMES", "SdramChip", "SdramConfig", "SdramTiming", "slowest"]
 
 BANKS = 4
 INIT_REFRESHES = 8
@@ -71,7 +71,7 @@ class SdramChip:
         check_int("sdram", "column_bits", self.column_bits, 8, 10)
         if not self.cas_clocks or any(cas not in (2, 3) for cas, _ in self.cas_clocks):
             raise ConfigError(f"sdram.cas_clocks must have the CAS latencies 2, 3 or both, not {self.cas_clocks!r}")
-        for name in _TIMES:
+        for name in TIMES:
             check_int("sdram", name, getattr(self, name), 1, _PS)
         if self.rrd > self.rcd:
             raise ConfigError(f"sdram.rrd must be at most sdram.rcd ({self.rcd} ps), which the controller keeps "
@@ -93,7 +93,8 @@ class SdramChip:
         return self.page_bytes * BANKS << self.row_bits
 
 
-_TIMES = ("rcd", "rp", "ras", "rc", "rrd", "rfc", "wr", "mrd", "ras_max", "refresh", "power_up")
+TIMES = ("rcd", "rp", "ras", "rc", "rrd", "rfc", "wr", "mrd", "ras_max", "refresh", "power_up")
+"""Members of :class:`SdramChip` in picoseconds."""
 _AT_MOST = ("ras_max", "refresh")
 
 
@@ -226,7 +227,7 @@ def slowest(name: str, *chips: SdramChip) -> SdramChip:
     latencies = set.intersection(*({cas for cas, _ in chip.cas_clocks} for chip in chips))
     clocks = tuple((cas, max(dict(chip.cas_clocks)[cas] for chip in chips)) for cas in sorted(latencies))
     times = {field.name: (min if field.name in _AT_MOST else max)(getattr(chip, field.name) for chip in chips)
-             for field in fields(SdramChip) if field.name in _TIMES}
+             for field in fields(SdramChip) if field.name in TIMES}
     first = chips[0]
     return SdramChip(name=name, data_bits=first.data_bits, row_bits=first.row_bits, column_bits=first.column_bits,
                      cas_clocks=clocks, **times)

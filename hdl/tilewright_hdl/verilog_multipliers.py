@@ -62,7 +62,6 @@ endmodule
 """``ice40_multipliers``: the low and the high half of each word make a product of their own."""
 
 
-
 def _ice40_sums(name: str, inputs: str, c: str, d: str) -> str:
     return f"""\
 module {name} (

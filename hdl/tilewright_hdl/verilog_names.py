@@ -61,6 +61,7 @@ class Names:
 
     def __init__(self, netlist: Netlist):
         self._taken: set[str] = set(_KEYWORDS)
+        self._counts: dict[str, int] = {}
         self._place: dict[int, tuple[str, int]] = {}
         self._width: dict[str, int] = {}
         self._given: dict[int, list[tuple[str, int]]] = {}
@@ -75,11 +76,13 @@ class Names:
         base = re.sub(r"[^\w.]+", "_", wish).replace(".", SEPARATOR) or "n"
         if base[0].isdigit():
             base = f"n{base}"
-        name, count = base, 0
+        # All before the last count of this base are taken.
+        name, count = base, self._counts.get(base, 0)
         while name in self._taken:
             count += 1
             name = f"{base}_{count}"
         self._taken.add(name)
+        self._counts[base] = count
         return name
 
     def place(self, name: str, bits: Sequence[Bit]) -> None:

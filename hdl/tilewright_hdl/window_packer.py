@@ -77,12 +77,12 @@ class WindowPacker(wiring.Component):
         left = Signal.like(word.row_bytes)
         padding = word.pad_value.as_unsigned()
 
-        near, rest, packs = Signal(), Signal(), Signal()
+        # Of `offset` and `left`, in registers: what follows of them takes long enough.
+        near, rest = Signal(), Signal()
+        packs = Signal()
         wants, drops, enters, taken = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             first_offset.eq(word.row_start + beats * beat_bytes),
-            near.eq(offset < beat_bytes),
-            rest.eq(left.any()),
             self.o.valid.eq(self.i.valid & begun & near & ~(word.row_last & rest)),
             packs.eq(self.o.valid & self.o.ready),
             self.i.ready.eq(packs),
@@ -107,6 +107,13 @@ class WindowPacker(wiring.Component):
         with m.If(begun | begins):
             m.d.sync += offset.eq(Mux(enters, next_offset - beat_bytes, next_offset))
             m.d.sync += left.eq(Mux(taken, Mux(before > beat_bytes, before - beat_bytes, 0), before))
+            m.d.sync += rest.eq(Mux(taken, before > beat_bytes, Mux(begun, rest, word.row_bytes.any())))
+            m.d.sync += near.eq(Mux(
+                begun,
+                Mux(packs, Mux(enters, moved < 2 * beat_bytes, moved < beat_bytes),
+                    Mux(enters, offset < 2 * beat_bytes, near)),
+                Mux(enters, first_offset < 2 * beat_bytes, first_offset < beat_bytes),
+            ))
             m.d.sync += buffer.eq(Mux(enters, Cat(kept[8 * beat_bytes:], entering), kept))
         with m.If(packs & word.row_last):
             m.d.sync += begun.eq(0)

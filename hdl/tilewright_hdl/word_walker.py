@@ -102,10 +102,10 @@ class WordWalker(wiring.Component):
         walk = fields_of(m, self.config, waiting, begin)
         address = Signal.like(self.o.p.address)
         row = Signal.like(address)
-        # Words of the row and rows, up to this one.
+        # Words of the row from this one on, and whether it is the last; rows up to this one.
         words = Signal.like(walk.words)
+        row_last = Signal()
         rows = Signal.like(walk.rows)
-        row_last = words == walk.words
         next_row = Signal.like(row)
         m.d.comb += [
             next_row.eq(row + walk.stride),
@@ -125,14 +125,15 @@ class WordWalker(wiring.Component):
             ]
         moves = self.o.valid & self.o.ready
         with m.If(moves):
-            m.d.sync += [address.eq(address + step), words.eq(words + 1)]
+            m.d.sync += [address.eq(address + step), words.eq(words - 1), row_last.eq(words == 2)]
         with m.If(moves & row_last):
             m.d.sync += [self.o.valid.eq(~self.o.p.last), rows.eq(rows + 1)]
         with m.If(begin):
             m.d.sync += [self.o.valid.eq(1), rows.eq(1)]
         with m.If(begin | (moves & row_last)):
             first = Mux(begin, waiting.p.address, next_row)
-            m.d.sync += [row.eq(first), address.eq(first), words.eq(1)]
+            count = Mux(begin, waiting.p.words, walk.words)
+            m.d.sync += [row.eq(first), address.eq(first), words.eq(count), row_last.eq(count == 1)]
         return m
 
     def _waiting(self, m: Module) -> stream.Interface:

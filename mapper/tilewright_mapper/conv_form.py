@@ -52,8 +52,6 @@ class ConvForm(ABC):
     -------
     step : int
         Channels at whose multiples a tile may begin.
-    step_tiles : int
-        Column tiles of so many channels.
     most_channels : int or None
         Of a tile; ``None``: any number.
     own_words : bool
@@ -66,7 +64,6 @@ class ConvForm(ABC):
     """
 
     step: int
-    step_tiles: int
     most_channels: int | None = None
     own_words = False
     pass_words: int
@@ -138,7 +135,6 @@ class _Dense(ConvForm):
         super().__init__(config, layer, conv)
         # Whole words, and whole column tiles.
         self.step = lcm(config.array.rows, config.array.columns)
-        self.step_tiles = self.step // config.array.columns
         self.pass_words = config.array.rows
 
     def tiles(self, low: int, high: int) -> tuple[int, int]:
@@ -202,7 +198,7 @@ class _Depthwise(ConvForm):
         super().__init__(config, layer, conv)
         array, self.axes = config.array, axes
         self._down, self._along = axes
-        self.step, self.step_tiles = array.rows, array.slices
+        self.step = array.rows
         self.most_channels = None if array.slices * array.columns == array.rows else array.rows
         self._taps = (conv.kernel[self._along] - 1) * conv.dilation[self._along] + 1
         """Of a kernel row, those of 0 in its holes included."""

@@ -194,10 +194,17 @@ def _missing_roundings(graph: Graph, config: AcceleratorConfig) -> list[str]:
 
 def _obstacles(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]:
     """What a configuration lacks for an integer node, and numbers that no instruction can hold."""
-    problems = []
+    lacking = _lacking(graph, node, config)
     if not config.post.pools and (isinstance(node, _READS_ACTIVATIONS) or joins(graph, node)):
-        problems.append(f"configuration {config.name!r} processes only what comes out of its array; set post.pools = "
-                        "true")
+        # Fields of windows hold no number at all then.
+        return [f"configuration {config.name!r} processes only what comes out of its array; set post.pools = true",
+                *lacking]
+    return lacking + _too_large(graph, node, config)
+
+
+def _lacking(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]:
+    """Settings without which a node cannot run."""
+    problems = []
     if isinstance(node, Add | Subtract) and not config.post.add:
         problems.append(f"configuration {config.name!r} has no residual adder; set post.add = true")
     if isinstance(node, Multiply) and not config.post.multiply:
@@ -217,6 +224,12 @@ def _obstacles(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]
         if most >= 1 << (bits - 1):
             problems.append(f"its sums reach {most}, which takes more than the {bits} bits of the accumulators of "
                             f"configuration {config.name!r}; set memory.accumulator_bits = {ACCUMULATOR_BITS}")
+    return problems
+
+
+def _too_large(graph: Graph, node: Node, config: AcceleratorConfig) -> list[str]:
+    """Numbers of a node that the fields of its instruction cannot hold."""
+    problems = []
     spec = Exec if isinstance(node, Conv2d) else Post
     limits = {name: high for name, (_, high) in field_ranges(config, spec).items()}
     kernel, size = ("kernel_height", "input_height") if spec is Exec else ("window_height", "source_height")

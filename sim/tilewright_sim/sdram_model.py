@@ -19,7 +19,7 @@ bursts, single writes.
 import importlib.resources
 from dataclasses import dataclass
 
-from tilewright_hdl.sdram_config import SdramChip
+from tilewright_hdl.sdram_config import TIMES, SdramChip
 
 __all__ = ["RULES", "Violation", "broken_rules", "sdram_model", "violation"]
 
@@ -103,8 +103,7 @@ def sdram_model(chip: SdramChip, clock_hz: int, *, postponed: int = 8, check_unw
         "CAS2_PS": latencies.get(2, never),
         "CAS3_PS": latencies.get(3, latencies.get(2, never)),
         "POSTPONED": postponed,
-        **{name.upper(): getattr(chip, name) for name in (
-            "rcd", "rp", "ras", "rc", "rrd", "rfc", "wr", "mrd", "ras_max", "refresh", "power_up")},
+        **{name.upper(): getattr(chip, name) for name in TIMES},
     }
     lines = [f"  parameter [63:0] {name} = 64'd{value}" if name in times else f"  parameter {name} = {value}"
              for name, value in (values | times).items()]

@@ -12,6 +12,7 @@ import pytest
 from tilewright_boards import catalog
 from tilewright_boards.board import LEDS, Board, boards, load_board
 from tilewright_boards.memories import BlockMemory, SdramMemory, SpramMemory
+from tilewright_driver.find_board import BAUDS
 from tilewright_hdl.config import load_config
 from tilewright_hdl.errors import ConfigError
 from tilewright_hdl.targets import Target
@@ -34,6 +35,7 @@ def test_the_catalog() -> None:
         assert board.name == board.config.name == name
         assert load_board(name) == board
         assert set(board.leds) == set(LEDS)
+        assert board.baud in BAUDS, "the driver must look there"
 
 
 def test_the_catalog_asks_for_what_the_device_has() -> None:

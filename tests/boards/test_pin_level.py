@@ -2,6 +2,7 @@
 """Boards from their pins on: the driver as it is, a pseudo-terminal, the board's top with its memory in Verilator."""
 
 import random
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,10 +15,11 @@ import pytest
 
 import tilewright as tw
 from tests.boards.pin_board import BUILD, PinBoard
-from tests.driver.pty_board import PtyBoard
+from tests.driver.pty_board import Faults, PtyBoard
 from tilewright.comparison import reference_outputs
 from tilewright.demo.network import load_digits, train
 from tilewright_boards.board import boards
+from tilewright_driver import link
 from tilewright_driver.device import Device, required_memory
 from tilewright_driver.serial_machine import SerialMachine
 from tilewright_hdl.errors import DeviceError, TilewrightError
@@ -33,6 +35,11 @@ BOARDS[LARGE] = replace(BOARDS[LARGE], baud=BOARDS[LARGE].clock_hz // 4)
 # A simulated second takes a minute and more.
 PATIENCE: dict[str, Any] = {"timeout": 0.5, "attempts": 60}
 
+# Faults for each byte, times that a request is sent, faults in all, and whether most runs end well on such a line.
+BAD_LINES = [(0.0005, 40, 200, True), (0.001, 40, 500, True), (0.02, 6, 300, False)]
+# Of the board, for a second of the driver's while faults are waited for; so a busy machine sees no silence on the line.
+CYCLES_A_SECOND = 800_000
+
 
 @dataclass(frozen=True)
 class Case:
@@ -42,8 +49,9 @@ class Case:
     images: npt.NDArray[np.int8]
     logits: npt.NDArray[Any]
 
-    def check(self, device: Device, count: int = 1) -> None:
-        np.testing.assert_array_equal(device.run(self.program, self.images[:count]), self.logits[:count])
+    def check(self, device: Device, count: int = 1, first: int = 0) -> None:
+        some = slice(first, first + count)
+        np.testing.assert_array_equal(device.run(self.program, self.images[some]), self.logits[some])
 
 
 @cache
@@ -62,8 +70,8 @@ def case(name: str, seed: int = 0) -> Case:
     return Case(program, x, reference_outputs(_quantized(seed), x, program))
 
 
-def opened(name: str, served: PtyBoard) -> Device:
-    return Device(SerialMachine(served.port, BOARDS[name].config, baud=BOARDS[name].baud, **PATIENCE))
+def opened(name: str, served: PtyBoard, **options: Any) -> Device:
+    return Device(SerialMachine(served.port, BOARDS[name].config, baud=BOARDS[name].baud, **PATIENCE | options))
 
 
 @pytest.fixture
@@ -91,6 +99,52 @@ def test_digits(name: str) -> None:
         # Neither weights nor code went over the line again.
         assert served.to_board - before < len(found.program.constants) // 4
     assert board.violation is None
+
+
+def test_faults_are_a_thousand() -> None:
+    assert sum(count for _, _, count, _ in BAD_LINES) >= 1000
+
+
+@pytest.mark.parametrize(("rate", "attempts", "count", "works"), BAD_LINES)
+def test_faults_on_the_line(
+    small: tuple[PinBoard, PtyBoard], monkeypatch: pytest.MonkeyPatch, rate: float, attempts: int, count: int,
+    works: bool,
+) -> None:
+    """Bytes dropped, flipped and inserted both ways while networks take turns: every logit is right, or an error says
+    that the board does not answer; and then, without faults, the same device is right again."""
+    board, served = small
+    monkeypatch.setattr(link, "monotonic", lambda: board.cycle / CYCLES_A_SECOND)
+    pair = case(SMALL), case(SMALL, 1)
+    faults = Faults(round(1 / rate), rate)
+    device: Device | None = None
+    right = errors = 0
+    while faults.count < count:
+        run = right + errors
+        # What an earlier run left behind is never the right result.
+        found, first = pair[run % 2], run % len(pair[0].images)
+        served.faults = faults
+        try:
+            device = device or opened(SMALL, served, timeout=0.3, attempts=attempts)
+            found.check(device, first=first)
+            right += 1
+            if run % 3 == 2:
+                device.close()
+                device = None
+        except TilewrightError as error:
+            assert re.match(r"The board must answer within 0.3 s, but has not \d+ times; check that it is", str(error))
+            errors += 1
+            served.faults = None
+            device = device or opened(SMALL, served)
+            found.check(device, first=first)
+    print(f"{rate} faults a byte, {attempts} attempts: {right + errors} runs, {faults.count} faults, {right} right, "
+          f"{errors} errors; {served.to_board} and {served.to_host} bytes, {board.cycle} cycles")
+    assert set(faults.counts) == {(way, kind) for way in ("to board", "to host") for kind in "dfi"}
+    assert (right > errors) if works else (errors > 0)
+    served.faults = None
+    device = device or opened(SMALL, served)
+    for found in pair:
+        found.check(device)
+    device.close()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -44,12 +44,11 @@ def outlines(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_plan(name: str) -> None:
     board = boards()[name]
     files = {path: text.decode() if isinstance(text, bytes) else text
-             for path, text in plan(board, BUILD, synthesis=["-abc2"], route=["--seed", "7"]).files.items()}
+             for path, text in plan(board, BUILD, synthesis=["-abc2"]).files.items()}
     synthesis, route, pack = json.loads(files[f"build_{DESIGN}.json"])["commands"]
     assert synthesis[0] == "yosys"
     assert route[0] == ROUTERS[board.target]
     assert route[route.index("--freq") + 1] == f"{board.clock_hz / 1e6:g}"
-    assert route[route.index("--seed") + 1] == "7"
     assert pack[0] in ("ecppack", "icepack", "gowin_pack")
     assert "-abc2" in files[f"{DESIGN}.ys"]
     assert f"{TOP}.v" in files[f"{DESIGN}.ys"]

@@ -7,6 +7,7 @@ import random
 import select
 import threading
 import tty
+from collections import Counter
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -30,15 +31,24 @@ class Faults:
         Faults for each byte.
     kinds : str
         Of ``d`` (dropped), ``f`` (a bit flipped), ``i`` (a byte inserted in front).
+
+    Members
+    -------
+    counts : Counter
+        Faults by way and kind.
     """
 
     def __init__(self, seed: int, rate: float, kinds: str = "dfi"):
         self._chance = random.Random(seed)
         self._rate = rate
         self._kinds = kinds
-        self.count = 0
+        self.counts: Counter[tuple[str, str]] = Counter()
 
-    def apply(self, data: bytes) -> bytes:
+    @property
+    def count(self) -> int:
+        return self.counts.total()
+
+    def apply(self, data: bytes, way: str = "") -> bytes:
         if not self._rate:
             return data
         result = bytearray()
@@ -46,8 +56,8 @@ class Faults:
             if self._chance.random() >= self._rate:
                 result.append(byte)
                 continue
-            self.count += 1
             kind = self._chance.choice(self._kinds)
+            self.counts[way, kind] += 1
             if kind == "f":
                 result.append(byte ^ 1 << self._chance.randrange(8))
             elif kind == "i":
@@ -97,15 +107,16 @@ class PtyBoard:
 
     def _serve(self) -> None:
         while not self._over.is_set():
-            ready, _, _ = select.select([self._master], [], [], 0.005)
+            ready, _, _ = select.select([self._master], [], [], 0.001)
             data = os.read(self._master, 4096) if ready else b""
             self.to_board += len(data)
-            answer = self._board.receive(self._through(data))
+            answer = self._board.receive(self._through(data, "to board"))
             self.to_host += len(answer)
-            answer = self._through(answer)
+            answer = self._through(answer, "to host")
             while answer and not self._over.is_set():
                 _, room, _ = select.select([], [self._master], [], 0.005)
                 answer = answer[os.write(self._master, answer[:1024]) :] if room else answer
 
-    def _through(self, data: bytes) -> bytes:
-        return data if self.faults is None else self.faults.apply(data)
+    def _through(self, data: bytes, way: str) -> bytes:
+        faults = self.faults
+        return data if faults is None else faults.apply(data, way)

@@ -200,7 +200,7 @@ def test_code_that_overwrites_what_should_stay_is_refused() -> None:
 
 def test_a_small_memory_is_refused() -> None:
     machine = FakeMachine(memory_bytes=4096)
-    with pytest.raises(DeviceError, match=r"open the device with memory_bytes=\d+"):
+    with pytest.raises(DeviceError, match=r"open a simulator with memory_bytes=\d+"):
         Device(machine).run(program(), X)
     assert machine.writes == []
 

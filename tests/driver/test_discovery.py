@@ -41,7 +41,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         assert main(["devices"]) == 0
         shown = capsys.readouterr().out
         assert f"serial:{board.port}: model, configuration nano4, build 000000000000; ULX3S (0403:6015)" in shown
-        assert "not on USB: not asked" in shown
+        assert "serial:/dev/ttyS0: a serial port; not on USB: not asked" in shown
         assert main(["devices", "--json"]) == 0
         assert [entry["device"] for entry in json.loads(capsys.readouterr().out)] == list(found)
 

@@ -101,11 +101,7 @@ def rtl_rounds(
 @bench(max_cycles=200_000)
 async def bench_rounds(tb: Testbench) -> None:
     dut = tb.dut
-    # The model reads its supply at a clock edge.
-    dut.rst.value = 1
-    await tb.cycles(2)
-    dut.power.value = 1
-    dut.rst.value = 0
+    await power_on(tb)
     while True:
         await tb.settle()
         if int(dut.ready.value):
@@ -117,6 +113,31 @@ async def bench_rounds(tb: Testbench) -> None:
     await tb.cycles(10)
     tb.result = {"rounds": answers, "up": up, "broken": int(dut.broken.value),
                  "violation": [int(getattr(dut, name).value) for name in ("error", "error_bank", "error_ps")]}
+
+
+async def power_on(tb: Testbench) -> None:
+    """Switch the chip on while the controller is in reset; the model reads its supply at a clock edge."""
+    tb.dut.rst.value = 1
+    await tb.cycles(2)
+    tb.dut.power.value = 1
+    tb.dut.rst.value = 0
+
+
+async def peer_writes(tb: Testbench, base: int) -> tuple[Any, bytes]:
+    """An independent manager writes 8 KiB from ``base`` on, and parts of them again; gives it, and what is there now.
+    """
+    from cocotbext.axi import AxiBus, AxiMaster
+
+    master = AxiMaster(AxiBus.from_prefix(tb.dut, "axi_"), tb.dut.clk, tb.dut.rst)
+    data = tb.random.randbytes(8192)
+    await master.write(base, data)
+    for _ in range(8):
+        # Any byte may begin and end a transfer.
+        begin = tb.random.randrange(8000)
+        some = tb.random.randbytes(tb.random.randint(1, 190))
+        await master.write(base + begin, some)
+        data = data[:begin] + some + data[begin + len(some) :]
+    return master, data
 
 
 class Manager:

@@ -88,24 +88,31 @@ def pack(values: list[int], bits: int) -> int:
     return sum((v & ((1 << bits) - 1)) << (i * bits) for i, v in enumerate(values))
 
 
-@bench(max_cycles=5_000)
+@bench(max_cycles=10_000)
 async def products(tb: Testbench) -> None:
-    """Play the schedule; between its vectors and rows there is noise. Return the sums where the latency puts them.
+    """Play one schedule after the other, and return what :func:`play` does of each."""
+    tb.result = [await play(tb, **run) for run in tb.parameters["runs"]]
+
+
+async def play(
+    tb: Testbench, *, tiles: list[Matrix], passes: list[Matrix], times: list[list[int]], loads: list[int],
+    parts: list[int | None],
+) -> list[Matrix]:
+    """Play a schedule; between its vectors and rows there is noise. Return the sums where the latency puts them.
 
     Each member of ``parts`` says that a pass is one of pixels, and which part of the vector they are; or it is None.
     """
     rows, columns = tb.parameters["rows"], tb.parameters["columns"]
     config = config_of(rows, columns, tb.parameters["multipliers"])
     delay, bits = array_delay(config), config.sum_bits
-    times, loads, parts = (tb.parameters[name] for name in ("times", "loads", "parts"))
     vectors = {
         cycle: (vector, index == 0, part)
-        for cycles, matrix, part in zip(times, tb.parameters["passes"], parts, strict=True)
+        for cycles, matrix, part in zip(times, passes, parts, strict=True)
         for index, (cycle, vector) in enumerate(zip(cycles, matrix, strict=True))
     }
     words = {
         load + row: (word, row == 0)
-        for load, tile in zip(loads, tb.parameters["tiles"], strict=True)
+        for load, tile in zip(loads, tiles, strict=True)
         for row, word in enumerate(tile if config.pairs else reversed(tile))
     }
     sums: dict[int, list[int]] = {}
@@ -128,8 +135,17 @@ async def products(tb: Testbench) -> None:
             sums.setdefault(cycle - delay - column_delay(config, column), []).append(
                 raw - (1 << bits) if raw >> (bits - 1) else raw)
         await tb.cycles()
-    tb.result = [[sums[cycle + (part is not None)] for cycle in cycles]
-                 for cycles, part in zip(times, parts, strict=True)]
+    return [[sums[cycle + (part is not None)] for cycle in cycles] for cycles, part in zip(times, parts, strict=True)]
+
+
+def rtl_sums(
+    rows: int, columns: int, multipliers: str, runs: list[dict[str, Any]], target: Target = Target.GENERIC
+) -> list[list[Matrix]]:
+    """Sums of each pass of each run; what a run has are the arguments of :func:`play`."""
+    parameters = {"rows": rows, "columns": columns, "multipliers": multipliers, "runs": runs}
+    result: list[list[Matrix]] = run_bench(array(rows, columns, multipliers, target), __name__, "products",
+                                           parameters=parameters)
+    return result
 
 
 PRODUCTS = [(4, 4, "direct"), (8, 2, "direct"), (4, 7, "direct"), (5, 3, "registered"), (4, 6, "paired"),
@@ -138,9 +154,8 @@ FILTERS = [(4, 4, "direct"), (8, 3, "direct"), (4, 7, "registered")]
 
 
 @pytest.mark.parametrize(("rows", "columns", "multipliers"), PRODUCTS)
-@pytest.mark.parametrize(("bubble", "late"), [(0.0, 0.0), (0.3, 0.0), (0.2, 0.3)])
-def test_passes_back_to_back(rows: int, columns: int, multipliers: str, bubble: float, late: float) -> None:
-    check_products(rows, columns, multipliers, bubble, late)
+def test_passes_back_to_back(rows: int, columns: int, multipliers: str) -> None:
+    check_products(rows, columns, multipliers, [(0.0, 0.0), (0.3, 0.0), (0.2, 0.3)])
 
 
 @pytest.mark.parametrize(("rows", "columns", "multipliers", "target"), [
@@ -148,49 +163,63 @@ def test_passes_back_to_back(rows: int, columns: int, multipliers: str, bubble: 
     (4, 4, "chained", Target.ICE40), (9, 2, "chained", Target.ICE40), (4, 4, "chained", Target.ECP5),
 ])
 def test_blocks_of_fpgas(rows: int, columns: int, multipliers: str, target: Target) -> None:
-    check_products(rows, columns, multipliers, 0.2, 0.3, target)
+    check_products(rows, columns, multipliers, [(0.2, 0.3)], target)
 
 
 def check_products(
-    rows: int, columns: int, multipliers: str, bubble: float, late: float, target: Target = Target.GENERIC
+    rows: int, columns: int, multipliers: str, gaps: list[tuple[float, float]], target: Target = Target.GENERIC
 ) -> None:
-    rng = random.Random(f"{rows} {columns} {bubble}")
+    """Random products, in as many runs as there are chances of a bubble between vectors and of a late load."""
+    rng = random.Random(f"{rows} {columns}")
     lengths = [1, 1, 1, rows - 1, rows, rows + 1, 1, 3 * rows, rows, 1, 2, rows, rows] * 2
-    tiles = [random_values(rng, rows, columns) for _ in lengths]
-    passes = [random_values(rng, length, rows) for length in lengths]
-    # Every product at its largest, and the sum with it.
-    tiles[3] = tiles[4] = [[-128] * columns] * rows
-    passes[3] = [[-128] * rows] * lengths[3]
-    passes[4] = [[127] * rows] * lengths[4]
-    parts = [None] * len(passes)
-    times, loads = schedule(tiles, passes, parts, rng, bubble, late, multipliers in PAIRS)
-    if not bubble and not late:
-        intervals = [after[0] - before[0] for before, after in pairwise(times)]
-        assert intervals == [max(length, rows) for length in lengths[:-1]]
-    parameters = {"rows": rows, "columns": columns, "tiles": tiles, "passes": passes, "times": times, "loads": loads,
-                  "parts": parts, "multipliers": multipliers}
-    sums = run_bench(array(rows, columns, multipliers, target), __name__, "products", parameters=parameters)
-    assert sums == ref_products(tiles, passes)
+    runs = []
+    for bubble, late in gaps:
+        tiles = [random_values(rng, rows, columns) for _ in lengths]
+        passes = [random_values(rng, length, rows) for length in lengths]
+        # Every product at its largest, and the sum with it.
+        tiles[3] = tiles[4] = [[-128] * columns] * rows
+        passes[3] = [[-128] * rows] * lengths[3]
+        passes[4] = [[127] * rows] * lengths[4]
+        parts: list[int | None] = [None] * len(passes)
+        times, loads = schedule(tiles, passes, parts, rng, bubble, late, multipliers in PAIRS)
+        if not bubble and not late:
+            intervals = [after[0] - before[0] for before, after in pairwise(times)]
+            assert intervals == [max(length, rows) for length in lengths[:-1]]
+        runs.append({"tiles": tiles, "passes": passes, "times": times, "loads": loads, "parts": parts})
+    found = rtl_sums(rows, columns, multipliers, runs, target)
+    assert found == [ref_products(run["tiles"], run["passes"]) for run in runs]
 
 
 @pytest.mark.parametrize(("rows", "columns", "multipliers"), FILTERS)
-@pytest.mark.parametrize(("bubble", "late"), [(0.0, 0.0), (0.4, 0.2)])
-def test_filters_between_products(rows: int, columns: int, multipliers: str, bubble: float, late: float) -> None:
+def test_filters_between_products(rows: int, columns: int, multipliers: str) -> None:
     """Passes of pixels, before and after each other and those of vectors; the rows that no load reaches keep zeros."""
-    rng = random.Random(f"filters {rows} {columns} {bubble}")
+    rng = random.Random(f"filters {rows} {columns}")
+    cases = [filters(rng, rows, columns, *gaps) for gaps in ((0.0, 0.0), (0.4, 0.2))]
+    found = rtl_sums(rows, columns, multipliers, [run for run, _ in cases])
+    for (run, expected), sums in zip(cases, found, strict=True):
+        ends = [of[len(of) - len(those) :] if those else [] for of, those in zip(sums, expected, strict=True)]
+        assert ends == expected
+        pixels = sum(len(those) for those, part in zip(expected, run["parts"], strict=True) if part is not None)
+        assert pixels > 4 * rows
+
+
+def filters(
+    rng: random.Random, rows: int, columns: int, bubble: float, late: float
+) -> tuple[dict[str, Any], list[Matrix]]:
+    """A run of passes of pixels and of vectors, and the last sums of each: of pixels, those whose taps were all in."""
     slices = ArrayConfig(rows=rows, columns=columns).slices
     tiles: list[Matrix] = []
     passes: list[Matrix] = []
     parts: list[int | None] = []
     expected: list[Matrix] = []
     filled = rows
-    for filters in [0, 1, 1, 1, 0, 1, 0, 0, 1, 1, 1, 1, 1, 0, 1, 0] * 2:
+    for is_filter in [0, 1, 1, 1, 0, 1, 0, 0, 1, 1, 1, 1, 1, 0, 1, 0] * 2:
         length = rng.choice([1, 2, rows - 1, rows, rows + 1, 3 * rows])
-        taps = rng.randint(1, rows) if filters else rows
+        taps = rng.randint(1, rows) if is_filter else rows
         tile = random_values(rng, taps, columns) + [[0] * columns] * (rows - taps)
         vectors = random_values(rng, length, rows)
-        parts.append(rng.randrange(slices) if filters else None)
-        if filters:
+        parts.append(rng.randrange(slices) if is_filter else None)
+        if is_filter:
             # Those before the first pixel are whatever is in the registers.
             expected.append(ref_filter(rows, parts[-1] or 0, tile, vectors)[taps - 1 :])
         else:
@@ -199,12 +228,7 @@ def test_filters_between_products(rows: int, columns: int, multipliers: str, bub
         passes.append(vectors)
         filled = taps
     times, loads = schedule(tiles, passes, parts, rng, bubble, late)
-    parameters = {"rows": rows, "columns": columns, "tiles": tiles, "passes": passes, "times": times, "loads": loads,
-                  "parts": parts, "multipliers": multipliers}
-    sums = run_bench(array(rows, columns, multipliers), __name__, "products", parameters=parameters)
-    assert [found[len(found) - len(those) :] if those else [] for found, those in zip(sums, expected, strict=True)
-            ] == expected
-    assert sum(len(those) for those, part in zip(expected, parts, strict=True) if part is not None) > 4 * rows
+    return {"tiles": tiles, "passes": passes, "times": times, "loads": loads, "parts": parts}, expected
 
 
 def test_wrong_argument() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.hdl.dsp_blocks import ice40_block
-from tests.hdl.sdram_bench import Manager
+from tests.hdl.sdram_bench import Manager, peer_writes
 from tilewright_hdl.block_memory import BlockMemory, Spram, SpramMemory
 from tilewright_hdl.burst_server import READ_DELAY, RESPONSE_DELAY, WRITE_DELAY
 from tilewright_hdl.config import BusConfig
@@ -188,17 +188,8 @@ def test_hostile_bursts(name: str) -> None:
 
 @bench(max_cycles=20_000)
 async def bench_peer(tb: Testbench) -> None:
-    from cocotbext.axi import AxiBus, AxiMaster
-
-    master = AxiMaster(AxiBus.from_prefix(tb.dut, "axi_"), tb.dut.clk, tb.dut.rst)
     base = tb.parameters["base"]
-    data = tb.random.randbytes(8192)
-    await master.write(base, data)
-    for _ in range(8):
-        begin = tb.random.randrange(8000)
-        some = tb.random.randbytes(tb.random.randint(1, 190))
-        await master.write(base + begin, some)
-        data = data[:begin] + some + data[begin + len(some):]
+    master, data = await peer_writes(tb, base)
     # A reset in the middle of a burst leaves nothing behind but what was written.
     reading = tb.start(master.read(base, 4096))
     await tb.cycles(40)

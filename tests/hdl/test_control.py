@@ -262,7 +262,7 @@ def test_counters_and_profile() -> None:
 
 
 @bench(max_cycles=20_000)
-async def bench_abort(tb: Testbench) -> None:
+async def bench_restart(tb: Testbench) -> None:
     host, dut = Host(tb), tb.dut
     clears = [0]
 
@@ -308,8 +308,8 @@ async def bench_abort(tb: Testbench) -> None:
     tb.result = [results, await host.get("STATUS"), int(dut.irq.value)]
 
 
-def test_an_abort_waits_for_the_bus_and_is_a_reset() -> None:
-    results, status, irq = run("bench_abort", 0.0)
+def test_a_restart_waits_for_the_bus_and_is_a_reset() -> None:
+    results, status, irq = run("bench_restart", 0.0)
     for result, drain in zip(results, (0, 0, 60), strict=True):
         assert result == {"held": [True, 0], "status": 0, "after": dict.fromkeys(result["after"], 0), "clears": 1,
                           "halt": 0, "irq": 0}, drain

@@ -3,16 +3,18 @@
 
 import dataclasses
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.hdl.sdram_bench import CONFIGS, rtl_rounds, verilog_of
+from tests.hdl.sdram_bench import CONFIGS, peer_writes, power_on, rtl_rounds, verilog_of
 from tilewright_hdl.sdram_config import SdramConfig
 from tilewright_hdl.sdram_scheduler import TURN_PIECES
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 OKAY, SLVERR, DECERR = 0, 2, 3
 FIXED, WRAP = 0, 2
 # Each configuration is a simulator to build; the rarest is left to the long run.
@@ -143,6 +145,16 @@ def test_rates(name: str) -> None:
     assert min(words / (found[0] - first), words / found[1], moved / (found[2] - first)) > 0.96
 
 
+def test_the_documentation_has_these_rates() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for name, found in RATES.items():
+        config = CONFIGS[name]
+        write, read, mix = (f"{cycles:,}, {kib * 1024 / config.chip.data_bytes / cycles:.3f}"
+                            for cycles, kib in zip(found, (8, 8, 18), strict=True))
+        cells = [read, write, mix, str(config.read_delay)]
+        assert f" | {' | '.join(cells)} |\n" in page, f"row of {name} in {PAGE.name}"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_read_delay(name: str) -> None:
     """A beat alone comes as soon as the configuration says; a refresh may come between and close its row."""
@@ -238,26 +250,12 @@ def rtl_peer(config: SdramConfig) -> bool:
 
 @bench(max_cycles=40_000)
 async def bench_peer(tb: Testbench) -> None:
-    from cocotbext.axi import AxiBus, AxiMaster
-
-    dut = tb.dut
-    dut.rst.value = 1
-    await tb.cycles(2)
-    dut.power.value = 1
-    master = AxiMaster(AxiBus.from_prefix(dut, "axi_"), dut.clk, dut.rst)
-    dut.rst.value = 0
     base = tb.parameters["base"]
-    data = tb.random.randbytes(8192)
+    await power_on(tb)
     # Bursts that come before the chip was brought up wait for it.
-    await master.write(base, data)
-    for _ in range(8):
-        # Any byte may begin and end a transfer.
-        begin = tb.random.randrange(8000)
-        some = tb.random.randbytes(tb.random.randint(1, 190))
-        await master.write(base + begin, some)
-        data = data[:begin] + some + data[begin + len(some):]
-    answer = await master.read(base + 3, 8192 - 7)
-    assert int(dut.error.value) == 0
+    master, data = await peer_writes(tb, base)
+    answer = await master.read(base + 3, len(data) - 7)
+    assert int(tb.dut.error.value) == 0
     tb.result = answer.data == data[3:-4]
 
 

@@ -90,7 +90,7 @@ def test_every_shift_and_extreme(digit: int) -> None:
     check(post, vectors, random)
 
 
-@pytest.mark.parametrize(("interval", "multiplier_bits"), [(30, 31), (23, 8), (14, 18)])
+@pytest.mark.parametrize(("interval", "multiplier_bits"), [(30, 8), (14, 18)])
 def test_other_intervals_and_multipliers(interval: int, multiplier_bits: int) -> None:
     post = replace(POST, interval=interval, multiplier_bits=multiplier_bits)
     random = Random(f"serial {interval} {multiplier_bits}")

@@ -65,7 +65,10 @@ def test_a_configuration_without_pools() -> None:
     places = [(layer.op, layer.on) for layer in program.layers]
     assert {op for op, on in places if on == "host"} == {"Table", "MaxPool2d", "Add", "AvgPool2d"}
     assert sum(on != "host" for _, on in places) == 4
-    assert all("set post.pools = true" in layer.reason for layer in program.layers if layer.on == "host")
+    reasons = {layer.op: layer.reason for layer in program.layers if layer.on == "host"}
+    pools = f"configuration {cfg.name!r} processes only what comes out of its array; set post.pools = true"
+    assert reasons["MaxPool2d"] == reasons["AvgPool2d"] == reasons["Table"] == pools
+    assert reasons["Add"] == f"{pools}; configuration {cfg.name!r} has no residual adder; set post.add = true"
 
 
 @settings(max_examples=40)
