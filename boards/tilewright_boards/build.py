@@ -20,8 +20,8 @@ from tilewright_hdl.files import write_whole
 from tilewright_hdl.targets import Target
 
 from .board import BUILD_BYTES, Board
-from .carries import open_carries
 from .fit import Use, netlist_use
+from .netlists import routable
 from .report import Routed, read_report
 from .stages import Event, Job, Stages, locked
 from .tools import Tool, find_tool, versions
@@ -194,15 +194,11 @@ class _Flow:
             for name, content in _files(self._board, bytes.fromhex(digest)[:BUILD_BYTES]).items():
                 (folder / name).write_bytes(content)
 
-        def write_opened(netlist: Path, folder: Path) -> None:
-            (folder / netlist.name).write_bytes(open_carries(netlist, DESIGN))
-
         self._stages.fill(_ELABORATION, write, spent)
         self._run([Job(name=_SYNTHESIS, sources=(_ELABORATION,), command=self._command(0))])
         route = self._commands()[1]
         netlist = self._stages.folder(_SYNTHESIS) / route[route.index("--json") + 1]
-        if self._board.target is Target.ECP5:
-            self._stages.fill(_NETLIST, lambda folder: write_opened(netlist, folder))
+        self._stages.fill(_NETLIST, lambda folder: write_whole({folder / netlist.name: routable(netlist, DESIGN)}))
         return netlist_use(netlist, DESIGN, self._board.target, self._board.device)
 
     def route(self, seeds: int) -> dict[int, Routed]:
@@ -213,8 +209,7 @@ class _Flow:
         BuildError
             If none was.
         """
-        netlist = _NETLIST if self._stages.finished(_NETLIST) else _SYNTHESIS
-        jobs = [Job(name=_route_name(seed), sources=(_ELABORATION, netlist),
+        jobs = [Job(name=_route_name(seed), sources=(_ELABORATION, _NETLIST),
                     command=(*self._command(1), "--seed", str(seed), "--timing-allow-fail", "--report", _REPORT))
                 for seed in range(1, seeds + 1)]
         problems = self._stages.run(jobs, at_once=_at_once(self._board.target))

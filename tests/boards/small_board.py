@@ -101,7 +101,7 @@ def fake_plan(text: str = "design") -> Callable[..., FakePlan]:
     return lambda board, build, synthesis: FakePlan(text, build)
 
 
-NETLIST = {"modules": {DESIGN: {"cells": {
+NETLIST = {"modules": {DESIGN: {"ports": {}, "cells": {
     "a": {"type": "SB_LUT4", "port_directions": {"O": "output", "I1": "input", "I2": "input", "I3": "input"},
           "connections": {"O": [5], "I1": [2], "I2": [3], "I3": [4]}},
     "b": {"type": "SB_DFF", "port_directions": {"D": "input", "Q": "output"}, "connections": {"D": [5], "Q": [6]}},

@@ -56,8 +56,8 @@ def test_best_seed_is_kept_and_nothing_is_done_twice(tmp_path: Path, log: Path) 
     assert product(small_board(), tmp_path / "build").read_text() == "packed routed 2"
     assert best.report["seed"] == 2 and best.report["clocks"] == [
         {"name": "board.clk", "asked_mhz": 12.0, "achieved_mhz": 13.5, "met": True}]
-    assert [(event.stage, event.reused) for event in events if event.seconds is not None][:3] == [
-        ("elaboration", True), ("synthesis", True), ("place and route, seed 1", True)]
+    assert [(event.stage, event.reused) for event in events if event.seconds is not None][:4] == [
+        ("elaboration", True), ("synthesis", True), ("netlist", True), ("place and route, seed 1", True)]
     assert json.loads((best.folder / "report.json").read_text()) == json.loads(json.dumps(best.report))
     assert best.report["luts_per_pe"] == round(99 / 16, 1)
 

@@ -60,7 +60,7 @@ BOARD = Board(
         "name": "tang-nano-20k", "queue_instructions": 2, "semaphore_bits": 4, "profile_records": 0,
         "counters": False, "in_flight": 1,
         "array": {"rows": 8, "columns": 8, "depthwise": True, "multipliers": "registered"},
-        "memory": {"activation_bytes": 16384, "activation_banks": 2, "weight_bytes": 16384,
+        "memory": {"activation_bytes": 16384, "activation_banks": 2, "weight_bytes": 8192,
                    "accumulator_entries": 512, "parameter_groups": 512, "accumulator_bits": 24},
         "post": {"lanes": 2, "roundings": ["single"], "multiply": False, "tables": 1, "interval": 16,
                  "registered": True},

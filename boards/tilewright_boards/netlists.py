@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries that nobody reads, taken out of a netlist."""
+"""What nextpnr does not want, taken out of a netlist of Yosys."""
 
 import json
 from collections import Counter
@@ -8,14 +8,14 @@ from typing import Any
 
 from tilewright_hdl.errors import BuildError
 
-__all__ = ["open_carries"]
+__all__ = ["routable"]
 
 
-def open_carries(netlist: Path, top: str) -> bytes:
-    """Netlist of an ECP5, with the last carry of each chain connected to nothing if nothing reads it.
+def routable(netlist: Path, top: str) -> bytes:
+    """Netlist without notes about scopes, and without nets at carries of an ECP5 that nobody reads.
 
-    Yosys gives a net to each carry, and where one ends in such a net, nextpnr adds a cell of two LUTs that brings it to
-    the fabric: 5 % of the LUTs of a ULX3S-85F.
+    Older versions of nextpnr look for a place for a ``$scopeinfo``. And where a chain of carries ends in a net, nextpnr
+    adds a cell of two LUTs that brings it to the fabric: 5 % of the LUTs of a ULX3S-85F.
 
     Parameters
     ----------
@@ -39,6 +39,7 @@ def open_carries(netlist: Path, top: str) -> bytes:
         module: dict[str, Any] = design["modules"][top]
     except (OSError, ValueError, KeyError) as error:
         raise BuildError(f"Netlist {netlist} must be JSON of Yosys with the module {top!r}: {error}") from error
+    module["cells"] = {name: cell for name, cell in module["cells"].items() if cell["type"] != "$scopeinfo"}
     readers: Counter[Any] = Counter(bit for port in module["ports"].values() for bit in port["bits"])
     for cell in module["cells"].values():
         for pin, bits in cell["connections"].items():
