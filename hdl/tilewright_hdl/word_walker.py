@@ -102,17 +102,17 @@ class WordWalker(wiring.Component):
         walk = fields_of(m, self.config, waiting, begin)
         address = Signal.like(self.o.p.address)
         row = Signal.like(address)
-        # Words of the row from this one on, and whether it is the last; rows up to this one.
-        words = Signal.like(walk.words)
-        row_last = Signal()
-        rows = Signal.like(walk.rows)
+        # Words of the row and rows from this one on, and whether it is the last one, in registers: `ready` comes late,
+        # and then only lets registers load.
+        words, rows = Signal.like(walk.words), Signal.like(walk.rows)
+        row_last, rows_last = Signal(), Signal()
         next_row = Signal.like(row)
         m.d.comb += [
             next_row.eq(row + walk.stride),
             self.o.p.address.eq(address),
             self.o.p.memory.eq(walk.memory),
             self.o.p.index.eq(walk.index),
-            self.o.p.last.eq(row_last & (rows == walk.rows)),
+            self.o.p.last.eq(row_last & rows_last),
             waiting.ready.eq(~self.o.valid | (self.o.ready & self.o.p.last)),
             begin.eq(waiting.valid & waiting.ready),
         ]
@@ -124,16 +124,19 @@ class WordWalker(wiring.Component):
                 *(self.o.p[name].eq(walk[name]) for name in _WINDOW_FIELDS if name in self.o.p.shape().members),
             ]
         moves = self.o.valid & self.o.ready
-        with m.If(moves):
-            m.d.sync += [address.eq(address + step), words.eq(words - 1), row_last.eq(words == 2)]
-        with m.If(moves & row_last):
-            m.d.sync += [self.o.valid.eq(~self.o.p.last), rows.eq(rows + 1)]
-        with m.If(begin):
-            m.d.sync += [self.o.valid.eq(1), rows.eq(1)]
-        with m.If(begin | (moves & row_last)):
-            first = Mux(begin, waiting.p.address, next_row)
-            count = Mux(begin, waiting.p.words, walk.words)
-            m.d.sync += [row.eq(first), address.eq(first), words.eq(count), row_last.eq(count == 1)]
+        # Where nothing begins at an end, there is no next word.
+        at_end = ~self.o.valid | self.o.p.last
+        first = Mux(at_end, waiting.p.address, next_row)
+        with m.If(begin | moves):
+            with m.If(~self.o.valid | row_last):
+                count = Mux(at_end, waiting.p.words, walk.words)
+                m.d.sync += [row.eq(first), address.eq(first), words.eq(count), row_last.eq(count == 1)]
+            with m.Else():
+                m.d.sync += [address.eq(address + step), words.eq(words - 1), row_last.eq(words == 2)]
+            with m.If(at_end):
+                m.d.sync += [self.o.valid.eq(begin), rows.eq(waiting.p.rows), rows_last.eq(waiting.p.rows == 1)]
+            with m.Elif(row_last):
+                m.d.sync += [rows.eq(rows - 1), rows_last.eq(rows == 2)]
         return m
 
     def _waiting(self, m: Module) -> stream.Interface:
