@@ -37,12 +37,13 @@ def test_icebreaker_meets_its_clock(tmp_path: Path) -> None:
     assert len(content) > 100_000
 
 
-@pytest.mark.parametrize("name", ["ulx3s-12f", "ulx3s-85f"])
-def test_they_fit(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "block", "products"), [
+    ("ulx3s-12f", "MULT18X18D", 2), ("ulx3s-85f", "MULT18X18D", 2), ("tang-nano-20k", "MULT9X9", 1),
+])
+def test_they_fit(tmp_path: Path, name: str, block: str, products: int) -> None:
     board = BOARDS[name]
     result = build(board, directory=tmp_path, check=True)
     assert result.fits, [str(use) for use in result.uses]
     assert result.bitstream is None
-    # A block makes two products.
     used = {use.resource: use.used for use in result.uses}
-    assert used["MULT18X18D"] >= board.config.array.pes // 2
+    assert used[block] >= board.config.array.pes // products
