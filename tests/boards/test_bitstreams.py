@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 BOARDS = boards()
 
-SEEDS = 3
+SEEDS = 2
 """Beginnings of place and route that may be needed, as other versions of the tools place otherwise."""
 
 
