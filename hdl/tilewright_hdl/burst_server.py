@@ -108,8 +108,7 @@ class BurstServer(wiring.Component):
         page = exact_log2(PAGE_BYTES // self._bus.data_bytes)
 
         active, writes = Signal(), Signal()
-        owner = Signal(reset_less=True)
-        response = Signal(2, reset_less=True)
+        owner, response = Signal(reset_less=True), Signal(2, reset_less=True)
         base = Signal(port.address.shape(), reset_less=True)
         done, length = Signal(8), Signal(8, reset_less=True)
 

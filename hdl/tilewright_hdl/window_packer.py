@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From rows of dense bytes to the overlapping windows that become words."""
 
-from amaranth import Cat, Const, Module, Mux, Signal, signed
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -63,12 +63,11 @@ class WindowPacker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        beat_bytes, rows = self.config.bus.data_bytes, self.config.array.rows
+        beat_bytes = self.config.bus.data_bytes
         beats = window_beats(self.config)
         word = self.i.p
 
-        begun = Signal()
-        begins = Signal()
+        begun, begins = Signal(), Signal()
         buffer = Signal(data.ArrayLayout(8, beats * beat_bytes))
         offset = Signal(signed(len(word.row_start) + 2))
         first_offset = Signal.like(offset)
@@ -120,11 +119,17 @@ class WindowPacker(wiring.Component):
         with m.Elif(begins):
             m.d.sync += begun.eq(1)
 
-        shift = Cat(Const(0, 3), offset[:exact_log2(beat_bytes)])
+        self._show(m, buffer.as_value(), offset)
+        return m
+
+    def _show(self, m: Module, buffer: Value, offset: Signal) -> None:
+        """Take the window out of the buffer, and mark the lanes that it fills."""
+        word = self.i.p
+        shift = Cat(Const(0, 3), offset[:exact_log2(self.config.bus.data_bytes)])
         m.d.comb += [
-            self.o.p.data.eq(buffer.as_value() >> shift),
+            self.o.p.data.eq(buffer >> shift),
             self.o.p.mask.eq(Cat(
-                (word.first_lane <= lane) & (word.first_lane + word.lanes > lane) for lane in range(rows)
+                (word.first_lane <= lane) & (word.first_lane + word.lanes > lane)
+                for lane in range(self.config.array.rows)
             )),
         ]
-        return m
