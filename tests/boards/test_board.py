@@ -131,7 +131,7 @@ def test_identity() -> None:
     build = bytes(range(16))
     identity = boards()["tang-nano-20k"].identity(build)
     assert (identity.board, identity.build, identity.clock_hz) == ("tang-nano-20k", build, 48_000_000)
-    assert (identity.memory_bytes, identity.word_bytes) == (8 << 20, 8)
+    assert (identity.memory_bytes, identity.word_bytes) == (8 << 20, 4)
 
 
 def test_a_board_knows_its_platform() -> None:
