@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a synthesized design takes of its device, before anything is placed."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -9,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tilewright_hdl.errors import BuildError
 from tilewright_hdl.targets import Target
 
 from .board import Device
+from .netlists import read_netlist, readers
 
 __all__ = ["RESOURCES", "Use", "logic_cells", "netlist_use"]
 
@@ -71,10 +70,7 @@ def netlist_use(netlist: Path, top: str, target: Target, device: Device) -> list
     BuildError
         If the file has no such module.
     """
-    try:
-        cells = json.loads(netlist.read_text(encoding="utf-8"))["modules"][top]["cells"]
-    except (OSError, ValueError, KeyError) as error:
-        raise BuildError(f"Netlist {netlist} must be JSON of Yosys with the module {top!r}: {error}") from error
+    cells = read_netlist(netlist, top)["modules"][top]["cells"]
     used = _count(Counter(cell["type"] for cell in cells.values()), target)
     if target is Target.ICE40:
         used["luts"] = logic_cells(cells)
@@ -102,11 +98,7 @@ def logic_cells(cells: Mapping[str, Any]) -> int:
     One holds a LUT, a flip-flop and a carry: a flip-flop goes with a LUT that drives nothing else, a carry with the LUT
     that has its operands and its carry as inputs; each of the others takes a cell of its own.
     """
-    readers: Counter[Any] = Counter()
-    for cell in cells.values():
-        for pin, bits in cell["connections"].items():
-            if cell["port_directions"][pin] == "input":
-                readers.update(bits)
+    read = readers(cells)
     luts = [cell["connections"] for cell in cells.values() if cell["type"] == "SB_LUT4"]
     outputs = {lut["O"][0] for lut in luts}
     adders = {(lut["I1"][0], lut["I2"][0], lut["I3"][0]) for lut in luts}
@@ -115,7 +107,7 @@ def logic_cells(cells: Mapping[str, Any]) -> int:
         pins = cell["connections"]
         if cell["type"].startswith("SB_DFF"):
             data = pins["D"][0]
-            alone += data not in outputs or readers[data] != 1
+            alone += data not in outputs or read[data] != 1
         elif cell["type"] == "SB_CARRY":
             alone += (pins["I0"][0], pins["I1"][0], pins["CI"][0]) not in adders
     return len(luts) + alone

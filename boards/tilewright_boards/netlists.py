@@ -1,14 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nextpnr does not want, taken out of a netlist of Yosys."""
+"""Netlists of Yosys: reading them, and taking out what nextpnr does not want."""
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tilewright_hdl.errors import BuildError
 
-__all__ = ["routable"]
+__all__ = ["read_netlist", "readers", "routable"]
+
+
+def read_netlist(netlist: Path, top: str) -> dict[str, Any]:
+    """The design in a file that Yosys wrote as JSON.
+
+    Raises
+    ------
+    BuildError
+        If the file has no module ``top``.
+    """
+    try:
+        design: dict[str, Any] = json.loads(netlist.read_text(encoding="utf-8"))
+        design["modules"][top]["cells"]
+    except (OSError, ValueError, KeyError) as error:
+        raise BuildError(f"Netlist {netlist} must be JSON of Yosys with the module {top!r}: {error}") from error
+    return design
+
+
+def readers(cells: Mapping[str, Any]) -> Counter[Any]:
+    """How many pins of cells read each bit."""
+    found: Counter[Any] = Counter()
+    for cell in cells.values():
+        for pin, bits in cell["connections"].items():
+            if cell["port_directions"][pin] != "output":
+                found.update(bits)
+    return found
 
 
 def routable(netlist: Path, top: str) -> bytes:
@@ -34,19 +61,13 @@ def routable(netlist: Path, top: str) -> bytes:
     BuildError
         If the file has no such module.
     """
-    try:
-        design = json.loads(netlist.read_text(encoding="utf-8"))
-        module: dict[str, Any] = design["modules"][top]
-    except (OSError, ValueError, KeyError) as error:
-        raise BuildError(f"Netlist {netlist} must be JSON of Yosys with the module {top!r}: {error}") from error
+    design = read_netlist(netlist, top)
+    module = design["modules"][top]
     module["cells"] = {name: cell for name, cell in module["cells"].items() if cell["type"] != "$scopeinfo"}
-    readers: Counter[Any] = Counter(bit for port in module["ports"].values() for bit in port["bits"])
-    for cell in module["cells"].values():
-        for pin, bits in cell["connections"].items():
-            if cell["port_directions"][pin] != "output":
-                readers.update(bits)
+    read = readers(module["cells"])
+    read.update(bit for port in module["ports"].values() for bit in port["bits"])
     for cell in module["cells"].values():
         carry = cell["connections"].get("COUT") if cell["type"] == "CCU2C" else None
-        if carry and not readers[carry[0]]:
+        if carry and not read[carry[0]]:
             cell["connections"]["COUT"] = ["x"]
     return json.dumps(design).encode()
