@@ -13,7 +13,7 @@ from tilewright_hdl.targets import Target
 from .board import Device
 from .netlists import read_netlist, readers
 
-__all__ = ["RESOURCES", "Use", "logic_cells", "netlist_use"]
+__all__ = ["RESOURCES", "Use", "logic_cells", "lone_flip_flops", "netlist_use"]
 
 RESOURCES = ("luts", "ffs", "dsps", "rams")
 """Of a :class:`~.board.Device`."""
@@ -27,8 +27,7 @@ _COSTS: dict[Target, tuple[tuple[str, str, int], ...]] = {
     ),
     Target.ICE40: (("SB_DFF.*", "ffs", 1), ("SB_MAC16", "dsps", 1), ("SB_RAM40_4K.*", "rams", 1)),
     Target.GOWIN: (
-        ("LUT[1-4]", "luts", 1), ("ALU", "luts", 1), ("RAM16SDP4", "luts", 6), ("RAM16SDP2", "luts", 4),
-        ("RAM16SDP1", "luts", 3), ("DFF.*", "ffs", 1), ("MULT9X9", "dsps", 1), ("MULT18X18", "dsps", 2),
+        ("LUT[1-4]", "luts", 1), ("ALU", "luts", 1), ("RAM16SDP[124]", "luts", 8), ("DFF.*", "ffs", 1), ("MULT9X9", "dsps", 1), ("MULT18X18", "dsps", 2),
         ("MULTADDALU18X18|MULTALU18X18", "dsps", 4), ("(SP|SDP|DP|pROM|SPX9|SDPX9|DPX9|pROMX9)B?", "rams", 1),
     ),
 }
@@ -74,6 +73,8 @@ def netlist_use(netlist: Path, top: str, target: Target, device: Device) -> list
     used = _count(Counter(cell["type"] for cell in cells.values()), target)
     if target is Target.ICE40:
         used["luts"] = logic_cells(cells)
+    elif target is Target.GOWIN:
+        used["luts"] += lone_flip_flops(cells)
     uses: dict[str, Use] = {}
     for name in RESOURCES:
         use = Use(device.units[name], used[name], getattr(device, name))
@@ -111,3 +112,15 @@ def logic_cells(cells: Mapping[str, Any]) -> int:
         elif cell["type"] == "SB_CARRY":
             alone += (pins["I0"][0], pins["I1"][0], pins["CI"][0]) not in adders
     return len(luts) + alone
+
+
+def lone_flip_flops(cells: Mapping[str, Any]) -> int:
+    """Flip-flops of a Gowin that take the place of a LUT.
+
+    The way into a flip-flop is the LUT or the carry at its place. So it goes with the one that drives it, if there is
+    one and no other flip-flop is there, and else keeps the LUT of its place from all others.
+    """
+    ways = {bit for cell in cells.values() if re.fullmatch("LUT[1-4]|ALU", cell["type"])
+            for bit in cell["connections"]["SUM" if cell["type"] == "ALU" else "F"]}
+    flip_flops = [cell["connections"]["D"][0] for cell in cells.values() if cell["type"].startswith("DFF")]
+    return len(flip_flops) - len(ways.intersection(flip_flops))

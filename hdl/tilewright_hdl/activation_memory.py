@@ -88,7 +88,8 @@ class ActivationMemory(wiring.Component):
         parts = config.activation_parts // config.row_groups
         post_mask = Cat(group.replicate(parts) for group in self.post_write.mask)
         for index, bank in enumerate(banks):
-            with m.If(self._wants(self.post_write, index)):
+            # Where LOAD waits for POST in all banks, one choice is enough for all of them.
+            with m.If(self.post_write.valid if config.bus.registered else self._wants(self.post_write, index)):
                 m.d.comb += [bank.write.data.eq(self.post_write.data), bank.write.mask.eq(post_mask)]
             with m.Else():
                 m.d.comb += [bank.write.data.eq(self.load_write.data), bank.write.mask.eq(self.load_write.mask)]

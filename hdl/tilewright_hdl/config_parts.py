@@ -210,7 +210,8 @@ class PostConfig:
     registered : bool
         Whether registers stand in front of the memories and behind them, for reads and for writes: three cycles of
         latency, which let slow block RAM and the choice between the engines have cycles of their own. Lanes that are
-        no pipelines have none.
+        no pipelines have none. And with an ``interval`` of 1, whether the multipliers are blocks of FPGAs with their
+        registers on both sides, for one cycle of latency each.
     """
 
     lanes: int

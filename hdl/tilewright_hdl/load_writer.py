@@ -135,7 +135,8 @@ class LoadWriter(wiring.Component):
         if self.config.bus.windows:
             packer = self._packer(m, walker, free)
             is_window, can_take = word.window, Mux(word.window, packer.beat.ready, free)
-            m.d.comb += packed.eq(packer.i.ready)
+            # Not the packer is stopped, what it makes is: its part in this is long enough.
+            m.d.comb += packed.eq(packer.i.ready & ~self.stop)
             with m.If(packed):
                 m.d.sync += [kept.as_value()[:8 * self.config.array.rows].eq(packer.o.p.data),
                              full_mask.eq(packer.o.p.mask)]
@@ -163,7 +164,7 @@ class LoadWriter(wiring.Component):
         """What packs windows, which gets the words of such instructions and the beats."""
         m.submodules.packer = packer = WindowPacker(self.config)
         m.d.comb += [
-            packer.i.valid.eq(walker.o.valid & walker.o.p.window & ~self.stop),
+            packer.i.valid.eq(walker.o.valid & walker.o.p.window),
             packer.i.p.eq(walker.o.p),
             packer.beat.valid.eq(self.beat.valid),
             packer.beat.p.eq(self.beat.p),

@@ -14,9 +14,11 @@ With serial lanes (``timing.serial_digit``) there is no pipeline and no queue: a
 the read to the write, and operands stay in the outputs of the memories.
 """
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from amaranth import Array, Const, Module, Mux, Signal, Value, signed
+from amaranth import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -188,18 +190,18 @@ class PostEngine(wiring.Component):
             self.done.eq(enter & step.final),
             self.saturated.eq(Mux(enter, lanes.saturated, 0)),
         ]
-        self._accumulators(m, step.column_part, lanes.accumulator)
+        chosen = (1 << step.column_part)[:self.config.column_groups]
+        m.d.comb += self._group(lanes.accumulator, self.accumulator.data, chosen)
 
-    def _accumulators(self, m: Module, part: Value, targets: Any) -> None:
-        """Take the group of lanes that a step is about out of the entry."""
+    def _group(self, targets: Any, values: Any, chosen: Value) -> list[Any]:
+        """Give the lanes one of the groups of values: that whose bit is set."""
         lanes = self.config.post.lanes
-        for lane in range(lanes):
-            of_lane = Array(self.accumulator.data[i] for i in range(lane, self.config.array.columns, lanes))
-            m.d.comb += targets[lane].eq(of_lane[part])
+        masked = [Mux(chosen[place // lanes], value, 0) for place, value in enumerate(values)]
+        return [targets[lane].eq(reduce(or_, masked[lane::lanes])) for lane in range(lanes)]
 
     def _read(self, m: Module, step: Any, fields: Any, issuing: Value, enter: Signal, pipeline: PostPipeline) -> None:
         """Read what a step needs, and put it into the pipeline when it arrives."""
-        post, lanes = self.config.post, self.config.post.lanes
+        post = self.config.post
         from_activation = fields.source == Source.ACTIVATION
         residual = Signal()
         # Cycles of this step that have passed. With both operands behind one port, the residual comes first.
@@ -231,21 +233,21 @@ class PostEngine(wiring.Component):
             pipeline.last.eq(step.last),
         ]
 
-        column_part, row_part = Signal.like(step.column_part), Signal.like(step.row_part)
         names = ("accumulator", "parameter", "activation", "residual")
         arrives = {name: Signal(pipeline.signature.members[name].shape, name=f"arrives_{name}") for name in names}
         domain += [getattr(pipeline, name).eq(value) for name, value in arrives.items()]
-        asked = Signal(data.StructLayout({"column_part": len(column_part), "row_part": len(row_part), "residual": 1}))
-        domain += [asked.column_part.eq(step.column_part), asked.row_part.eq(step.row_part),
-                   asked.residual.eq(residual)]
-        m.d.sync += [column_part.eq(asked.column_part), row_part.eq(asked.row_part),
-                     arrives["residual"].eq(asked.residual)]
+        # A bit for each group, for a number would have to be decoded behind the memories.
+        parts = {"column_part": self.config.column_groups, "row_part": self.config.row_groups}
+        asked = Signal(data.StructLayout(parts | {"residual": 1}))
+        domain += [asked.residual.eq(residual), *(asked[name].eq(1 << step[name]) for name in parts)]
+        chosen = {name: Signal(groups, name=f"chosen_{name}") for name, groups in parts.items()}
+        m.d.sync += [arrives["residual"].eq(asked.residual), *(chosen[name].eq(asked[name]) for name in parts)]
         activations = data.View(data.ArrayLayout(signed(8), self.config.array.rows), self.source.data)
-        m.d.comb += arrives["parameter"].eq(self.parameter.data)
-        self._accumulators(m, column_part, arrives["accumulator"])
-        for lane in range(lanes):
-            of_lane = Array(activations[i] for i in range(lane, self.config.array.rows, lanes))
-            m.d.comb += arrives["activation"][lane].eq(of_lane[row_part])
+        m.d.comb += [
+            arrives["parameter"].eq(self.parameter.data),
+            *self._group(arrives["accumulator"], self.accumulator.data, chosen["column_part"]),
+            *self._group(arrives["activation"], activations, chosen["row_part"]),
+        ]
 
     def _write(self, m: Module, step: Any, enter: Signal, pipeline: PostPipeline) -> None:
         """Write the results where their last steps said."""

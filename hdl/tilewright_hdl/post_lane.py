@@ -14,7 +14,7 @@ from .isa_layout import FieldsLayout, instruction_layout
 from .numerics import ADD_LEFT_SHIFT, SHIFT_BITS
 from .requantize import Requantize, Rescale
 from .tables import TableMemory, table_write_signature
-from .timing import PostStages, multiply_delay
+from .timing import PostStages, shift_delay
 
 __all__ = ["PostLane", "lane_setup_layout"]
 
@@ -161,7 +161,7 @@ class PostLane(wiring.Component):
         # The shift waits while the product is made; it may change from step to step, at a group's end. A serial
         # multiplier is done before the next operands come, and their shift.
         shift = self.shift
-        steps = multiply_delay(self.config.post) if self.config.post.interval == 1 else 1
+        steps = shift_delay(self.config.post) if self.config.post.interval == 1 else 1
         for stage in range(stages.biased, stages.biased + steps + 1):
             following = Signal(SHIFT_BITS, reset_less=True, name=f"shift_{stage}")
             with m.If(self._enable(stage)):

@@ -18,12 +18,13 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .block_multiplier import BlockMultiplier
 from .config import PostConfig
 from .isa import RoundingCode
 from .multiplier import Multiplier
 from .numerics import INT8_MAX, INT8_MIN, SHIFT_BITS, Rounding
 from .serial_multiplier import SerialMultiplier
-from .timing import multiply_delay, requantize_delay, rescale_delay
+from .timing import multiply_delay, requantize_delay, rescale_delay, shift_delay
 
 __all__ = ["Requantize", "Rescale"]
 
@@ -41,7 +42,7 @@ class Rescale(wiring.Component):
 
     Latency
     -------
-    ``delay`` registers. ``shift`` is taken when the product is there, ``timing.multiply_delay`` cycles after
+    ``delay`` registers. ``shift`` is taken ``timing.shift_delay`` cycles after
     ``value``. With ``post.interval``, values must be so many cycles apart.
 
     Parameters
@@ -111,24 +112,20 @@ class Rescale(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        multiplier = (
-            Multiplier(self.value_bits, self.post.multiplier_bits) if self.post.interval == 1
-            else SerialMultiplier(self.post, self.value_bits)
-        )
-        m.submodules.multiplier = multiplier
+        m.submodules.multiplier = multiplier = self._multiplier()
         m.d.comb += [
             multiplier.enable.eq(self.enable),
             multiplier.value.eq(self.value),
             multiplier.factor.eq(self.multiplier),
         ]
         product = Cat(Const(0, self.left_shift), multiplier.product).as_signed()
-        amount = (self.shift - 1)[:SHIFT_BITS]
+        shift, amount = self._shifts(m)
         if Rounding.TFLITE_DOUBLE in self.post.roundings:
             # One bit more, for a number that rounds up to the next power of two.
             rounded = Signal(signed(len(product) + 1), reset_less=True)
             steps = Signal(SHIFT_BITS, reset_less=True)
             with m.If(self.enable[multiply_delay(self.post)]):
-                m.d.sync += [rounded.eq(self._round_high(product)), steps.eq(amount)]
+                m.d.sync += [rounded.eq(self._round_high(product, shift)), steps.eq(amount)]
             product, amount = rounded, steps
         twice = Signal.like(self.twice, reset_less=True)
         with m.If(self.enable[-1]):
@@ -137,12 +134,29 @@ class Rescale(wiring.Component):
 
         return m
 
-    def _round_high(self, product: Value) -> Value:
+    def _multiplier(self) -> Multiplier | BlockMultiplier | SerialMultiplier:
+        if self.post.interval > 1:
+            return SerialMultiplier(self.post, self.value_bits)
+        make = BlockMultiplier if self.post.registered else Multiplier
+        return make(self.value_bits, self.post.multiplier_bits)
+
+    def _shifts(self, m: Module) -> tuple[Value, Value]:
+        """The shift, and one less, when the product is there."""
+        taken, at = shift_delay(self.post), multiply_delay(self.post)
+        shifts = [self.shift, (self.shift - 1)[:SHIFT_BITS]]
+        if taken < at:
+            early = [Signal(SHIFT_BITS, reset_less=True, name=name) for name in ("early_shift", "early_amount")]
+            with m.If(self.enable[taken]):
+                m.d.sync += [register.eq(value) for register, value in zip(early, shifts, strict=True)]
+            shifts = early
+        return shifts[0], shifts[1]
+
+    def _round_high(self, product: Value, shift: Value) -> Value:
         """First of gemmlowp's roundings where it is asked for, such that the rule ``SINGLE`` does the rest."""
         top = product[_HIGH - 1 :].as_signed()
         high = (top + Mux(top[-1], -1, 1)) >> 1
         aligned = Cat(Const(0, _HIGH), high).as_signed()
-        double = self.shift > _HIGH
+        double = shift > _HIGH
         if Rounding.SINGLE in self.post.roundings:
             double &= self.rounding == RoundingCode.TFLITE_DOUBLE
         return Mux(double, aligned, product)
@@ -156,7 +170,7 @@ class Requantize(wiring.Component):
 
     Latency
     -------
-    ``delay`` registers. ``shift`` is taken when the product is there, ``timing.multiply_delay`` cycles after
+    ``delay`` registers. ``shift`` is taken ``timing.shift_delay`` cycles after
     ``value``. With ``post.interval``, values must be so many cycles apart.
 
     Parameters

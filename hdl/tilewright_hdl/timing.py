@@ -14,6 +14,7 @@ from .isa import BINARY, Combine, Exec, Instruction, Post, Source
 from .numerics import SHIFT_BITS, Rounding
 
 __all__ = [
+    "BLOCK_MULTIPLY",
     "DEADLOCK_CYCLES",
     "EXEC_READ",
     "LEAST_LOAD",
@@ -42,6 +43,7 @@ __all__ = [
     "serial_bits",
     "serial_cycles",
     "serial_digit",
+    "shift_delay",
 ]
 
 DEADLOCK_CYCLES = 64
@@ -64,10 +66,20 @@ def serial_bits(post: PostConfig) -> int:
 MULTIPLY = 3
 """Registers of a multiplier that takes operands in each cycle: operands, partial products, product."""
 
+BLOCK_MULTIPLY = 4
+"""The same, where operands and partial products are in the registers of multiplier blocks: a sum more in between."""
+
 
 def multiply_delay(post: PostConfig) -> int:
     """Registers of a multiplier of the post-processor; of a serial one, its operands and a cycle for each step."""
-    return MULTIPLY if post.interval == 1 else 1 + -(-post.multiplier_bits // serial_bits(post))
+    if post.interval == 1:
+        return BLOCK_MULTIPLY if post.registered else MULTIPLY
+    return 1 + -(-post.multiplier_bits // serial_bits(post))
+
+
+def shift_delay(post: PostConfig) -> int:
+    """Cycles from a value to its shift, which comes with the product, or before a register that waits for that."""
+    return multiply_delay(post) - (post.interval == 1 and post.registered)
 
 
 def rescale_delay(post: PostConfig) -> int:

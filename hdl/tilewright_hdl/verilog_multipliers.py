@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verilog around the multipliers of FPGAs: signed factors in, their product out of registers of the block.
 
-Registers in front of a multiplier are used where they can hold the weights: that takes one enable for all weights of
-the block that is not the activations', so iCE40 and pairs. Gowin's block has one enable for everything; what enables
-neighbours on an ECP5 share is up to placement, which nextpnr does not look into.
+In a processing element, registers in front of a multiplier are used where they can hold the weights: that takes one
+enable for all weights of the block that is not the activations', so iCE40 and pairs. Gowin's block has one enable for
+everything; what enables neighbours on an ECP5 share is up to placement, which nextpnr does not look into. So there the
+blocks with registers on both sides load in every cycle.
 """
 
-__all__ = ["ECP5", "GOWIN", "GOWIN_PIPELINED", "ICE40", "ICE40_CHAIN", "ICE40_PAIR"]
+__all__ = ["ECP5", "ECP5_WHOLE", "GOWIN", "GOWIN_PIPELINED", "GOWIN_WHOLE", "ICE40", "ICE40_CHAIN", "ICE40_PAIR"]
 
 
 def _bits(pin: str, name: str, count: int) -> str:
@@ -17,14 +18,17 @@ def _ties(pin: str, count: int) -> str:
     return ", ".join(f".{pin}{bit}(1'b0)" for bit in range(count))
 
 
-ECP5 = f"""\
-module ecp5_multiplier (
+def _ecp5(name: str, *registers: str) -> str:
+    settings = ", ".join(f'.REG_{register}_CLK("CLK0"), .REG_{register}_CE("CE0"), .REG_{register}_RST("RST0")'
+                         for register in registers)
+    return f"""\
+module {name} (
   input wire clk,
   input wire [17:0] a,
   input wire [17:0] b,
   output wire [35:0] p
 );
-  MULT18X18D #(.REG_OUTPUT_CLK("CLK0"), .REG_OUTPUT_CE("CE0"), .REG_OUTPUT_RST("RST0")) dsp (
+  MULT18X18D #({settings}) dsp (
     .CLK0(clk), .CE0(1'b1), .RST0(1'b0),
     .SIGNEDA(1'b1), .SIGNEDB(1'b1), .SOURCEA(1'b0), .SOURCEB(1'b0),
     {_bits("A", "a", 18)},
@@ -35,7 +39,13 @@ module ecp5_multiplier (
 endmodule
 
 """
+
+
+ECP5 = _ecp5("ecp5_multiplier", "OUTPUT")
 """``ecp5_multiplier``: 18 x 18 bits."""
+
+ECP5_WHOLE = _ecp5("ecp5_whole_multiplier", "INPUTA", "INPUTB", "OUTPUT")
+"""``ecp5_whole_multiplier``: 18 x 18 bits, with registers in front as well."""
 
 _ICE40_IDLE = """\
 .AHOLD(1'b0), .CHOLD(1'b0), .DHOLD(1'b0), .OHOLDTOP(1'b0), .OHOLDBOT(1'b0),
@@ -92,25 +102,29 @@ ICE40_CHAIN = _ice40_sums("ice40_chain", "  input wire [31:0] s,\n", "s[31:16]",
 """``ice40_chain``: the same, with each half of ``s`` added in front of the last register."""
 
 
-def _gowin(name: str, piped: int) -> str:
+def _gowin(name: str, bits: int, *registers: str) -> str:
+    settings = ", ".join(f".{register}(1'b1)" for register in registers)
     return f"""\
 module {name} (
   input wire clk,
-  input wire [8:0] a,
-  input wire [8:0] b,
-  output wire [17:0] p
+  input wire [{bits - 1}:0] a,
+  input wire [{bits - 1}:0] b,
+  output wire [{2 * bits - 1}:0] p
 );
-  MULT9X9 #(.PIPE_REG(1'b{piped}), .OUT_REG(1'b1)) dsp (
+  MULT{bits}X{bits} #({settings}) dsp (
     .CLK(clk), .CE(1'b1), .RESET(1'b0), .A(a), .B(b), .DOUT(p),
-    .ASIGN(1'b1), .BSIGN(1'b1), .ASEL(1'b0), .BSEL(1'b0), .SIA(9'h0), .SIB(9'h0)
+    .ASIGN(1'b1), .BSIGN(1'b1), .ASEL(1'b0), .BSEL(1'b0), .SIA({bits}'h0), .SIB({bits}'h0)
   );
 endmodule
 
 """
 
 
-GOWIN = _gowin("gowin_multiplier", 0)
+GOWIN = _gowin("gowin_multiplier", 9, "OUT_REG")
 """``gowin_multiplier``: 9 x 9 bits."""
 
-GOWIN_PIPELINED = _gowin("gowin_pipelined_multiplier", 1)
+GOWIN_PIPELINED = _gowin("gowin_pipelined_multiplier", 9, "PIPE_REG", "OUT_REG")
 """``gowin_pipelined_multiplier``: the same, with a register within."""
+
+GOWIN_WHOLE = _gowin("gowin_whole_multiplier", 18, "AREG", "BREG", "OUT_REG")
+"""``gowin_whole_multiplier``: 18 x 18 bits, with registers in front as well."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.boards.small_board import NETLIST, REPORT, UNITS
 from tilewright_boards.board import Device
-from tilewright_boards.fit import logic_cells, netlist_use
+from tilewright_boards.fit import logic_cells, lone_flip_flops, netlist_use
 from tilewright_boards.report import module_of, read_report
 from tilewright_boards.wrapper import DESIGN
 from tilewright_hdl.errors import BuildError
@@ -77,7 +77,8 @@ def test_what_is_no_report(tmp_path: Path, text: str) -> None:
 def use(tmp_path: Path, target: Target, types: list[str], device: Device) -> dict[str, tuple[int, bool]]:
     path = tmp_path / "netlist.json"
     path.write_text(json.dumps({"modules": {"top": {"cells": {
-        str(place): {"type": kind} for place, kind in enumerate(types)}}}}))
+        str(place): {"type": kind, "connections": {pin: [place] for pin in ("D", "F", "SUM")}}
+        for place, kind in enumerate(types)}}}}))
     return {one.resource: (one.used, one.fits) for one in netlist_use(path, "top", target, device)}
 
 
@@ -90,11 +91,20 @@ def test_ecp5_use(tmp_path: Path) -> None:
 
 
 def test_gowin_use(tmp_path: Path) -> None:
-    device = Device(name="x", luts=9, ffs=2, dsps=3, rams=3, units={name: name for name in UNITS})
+    device = Device(name="x", luts=13, ffs=2, dsps=3, rams=3, units={name: name for name in UNITS})
     types = ["LUT1", "LUT4", "ALU", "RAM16SDP4", "MUX2_LUT5", "DFFR", "DFFSE", "MULT9X9", "MULT18X18", "SDPB", "SPX9",
              "DPB", "IBUF"]
     assert use(tmp_path, Target.GOWIN, types, device) == {
-        "luts": (9, True), "ffs": (2, True), "dsps": (3, True), "rams": (3, True)}
+        "luts": (13, True), "ffs": (2, True), "dsps": (3, True), "rams": (3, True)}
+
+
+def test_lone_flip_flops() -> None:
+    """A flip-flop shares its place with the LUT or the carry that drives it, another one behind those does not."""
+    ways = {"lut": ("LUT3", "F", 1), "alu": ("ALU", "SUM", 2), "mux": ("MUX2_LUT5", "O", 3)}
+    cells = {name: {"type": kind, "connections": {pin: [bit]}} for name, (kind, pin, bit) in ways.items()}
+    for place, (data, alone) in enumerate([(1, 0), (2, 0), (1, 1), (3, 2), (9, 3)]):
+        cells[f"ff_{place}"] = {"type": "DFFRE", "connections": {"D": [data]}}
+        assert lone_flip_flops(cells) == alone
 
 
 def test_logic_cells() -> None:

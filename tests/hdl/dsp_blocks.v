@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Models of multiplier blocks for which Yosys' cell libraries have only ports, written from the vendors' documentation:
-// Lattice TN1267 "ECP5 and ECP5-5G sysDSP Usage Guide", MULT18X18D; Gowin UG287 "DSP User Guide", MULT9X9. A mode that
-// is not modelled makes the product x, which Verilator turns into noise.
+// Lattice TN1267 "ECP5 and ECP5-5G sysDSP Usage Guide", MULT18X18D; Gowin UG287 "DSP User Guide", MULT9X9 and
+// MULT18X18. A mode that is not modelled makes the product x, which Verilator turns into noise.
 
 module MULT18X18D (
   input A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6, A5, A4, A3, A2, A1, A0,
@@ -66,6 +66,43 @@ module dsp_register #(
   assign q = CLOCK == "NONE" ? d : held;
 endmodule
 
+// MULT9X9 and MULT18X18 are the same at two widths.
+module gowin_dsp #(
+  parameter BITS = 9,
+  parameter AREG = 1'b0,
+  parameter BREG = 1'b0,
+  parameter OUT_REG = 1'b0,
+  parameter PIPE_REG = 1'b0
+) (
+  input [BITS-1:0] A, SIA, B, SIB,
+  input ASIGN, BSIGN, ASEL, BSEL, CE, CLK, RESET,
+  output [2*BITS-1:0] DOUT
+);
+  reg [BITS-1:0] a = 0, b = 0;
+  reg [2*BITS-1:0] pipe = 0, out = 0;
+  wire [BITS-1:0] source_a = ASEL ? SIA : A;
+  wire [BITS-1:0] source_b = BSEL ? SIB : B;
+  wire [BITS-1:0] used_a = AREG ? a : source_a;
+  wire [BITS-1:0] used_b = BREG ? b : source_b;
+  wire signed [BITS:0] wide_a = {ASIGN & used_a[BITS-1], used_a};
+  wire signed [BITS:0] wide_b = {BSIGN & used_b[BITS-1], used_b};
+  wire signed [2*BITS+1:0] product = wide_a * wide_b;
+  wire [2*BITS-1:0] piped = PIPE_REG ? pipe : product[2*BITS-1:0];
+  always @(posedge CLK)
+    if (RESET) begin
+      a <= 0;
+      b <= 0;
+      pipe <= 0;
+      out <= 0;
+    end else if (CE) begin
+      a <= source_a;
+      b <= source_b;
+      pipe <= product[2*BITS-1:0];
+      out <= piped;
+    end
+  assign DOUT = OUT_REG ? out : piped;
+endmodule
+
 module MULT9X9 (
   input [8:0] A, SIA, B, SIB,
   input ASIGN, BSIGN, ASEL, BSEL, CE, CLK, RESET,
@@ -75,28 +112,17 @@ module MULT9X9 (
   parameter BREG = 1'b0;
   parameter OUT_REG = 1'b0;
   parameter PIPE_REG = 1'b0;
+  gowin_dsp #(9, AREG, BREG, OUT_REG, PIPE_REG) dsp (A, SIA, B, SIB, ASIGN, BSIGN, ASEL, BSEL, CE, CLK, RESET, DOUT);
+endmodule
 
-  reg [8:0] a = 9'h0, b = 9'h0;
-  reg [17:0] pipe = 18'h0, out = 18'h0;
-  wire [8:0] source_a = ASEL ? SIA : A;
-  wire [8:0] source_b = BSEL ? SIB : B;
-  wire [8:0] used_a = AREG ? a : source_a;
-  wire [8:0] used_b = BREG ? b : source_b;
-  wire signed [9:0] wide_a = {ASIGN & used_a[8], used_a};
-  wire signed [9:0] wide_b = {BSIGN & used_b[8], used_b};
-  wire signed [19:0] product = wide_a * wide_b;
-  wire [17:0] piped = PIPE_REG ? pipe : product[17:0];
-  always @(posedge CLK)
-    if (RESET) begin
-      a <= 9'h0;
-      b <= 9'h0;
-      pipe <= 18'h0;
-      out <= 18'h0;
-    end else if (CE) begin
-      a <= source_a;
-      b <= source_b;
-      pipe <= product[17:0];
-      out <= piped;
-    end
-  assign DOUT = OUT_REG ? out : piped;
+module MULT18X18 (
+  input [17:0] A, SIA, B, SIB,
+  input ASIGN, BSIGN, ASEL, BSEL, CE, CLK, RESET,
+  output [35:0] DOUT
+);
+  parameter AREG = 1'b0;
+  parameter BREG = 1'b0;
+  parameter OUT_REG = 1'b0;
+  parameter PIPE_REG = 1'b0;
+  gowin_dsp #(18, AREG, BREG, OUT_REG, PIPE_REG) dsp (A, SIA, B, SIB, ASIGN, BSIGN, ASEL, BSEL, CE, CLK, RESET, DOUT);
 endmodule

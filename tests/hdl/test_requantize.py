@@ -24,7 +24,7 @@ from tilewright_hdl.numerics import (
 )
 from tilewright_hdl.requantize import Requantize, Rescale
 from tilewright_hdl.serial_multiplier import SerialMultiplier
-from tilewright_hdl.timing import MULTIPLY, multiply_delay, serial_bits
+from tilewright_hdl.timing import MULTIPLY, multiply_delay, serial_bits, shift_delay
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
@@ -38,6 +38,8 @@ POSTS = {
     "double": PostConfig(lanes=1, roundings=(Rounding.TFLITE_DOUBLE,)),
     "18 bits": PostConfig(lanes=1, multiplier_bits=18),
     "8 bits": PostConfig(lanes=1, multiplier_bits=8),
+    "blocks": PostConfig(lanes=1, registered=True),
+    "blocks, 8 bits": PostConfig(lanes=1, registered=True, multiplier_bits=8),
     **{f"every {n}": PostConfig(lanes=1, interval=n) for n in (2, 5, 32)},
     "18 bits every 7": PostConfig(lanes=1, interval=7, multiplier_bits=18),
 }
@@ -105,7 +107,7 @@ async def pump(tb: Testbench, vectors: Sequence[Vector]) -> list[Any]:
         else:
             value, multiplier, shift = (random.getrandbits(8) for _ in range(3))
         shifts = [shift, *shifts[:-1]]
-        # A product meets its shift when it has gone through the multiplier.
+        # A product meets its shift when it has gone through the multiplier, or most of it.
         dut.shift.value = bits(shifts[multiply], len(dut.shift))
         dut.value.value = bits(value, len(dut.value))
         dut.multiplier.value = bits(multiplier, len(dut.multiplier))
@@ -133,7 +135,7 @@ def rtl_pipeline(
     dut: Rescale | Requantize, runs: Sequence[tuple[dict[str, int], Sequence[Vector]]], outputs: Sequence[str]
 ) -> list[Any]:
     parameters = {"delay": dut.delay, "runs": runs, "outputs": outputs, "gap": 0.1,
-                  "multiply": multiply_delay(dut.post), "interval": dut.post.interval}
+                  "multiply": shift_delay(dut.post), "interval": dut.post.interval}
     return [np.array(run) for run in run_bench(dut, __name__, "bench_pipeline", parameters=parameters)]
 
 

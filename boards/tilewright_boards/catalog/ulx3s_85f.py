@@ -24,7 +24,7 @@ BOARD = dataclasses.replace(
         "name": "ulx3s-85f", "queue_instructions": 2, "semaphore_bits": 4, "profile_records": 0, "counters": False,
         "in_flight": 1,
         "array": {"rows": 16, "columns": 16, "depthwise": False, "multipliers": "paired"},
-        "memory": {"activation_bytes": 131072, "activation_banks": 4, "weight_bytes": 65536,
+        "memory": {"activation_bytes": 131072, "activation_banks": 2, "weight_bytes": 65536,
                    "accumulator_entries": 512, "parameter_groups": 512, "accumulator_bits": 24},
         "post": {"lanes": 2, "roundings": ["single"], "multiply": False, "tables": 1, "interval": 1,
                  "registered": True},
