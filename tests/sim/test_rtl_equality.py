@@ -42,8 +42,9 @@ LEAN = replace(CONFIG, in_flight=1, profile_records=0, checks=False,
 # And less still: accumulators alone are processed, a few bits in each cycle.
 SLIM = replace(CONFIG, in_flight=2, post=PostConfig(
     lanes=2, tables=1, interval=15, add=False, multiply=False, pools=False, roundings=(Rounding.SINGLE,)))
-# No queues, but a profile; and semaphores that are full soon.
-DIRECT = replace(CONFIG, queue_instructions=1, in_flight=1, semaphore_bits=2)
+# No queues, but a profile; semaphores that are full soon; and multipliers that are blocks of FPGAs.
+DIRECT = replace(CONFIG, queue_instructions=1, in_flight=1, semaphore_bits=2,
+                 post=replace(CONFIG.post, registered=True))
 CONSTANT_BASE = 1 << 16
 ARENA_BASE = CONSTANT_BASE + CONSTANT_BYTES
 DUMP = ARENA_BASE + ARENA_BYTES
