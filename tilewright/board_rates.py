@@ -55,12 +55,15 @@ def memory_timing(board: Board) -> MemoryTiming:
 
     An SDRAM moves a beat in as many cycles as it has words on the pins; the controller comes within 3 % of that.
     """
+    from tilewright_hdl.axi_share import share_delay
+
+    way = share_delay(board.config)
     if isinstance(board.memory, SdramMemory):
         controller = board.memory.controller(board.target, board.clock_hz, board.config.bus)
-        return MemoryTiming(latency=controller.read_delay, beat_period=controller.beat_words)
+        return MemoryTiming(latency=controller.read_delay + way, beat_period=controller.beat_words)
     from tilewright_hdl.burst_server import READ_DELAY
 
-    return MemoryTiming(latency=READ_DELAY, beat_period=1)
+    return MemoryTiming(latency=READ_DELAY + way, beat_period=1)
 
 
 def rate(board: Board, network: str) -> Rate:

@@ -2,15 +2,21 @@
 """One memory for the accelerator and the host link."""
 
 from amaranth import Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .axi import BURST_INCR, CACHE_MODIFIABLE, Axi4
 from .bus_timing import FETCH_BURSTS
 from .config import AcceleratorConfig
+from .stream_fifo import StreamPair
 
-__all__ = ["AxiShare"]
+__all__ = ["AxiShare", "share_delay"]
+
+
+def share_delay(config: AcceleratorConfig) -> int:
+    """Cycles that beats which the accelerator reads take through :class:`AxiShare`: one with ``bus.registered``."""
+    return int(config.bus.registered)
 
 
 class AxiShare(wiring.Component):
@@ -22,7 +28,8 @@ class AxiShare(wiring.Component):
 
     Latency
     -------
-    None for the accelerator while the link does not ask; one cycle for the link while the accelerator is idle.
+    None for the accelerator while the link does not ask, but :func:`share_delay` for what it reads; one cycle for the
+    link while the accelerator is idle.
 
     Parameters
     ----------
@@ -54,8 +61,8 @@ class AxiShare(wiring.Component):
         m = Module()
         axi, link, accelerator = self.axi, self.link, self.accelerator
         outstanding = self.config.bus.outstanding
-        reads = self._direction(m, "ar", "r", outstanding + FETCH_BURSTS, axi.rlast)
-        writes = self._direction(m, "aw", "b", outstanding, 1)
+        reads = self._direction(m, "ar", "r", outstanding + FETCH_BURSTS, axi.rlast, *self._beats(m))
+        writes = self._direction(m, "aw", "b", outstanding, 1, accelerator.bvalid, accelerator.bready)
         m.d.comb += [
             axi.wvalid.eq(Mux(writes, link.wvalid, accelerator.wvalid)),
             link.wready.eq(axi.wready & writes),
@@ -64,10 +71,8 @@ class AxiShare(wiring.Component):
             axi.wstrb.eq(accelerator.wstrb | writes.replicate(len(axi.wstrb))),
             axi.wlast.eq(accelerator.wlast | writes),
         ]
-        for port in (link, accelerator):
-            m.d.comb += [
-                port.rdata.eq(axi.rdata), port.rresp.eq(axi.rresp), port.rlast.eq(axi.rlast), port.bresp.eq(axi.bresp),
-            ]
+        m.d.comb += [link.rdata.eq(axi.rdata), link.rresp.eq(axi.rresp), link.rlast.eq(axi.rlast)]
+        m.d.comb += [port.bresp.eq(axi.bresp) for port in (link, accelerator)]
         for prefix, to_link in (("ar", reads), ("aw", writes)):
             m.d.comb += [
                 # Both send whole words from aligned addresses only.
@@ -81,8 +86,33 @@ class AxiShare(wiring.Component):
             m.d.comb += address.eq(Mux(to_link, mine, other))
         return m
 
-    def _direction(self, m: Module, address: str, answer: str, most: int, last: Value | int) -> Signal:
-        """Share an address channel and the answers to it; the result is whether they are the link's."""
+    def _beats(self, m: Module) -> tuple[Signal, Signal]:
+        """Where beats go that the accelerator reads, as ``valid`` and ``ready``."""
+        port, axi = self.accelerator, self.axi
+        names = ("rdata", "rresp", "rlast")
+        if not share_delay(self.config):
+            m.d.comb += [getattr(port, name).eq(getattr(axi, name)) for name in names]
+            return port.rvalid, port.rready
+        layout = data.StructLayout({name: len(getattr(axi, name)) for name in names})
+        m.submodules.beats = beats = StreamPair(layout)
+        offered = Signal()
+        m.d.comb += [
+            beats.i.valid.eq(offered & beats.room),
+            port.rvalid.eq(beats.o.valid),
+            beats.o.ready.eq(port.rready),
+            *(beats.i.p[name].eq(getattr(axi, name)) for name in names),
+            *(getattr(port, name).eq(beats.o.p[name]) for name in names),
+        ]
+        return offered, beats.room
+
+    def _direction(
+        self, m: Module, address: str, answer: str, most: int, last: Value | int, answered_other: Signal,
+        taken_other: Signal
+    ) -> Signal:
+        """Share an address channel and the answers to it; the result is whether they are the link's.
+
+        The answers of the accelerator go to ``answered_other``, and ``taken_other`` says that they are taken.
+        """
         valid, ready, answered, taken = f"{address}valid", f"{address}ready", f"{answer}valid", f"{answer}ready"
         axi, link, accelerator = self.axi, self.link, self.accelerator
         under_way = Signal(range(most + 1), name=f"{address}_under_way")
@@ -96,8 +126,8 @@ class AxiShare(wiring.Component):
             getattr(link, ready).eq(getattr(axi, ready) & to_link),
             getattr(accelerator, ready).eq(getattr(axi, ready) & ~hold),
             getattr(link, answered).eq(getattr(axi, answered) & to_link),
-            getattr(accelerator, answered).eq(getattr(axi, answered) & ~to_link),
-            getattr(axi, taken).eq(Mux(to_link, getattr(link, taken), getattr(accelerator, taken))),
+            answered_other.eq(getattr(axi, answered) & ~to_link),
+            getattr(axi, taken).eq(Mux(to_link, getattr(link, taken), taken_other)),
             begun.eq(getattr(accelerator, valid) & getattr(accelerator, ready)),
             ended.eq(getattr(axi, answered) & getattr(axi, taken) & last),
         ]

@@ -17,6 +17,7 @@ from tilewright_sim.testbench import Testbench, bench
 NANO = PRESETS["nano4"]
 NARROW = replace(NANO, bus=BusConfig(data_bits=32, address_bits=17, outstanding=2))
 WIDE = replace(NANO, bus=BusConfig(data_bits=128, address_bits=32, outstanding=1))
+REGISTERED = replace(NANO, bus=BusConfig(data_bits=64, address_bits=20, outstanding=2, registered=True))
 REGION = 4096
 """Bytes that the accelerator reads; it writes the next so many, and the last so many are the link's."""
 LINK_CYCLES = 120
@@ -162,7 +163,7 @@ async def _link(tb: Testbench, link: Manager, words: int, size: int) -> dict[int
     return written
 
 
-@pytest.mark.parametrize("config", [NARROW, WIDE], ids=["narrow", "wide"])
+@pytest.mark.parametrize("config", [NARROW, WIDE, REGISTERED], ids=["narrow", "wide", "registered"])
 @pytest.mark.parametrize("parameters", [
     {"memory": "model", "latency": 1, "own_pause": 0.0, "link_pause": 0.0},
     {"memory": "model", "latency": 8, "own_pause": 0.0, "link_pause": 0.0},
@@ -176,10 +177,11 @@ def test_both_get_what_they_ask_for(config: Any, parameters: dict[str, Any]) -> 
     assert parameters["memory"] == "axi" or result["slowest"] < LINK_CYCLES, "the accelerator must let the link in"
 
 
-def test_the_accelerator_alone_loses_nothing() -> None:
+@pytest.mark.parametrize("config", [NARROW, REGISTERED], ids=["narrow", "registered"])
+def test_the_accelerator_alone_loses_nothing(config: Any) -> None:
     """A beat in each cycle from a memory that answers in the next one."""
     parameters = {"memory": "model", "latency": 1, "own_pause": 0.0, "link_pause": 0.0, "seed": 2, "bursts": 60,
                   "words": 0, "reads": 4, "writes": 2}
-    alone = run_bench(AxiShare(NARROW), __name__, "bench_share", parameters=parameters)
-    with_link = run_bench(AxiShare(NARROW), __name__, "bench_share", parameters=parameters | {"words": 40})
+    alone = run_bench(AxiShare(config), __name__, "bench_share", parameters=parameters)
+    with_link = run_bench(AxiShare(config), __name__, "bench_share", parameters=parameters | {"words": 40})
     assert alone["cycles"] < alone["beats"] + 40 < with_link["cycles"]
