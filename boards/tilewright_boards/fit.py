@@ -28,7 +28,8 @@ _COSTS: dict[Target, tuple[tuple[str, str, int], ...]] = {
     Target.ICE40: (("SB_DFF.*", "ffs", 1), ("SB_MAC16", "dsps", 1), ("SB_RAM40_4K.*", "rams", 1)),
     Target.GOWIN: (
         ("LUT[1-4]|ALU", "luts", 1), ("RAM16SDP[124]", "luts", 8), ("DFF.*", "ffs", 1),
-        ("MULT9X9", "dsps", 1), ("MULT18X18", "dsps", 2), ("MULTADDALU18X18|MULTALU18X18", "dsps", 4), ("(SP|SDP|DP|pROM|SPX9|SDPX9|DPX9|pROMX9)B?", "rams", 1),
+        ("MULT9X9", "dsps", 1), ("MULT18X18", "dsps", 2), ("MULTADDALU18X18|MULTALU18X18", "dsps", 4),
+        ("(SP|SDP|DP|pROM|SPX9|SDPX9|DPX9|pROMX9)B?", "rams", 1),
     ),
 }
 
