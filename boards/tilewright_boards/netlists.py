@@ -11,6 +11,9 @@ from tilewright_hdl.errors import BuildError
 
 __all__ = ["read_netlist", "readers", "routable"]
 
+_NOTHING = ["x"]
+_CONSTANTS = {"0": 0, "1": 1}
+
 
 def read_netlist(netlist: Path, top: str) -> dict[str, Any]:
     """The design in a file that Yosys wrote as JSON.
@@ -67,7 +70,9 @@ def routable(netlist: Path, top: str) -> bytes:
     cells = module["cells"] = {name: cell for name, cell in module["cells"].items() if cell["type"] != "$scopeinfo"}
     read = readers(cells)
     read.update(bit for port in module["ports"].values() for bit in port["bits"])
-    for name, cell in [(name, cell) for name, cell in cells.items() if cell["type"] == "CCU2C"]:
+    for name, cell in list(cells.items()):
+        if cell["type"] != "CCU2C":
+            continue
         if not read[cell["connections"]["COUT"][0]]:
             cell["connections"]["COUT"] = _NOTHING
         if _has_constants(cell):
@@ -75,10 +80,6 @@ def routable(netlist: Path, top: str) -> bytes:
             if read[total["connections"]["Z"][0]]:
                 cells[f"{name}$sum"] = total
     return json.dumps(design).encode()
-
-
-_NOTHING = ["x"]
-_CONSTANTS = {"0": 0, "1": 1}
 
 
 def _has_constants(cell: Mapping[str, Any]) -> bool:

@@ -8,9 +8,8 @@ of a block, either way to it takes a cycle of its own.
 from collections.abc import Callable
 
 from amaranth import Cat, ClockSignal, Instance, Module, Signal, Value, signed
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 
+from .multiplier import Multiplier
 from .once import VerilogLibrary
 from .targets import Target
 from .timing import BLOCK_MULTIPLY
@@ -23,10 +22,10 @@ _CUT = _BLOCK_BITS - 1
 """Bits of the lower part of a value that does not fit into a block. A part has no sign, and gets one."""
 
 
-class BlockMultiplier(wiring.Component):
+class BlockMultiplier(Multiplier):
     """Product of a signed value and an unsigned factor.
 
-    It stands in the place of :class:`~.multiplier.Multiplier`. What a block does is the same in each cycle, for blocks
+    What a block does is the same in each cycle, for blocks
     share the wires that could hold them; the registers behind load under ``enable``. There is no reset.
 
     With the value as ``upper * 2**17 + lower`` and the factor as ``high * 2**half + low``, four blocks make the
@@ -53,31 +52,13 @@ class BlockMultiplier(wiring.Component):
     product : ``Out(signed(value_bits + factor_bits))``
     """
 
-    enable: Signal
-    value: Signal
-    factor: Signal
-    product: Signal
+    delay = BLOCK_MULTIPLY
 
     def __init__(self, value_bits: int, factor_bits: int):
         if not 1 <= value_bits <= _CUT + _BLOCK_BITS or not 2 <= factor_bits <= 2 * _CUT:
             raise ValueError(f"value_bits must be from 1 to {_CUT + _BLOCK_BITS} and factor_bits from 2 to {2 * _CUT}, "
                              f"not {value_bits!r} and {factor_bits!r}")
-        self._value_bits = value_bits
-        self._factor_bits = factor_bits
-        super().__init__({
-            "enable": In(BLOCK_MULTIPLY),
-            "value": In(signed(value_bits)),
-            "factor": In(factor_bits),
-            "product": Out(signed(value_bits + factor_bits)),
-        })
-
-    @property
-    def value_bits(self) -> int:
-        return self._value_bits
-
-    @property
-    def factor_bits(self) -> int:
-        return self._factor_bits
+        super().__init__(value_bits, factor_bits)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

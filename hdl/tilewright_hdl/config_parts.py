@@ -249,6 +249,11 @@ class PostConfig:
         """Whether there is any operation with a residual."""
         return self.add or self.multiply
 
+    @property
+    def blocks(self) -> bool:
+        """Whether multipliers are multiplier blocks with registers on both sides."""
+        return self.registered and self.interval == 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class LimitsConfig:
@@ -298,7 +303,8 @@ class BusConfig:
     registered : bool
         Whether LOAD waits while POST writes to any bank of the activations, for it takes long to find out which. And
         whether beats of the program wait in distributed memory with a register behind it, not in block RAM, which is
-        slow to answer; that takes no more cycles.
+        slow to answer; that takes no more cycles. On a board, beats also wait in registers between its memory and the
+        accelerator (``axi_share.share_delay``).
     """
 
     data_bits: int

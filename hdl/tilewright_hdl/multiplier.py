@@ -40,6 +40,9 @@ class Multiplier(wiring.Component):
     factor: Signal
     product: Signal
 
+    delay = MULTIPLY
+    """Registers."""
+
     def __init__(self, value_bits: int, factor_bits: int):
         if value_bits < 1 or factor_bits < 2:
             raise ValueError(f"value_bits must be at least 1 and factor_bits at least 2, "
@@ -47,7 +50,7 @@ class Multiplier(wiring.Component):
         self._value_bits = value_bits
         self._factor_bits = factor_bits
         super().__init__({
-            "enable": In(MULTIPLY),
+            "enable": In(self.delay),
             "value": In(signed(value_bits)),
             "factor": In(factor_bits),
             "product": Out(signed(value_bits + factor_bits)),

@@ -42,8 +42,8 @@ class Rescale(wiring.Component):
 
     Latency
     -------
-    ``delay`` registers. ``shift`` is taken ``timing.shift_delay`` cycles after
-    ``value``. With ``post.interval``, values must be so many cycles apart.
+    ``delay`` registers. ``shift`` is taken ``timing.shift_delay`` cycles after ``value``. With ``post.interval``,
+    values must be so many cycles apart.
 
     Parameters
     ----------
@@ -134,10 +134,10 @@ class Rescale(wiring.Component):
 
         return m
 
-    def _multiplier(self) -> Multiplier | BlockMultiplier | SerialMultiplier:
+    def _multiplier(self) -> Multiplier | SerialMultiplier:
         if self.post.interval > 1:
             return SerialMultiplier(self.post, self.value_bits)
-        make = BlockMultiplier if self.post.registered else Multiplier
+        make = BlockMultiplier if self.post.blocks else Multiplier
         return make(self.value_bits, self.post.multiplier_bits)
 
     def _shifts(self, m: Module) -> tuple[Value, Value]:
@@ -170,8 +170,8 @@ class Requantize(wiring.Component):
 
     Latency
     -------
-    ``delay`` registers. ``shift`` is taken ``timing.shift_delay`` cycles after
-    ``value``. With ``post.interval``, values must be so many cycles apart.
+    ``delay`` registers. ``shift`` is taken ``timing.shift_delay`` cycles after ``value``. With ``post.interval``,
+    values must be so many cycles apart.
 
     Parameters
     ----------

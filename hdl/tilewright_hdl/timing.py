@@ -73,13 +73,13 @@ BLOCK_MULTIPLY = 4
 def multiply_delay(post: PostConfig) -> int:
     """Registers of a multiplier of the post-processor; of a serial one, its operands and a cycle for each step."""
     if post.interval == 1:
-        return BLOCK_MULTIPLY if post.registered else MULTIPLY
+        return BLOCK_MULTIPLY if post.blocks else MULTIPLY
     return 1 + -(-post.multiplier_bits // serial_bits(post))
 
 
 def shift_delay(post: PostConfig) -> int:
     """Cycles from a value to its shift, which comes with the product, or before a register that waits for that."""
-    return multiply_delay(post) - (post.interval == 1 and post.registered)
+    return multiply_delay(post) - post.blocks
 
 
 def rescale_delay(post: PostConfig) -> int:

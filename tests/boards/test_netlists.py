@@ -13,6 +13,7 @@ import pytest
 from tests.hdl.dsp_blocks import ecp5_carry
 from tilewright_boards.netlists import routable
 from tilewright_hdl.errors import BuildError
+from tilewright_sim.verilator import build_shared_library
 
 
 def cell(kind: str, inputs: dict[str, list[Any]], outputs: dict[str, list[Any]], **parameters: str) -> dict[str, Any]:
@@ -93,8 +94,6 @@ def instance(one: dict[str, Any], name: str, nets: dict[Any, str]) -> str:
 
 def test_beginnings_compute_the_same(tmp_path: Path) -> None:
     """With Yosys' model of the cell, for adders, subtractors and any other functions."""
-    from tilewright_sim.verilator import build_shared_library
-
     rng = random.Random(5)
     cases = [("1001011010101010", cin, str(cin), "1") for cin in (0, 1)]
     cases += [(f"{rng.getrandbits(16):016b}", cin, *cd) for cin in (0, 1) for cd in ("00", "01", "10", "11") * 8]
