@@ -66,7 +66,7 @@ class AccumulatorRead(wiring.Signature):
 
 
 class AccumulatorWrite(data.StructLayout):
-    """What becomes of the sum that leaves the array one cycle later.
+    """What becomes of the sum that leaves the array ``timing.accumulator_read`` cycles later.
 
     Members
     -------
@@ -87,7 +87,8 @@ class AccumulatorColumns(wiring.Component):
     """Two banks of accumulators for columns of the array that are no cycle apart; a word has all of their sums.
 
     An entry is read in the cycle of the command, and written in the next one. What was written one cycle ago is
-    therefore not in the memory's output yet; ``again`` takes it from a register.
+    therefore not in the memory's output yet; ``again`` takes it from a register. With ``registered`` an entry rests in
+    a register behind the memory, and is written another cycle later.
 
     Parameters
     ----------
@@ -99,14 +100,17 @@ class AccumulatorColumns(wiring.Component):
     entries : int
         Entries of a bank.
     follows : bool
-        Whether a command may have ``again``.
+        Whether a command may have ``again``; not with ``registered``.
+    registered : bool
+        Whether entries have a cycle of their own between the memory and the adder. Commands for an entry must then be
+        three cycles apart.
 
     Members
     -------
     write, write_out : ``In(AccumulatorWrite)``, ``Out(AccumulatorWrite)``
         Command, and the same one cycle later, for the next column.
     sums : ``In(ArrayLayout(signed(sum_bits), columns))``
-        One cycle behind their command.
+        One cycle behind their command, with ``registered`` two.
     read_valid, read_bank, read_address : ``In(1)``, ``In(1)``, ``In(address_bits)``
         Read from outside. A command that adds in the same cycle and bank goes first.
     read_data : ``Out(ArrayLayout(signed(32), columns))``
@@ -124,12 +128,15 @@ class AccumulatorColumns(wiring.Component):
     # A stale command writes to an entry that nobody has been told to be valid.
     reset_less = True
 
-    def __init__(self, columns: int, sum_bits: int, bits: int, entries: int, follows: bool):
+    def __init__(self, columns: int, sum_bits: int, bits: int, entries: int, follows: bool, registered: bool):
+        if follows and registered:
+            raise ValueError("follows and registered exclude each other: only the latest sum is kept outside of a bank")
         self._columns = columns
         self._sum_bits = sum_bits
         self._bits = bits
         self._entries = entries
         self._follows = follows
+        self._registered = registered
         layout = AccumulatorWrite(bits_for(entries))
         super().__init__({
             "write": In(layout),
@@ -154,6 +161,10 @@ class AccumulatorColumns(wiring.Component):
         return self._follows
 
     @property
+    def registered(self) -> bool:
+        return self._registered
+
+    @property
     def sum_bits(self) -> int:
         return self._sum_bits
 
@@ -165,6 +176,7 @@ class AccumulatorColumns(wiring.Component):
         m = Module()
 
         command = self.write_out
+        written = Signal.like(command)
         word = data.ArrayLayout(signed(self._bits), self._columns)
         totals = Signal(word)
         read_bank = Signal()
@@ -183,8 +195,8 @@ class AccumulatorColumns(wiring.Component):
                 adds.eq(self.write.valid & ~self.write.fresh & (self.write.bank == bank)),
                 read.en.eq(adds | (self.read_valid & (self.read_bank == bank))),
                 read.addr.eq(Mux(adds, self.write.address, self.read_address)),
-                write.en.eq(command.valid & (command.bank == bank)),
-                write.addr.eq(command.address),
+                write.en.eq(written.valid & (written.bank == bank)),
+                write.addr.eq(written.address),
                 write.data.eq(totals),
             ]
             words.append(read.data)
@@ -196,9 +208,12 @@ class AccumulatorColumns(wiring.Component):
             m.d.sync += previous.eq(totals)
             with m.If(command.again):
                 m.d.comb += entry.eq(previous)
+        terms = Signal(word)
+        domain = m.d.sync if self._registered else m.d.comb
+        domain += [written.eq(command), *(terms[c].eq(Mux(command.fresh, 0, entry[c])) for c in range(self._columns))]
         for c in range(self._columns):
             m.d.comb += [
-                totals[c].eq(self.sums[c] + Mux(command.fresh, 0, entry[c])),
+                totals[c].eq(self.sums[c] + terms[c]),
                 self.read_data[c].eq(Mux(read_bank, words[1][c], words[0][c])),
             ]
         return m
@@ -209,8 +224,8 @@ class Accumulators(wiring.Component):
 
     Latency
     -------
-    The sum of column ``c`` is taken ``column_delay(c) + 1`` cycles after the command; it can be read from the next
-    cycle on.
+    The sum of column ``c`` is taken ``column_delay(c) + accumulator_read`` cycles after the command (of
+    :mod:`.timing`); it can be read from the next cycle on.
 
     Parameters
     ----------
@@ -249,7 +264,7 @@ class Accumulators(wiring.Component):
         array, memory = self._config.array, self._config.memory
         # Passes of an instruction come to an entry again after more than a cycle; the next instruction may not.
         make = once(platform, AccumulatorColumns, array.group, array.sum_bits, memory.accumulator_bits,
-                    memory.accumulator_entries, self._config.in_flight > 1)
+                    memory.accumulator_entries, self._config.in_flight > 1, memory.registered)
         command = self.write
         for first in range(0, array.columns, array.group):
             m.submodules[f"columns_{first}"] = columns = make()

@@ -102,6 +102,9 @@ class AcceleratorConfig:
                               f"not {self.profile_records!r}")
         check_int("config", "in_flight", self.in_flight, 1, 4)
         check_power_of_two("config", "in_flight", self.in_flight)
+        if self.memory.registered and self.in_flight > 1:
+            raise ConfigError(f"config.in_flight must be 1 where memory.registered is true, not {self.in_flight!r}: "
+                              "sums of one instruction may follow those of another too closely")
         for what in ("rows", "columns"):
             size = getattr(self.array, what)
             if size % self.post.lanes:

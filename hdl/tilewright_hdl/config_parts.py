@@ -95,7 +95,7 @@ class ArrayConfig:
     multipliers: Multipliers = Multipliers.DIRECT
 
     def __post_init__(self) -> None:
-        # An accumulator is read and written back in 2 cycles; passes are at least `rows` cycles apart.
+        # An accumulator is read and written back in up to 3 cycles; passes are at least `rows` cycles apart.
         check_int("array", "rows", self.rows, 4, 64)
         check_int("array", "columns", self.columns, 2, 64)
         check_bool("array", "depthwise", self.depthwise)
@@ -160,6 +160,9 @@ class MemoryConfig:
     accumulator_bits : int
         Width of the accumulators, 24 or 32; sums wrap around in it. With 24, layers whose sums do not fit run on the
         host.
+    registered : bool
+        Whether a register stands between the accumulators and their adders, for block RAM is slow to answer. Takes no
+        more cycles, but ``in_flight`` must be 1.
     """
 
     activation_bytes: int
@@ -168,6 +171,7 @@ class MemoryConfig:
     parameter_groups: int
     activation_banks: int = 4
     accumulator_bits: int = ACCUMULATOR_BITS
+    registered: bool = False
 
     def __post_init__(self) -> None:
         check_int("memory", "activation_bytes", self.activation_bytes, 256, 1 << 26)
@@ -178,6 +182,7 @@ class MemoryConfig:
         if isinstance(self.accumulator_bits, bool) or self.accumulator_bits not in (24, ACCUMULATOR_BITS):
             raise ConfigError(f"memory.accumulator_bits must be 24 or {ACCUMULATOR_BITS}, "
                               f"not {self.accumulator_bits!r}")
+        check_bool("memory", "registered", self.registered)
         for name in ("accumulator_entries", "parameter_groups", "activation_banks"):
             check_power_of_two("memory", name, getattr(self, name))
 
@@ -208,8 +213,9 @@ class PostConfig:
         by one. If there is no ``add`` and no ``multiply`` either, and ``single`` is the only rounding, an ``interval``
         of 14, 23, 41 or 77 cycles (one more with tables) and more makes lanes that take 8, 4, 2 bits or 1 a cycle.
     registered : bool
-        Whether registers stand in front of the memories and behind them, for reads and for writes: three cycles of
-        latency, which let slow block RAM and the choice between the engines have cycles of their own. Lanes that are
+        Whether registers stand in front of the memories, behind them and behind the choice of the lanes, for reads, and
+        in front of them for writes: four cycles of latency, which let slow block RAM and all that is chosen have cycles
+        of their own. Lanes that are
         no pipelines have none. And with an ``interval`` of 1, whether the multipliers are blocks of FPGAs with their
         registers on both sides, for one cycle of latency each.
     """

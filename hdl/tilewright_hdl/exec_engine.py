@@ -16,7 +16,7 @@ from .isa_layout import instruction_layout
 from .pass_sequencer import PassSequencer
 from .ports import FaultLayout, MemoryRead
 from .registers import ErrorCode
-from .timing import EXEC_READ, array_delay, exec_drain
+from .timing import EXEC_READ, accumulator_read, array_delay, exec_drain
 from .vector_streamer import VectorStreamer
 
 __all__ = ["ExecEngine"]
@@ -146,8 +146,8 @@ class ExecEngine(wiring.Component):
         return m
 
     def _late(self, m: Module, write: Any) -> Any:
-        """``write``, which comes one cycle after the issue, one cycle before the sum is there."""
-        cycles = EXEC_READ + array_delay(self._config.array) - 2
+        """``write``, which comes one cycle after the issue, as long before the sum as the accumulator needs."""
+        cycles = EXEC_READ + array_delay(self._config.array) - 1 - accumulator_read(self._config.memory)
         if self._config.in_flight == 1:
             m.submodules.writes = writes = DelayLine(len(write.as_value()), cycles)
             m.d.comb += writes.i.eq(write)

@@ -217,14 +217,18 @@ class PostEngine(wiring.Component):
         m.d.sync += passed.eq(Mux(issuing & ~enter, passed + 1, 0))
 
         domain = m.d.sync if post.registered else m.d.comb
+        parameter = Signal(data.StructLayout({"valid": 1, "address": len(step.parameter)}))
         domain += [
             self.accumulator.valid.eq(enter & step.inside & ~from_activation),
             self.accumulator.bank.eq(step.bank),
             self.accumulator.address.eq(step.source),
-            self.parameter.valid.eq(enter & ~from_activation),
-            self.parameter.address.eq(step.parameter),
             self.source.valid.eq(residual | (enter & step.inside & from_activation)),
             self.source.address.eq(Mux(residual, step.residual, step.source)),
+            # All lanes take the whole word, so it is read in the cycle in which they are chosen from the others.
+            parameter.valid.eq(enter & ~from_activation),
+            parameter.address.eq(step.parameter),
+            self.parameter.valid.eq(parameter.valid),
+            self.parameter.address.eq(parameter.address),
         ]
         m.d.comb += [
             pipeline.step.eq(enter),
@@ -232,21 +236,26 @@ class PostEngine(wiring.Component):
             pipeline.first.eq(step.first),
             pipeline.last.eq(step.last),
         ]
+        self._arrive(m, domain, step, residual, pipeline)
 
-        names = ("accumulator", "parameter", "activation", "residual")
-        arrives = {name: Signal(pipeline.signature.members[name].shape, name=f"arrives_{name}") for name in names}
-        domain += [getattr(pipeline, name).eq(value) for name, value in arrives.items()]
+    def _arrive(self, m: Module, domain: Any, step: Any, residual: Value, pipeline: PostPipeline) -> None:
+        """Put what was read into the pipeline, each lane's part of it."""
         # A bit for each group, for a number would have to be decoded behind the memories.
         parts = {"column_part": self.config.column_groups, "row_part": self.config.row_groups}
-        asked = Signal(data.StructLayout(parts | {"residual": 1}))
+        asked, answered, chosen = (
+            Signal(data.StructLayout(parts | {"residual": 1}), name=name) for name in ("asked", "answered", "chosen"))
+        accumulators = Signal.like(self.accumulator.data, name="accumulators")
+        activations = Signal(data.ArrayLayout(signed(8), self.config.array.rows))
         domain += [asked.residual.eq(residual), *(asked[name].eq(1 << step[name]) for name in parts)]
-        chosen = {name: Signal(groups, name=f"chosen_{name}") for name, groups in parts.items()}
-        m.d.sync += [arrives["residual"].eq(asked.residual), *(chosen[name].eq(asked[name]) for name in parts)]
-        activations = data.View(data.ArrayLayout(signed(8), self.config.array.rows), self.source.data)
-        m.d.comb += [
-            arrives["parameter"].eq(self.parameter.data),
-            *self._group(arrives["accumulator"], self.accumulator.data, chosen["column_part"]),
-            *self._group(arrives["activation"], activations, chosen["row_part"]),
+        m.d.sync += answered.eq(asked)
+        domain += [
+            chosen.eq(answered),
+            accumulators.eq(self.accumulator.data),
+            activations.eq(self.source.data),
+            pipeline.residual.eq(chosen.residual),
+            pipeline.parameter.eq(self.parameter.data),
+            *self._group(pipeline.accumulator, accumulators, chosen.column_part),
+            *self._group(pipeline.activation, activations, chosen.row_part),
         ]
 
     def _write(self, m: Module, step: Any, enter: Signal, pipeline: PostPipeline) -> None:

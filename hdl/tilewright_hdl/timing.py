@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
-from .config import AcceleratorConfig, ArrayConfig, Multipliers, PostConfig
+from .config import AcceleratorConfig, ArrayConfig, MemoryConfig, Multipliers, PostConfig
 from .isa import BINARY, Combine, Exec, Instruction, Post, Source
 from .numerics import SHIFT_BITS, Rounding
 
@@ -22,6 +22,7 @@ __all__ = [
     "QUEUE_DELAY",
     "SERIAL_PRODUCT",
     "PostStages",
+    "accumulator_read",
     "array_delay",
     "column_delay",
     "decode_cycles",
@@ -102,7 +103,8 @@ class PostStages:
     Members
     -------
     read : int
-        Words of the memories, with registers in front of these and behind them if there are any.
+        What the lanes take of the words of the memories, with registers in front of these, behind them, and behind the
+        choice of the lanes if there are any.
     biased : int
         Accumulator plus bias.
     value : int
@@ -129,7 +131,7 @@ class PostStages:
     @lru_cache
     def of(cls, post: PostConfig) -> Self:
         """Stages of a post-processor."""
-        read = 1 + 2 * post.registered
+        read = 1 + 3 * post.registered
         biased = read + 1
         value = biased + requantize_delay(post)
         mapped = value + (post.tables > 0)
@@ -226,6 +228,11 @@ def product_delay(array: ArrayConfig) -> int:
 def array_delay(array: ArrayConfig) -> int:
     """Cycles from a vector at the array's edge to its sum below column 0."""
     return array.rows + product_delay(array)
+
+
+def accumulator_read(memory: MemoryConfig) -> int:
+    """Cycles from the command that reads an accumulator to the sum that is added to it."""
+    return 1 + memory.registered
 
 
 def column_delay(array: ArrayConfig, column: int) -> int:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tests.hdl.exec_model import small_config
-from tilewright_hdl.accumulators import AccumulatorRead, Accumulators
+from tilewright_hdl.accumulators import AccumulatorColumns, AccumulatorRead, Accumulators
 from tilewright_hdl.config import AcceleratorConfig, Multipliers
 from tilewright_hdl.once import emit_verilog
-from tilewright_hdl.timing import column_delay
+from tilewright_hdl.timing import accumulator_read, column_delay
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
@@ -30,8 +30,8 @@ async def accumulate(tb: Testbench) -> None:
         dut.write.value = layout.const(command).as_bits()
         packed = 0
         for column in range(columns):
-            # The sum comes one cycle behind its command, and later in the columns to the right.
-            behind = cycle - 1 - column_delay(config.array, column)
+            # The sum comes behind its command, and later in the columns to the right.
+            behind = cycle - accumulator_read(config.memory) - column_delay(config.array, column)
             value = p["sums"][behind][column] if behind >= 0 else 0
             packed |= (value & ((1 << bits) - 1)) << (bits * column)
         dut.sums.value = packed
@@ -42,15 +42,17 @@ async def accumulate(tb: Testbench) -> None:
         tb.result.append(np.frombuffer(raw, "<i4").tolist() if read is not None else None)
 
 
-@pytest.mark.parametrize(("columns", "multipliers", "bits", "in_flight"), [
-    (3, Multipliers.DIRECT, 32, 4), (4, Multipliers.PAIRED, 32, 2), (4, Multipliers.PAIRED, 24, 1),
+@pytest.mark.parametrize(("columns", "multipliers", "bits", "in_flight", "registered"), [
+    (3, Multipliers.DIRECT, 32, 4, False), (4, Multipliers.PAIRED, 32, 2, False),
+    (4, Multipliers.PAIRED, 24, 1, False), (4, Multipliers.PAIRED, 24, 1, True), (3, Multipliers.DIRECT, 32, 1, True),
 ])
-def test_accumulate(columns: int, multipliers: Multipliers, bits: int, in_flight: int) -> None:
+def test_accumulate(columns: int, multipliers: Multipliers, bits: int, in_flight: int, registered: bool) -> None:
     small = small_config(4, columns, multipliers)
-    config = replace(small, memory=replace(small.memory, accumulator_bits=bits), in_flight=in_flight)
+    config = replace(small, memory=replace(small.memory, accumulator_bits=bits, registered=registered),
+                     in_flight=in_flight)
     rng = random.Random(6)
     entries, sum_bits = config.memory.accumulator_entries, config.array.sum_bits
-    drained = columns + 1
+    drained = columns + accumulator_read(config.memory)
     expected = np.zeros((2, entries, columns), np.int32)
     commands: list[dict[str, int]] = []
     sums: list[list[int]] = []
@@ -76,18 +78,18 @@ def test_accumulate(columns: int, multipliers: Multipliers, bits: int, in_flight
             cycle({"valid": 1, "bank": bank, "address": entry, "fresh": 1, "again": 0}, None)
     for phase in range(24):
         bank = phase & 1
-        before: Any = None
+        before: list[Any] = [None] * accumulator_read(config.memory)
         for _ in range(drained):
             cycle(None, None)
         for _ in range(60):
             # Few addresses, so that many follow each other directly; reads go to the bank at rest.
             address = rng.choice([0, 1, 2, entries - 1, rng.randrange(entries)])
             command = None
-            # One instruction after the other never comes to an entry in two cycles on end.
-            if rng.random() < 0.8 and (in_flight > 1 or before != address):
-                command = {"valid": 1, "bank": bank, "address": address, "again": int(before == address),
+            # One instruction after the other never comes to an entry before it has been written.
+            if rng.random() < 0.8 and (in_flight > 1 or address not in before):
+                command = {"valid": 1, "bank": bank, "address": address, "again": int(address in before),
                            "fresh": int(address > 1 and rng.random() < 0.2)}
-            before = address if command else None
+            before = [*before[1:], address if command else None]
             cycle(command, (1 - bank, rng.randrange(entries)) if rng.random() < 0.7 else None)
     for _ in range(drained):
         cycle(None, None)
@@ -105,3 +107,8 @@ def test_read_signature() -> None:
     assert AccumulatorRead(6, 3) == AccumulatorRead(6, 3)
     assert AccumulatorRead(6, 3) != AccumulatorRead(6, 4)
     assert repr(AccumulatorRead(6, 3)) == "AccumulatorRead(6, 3)"
+
+
+def test_either_follows_or_registered() -> None:
+    with pytest.raises(ValueError, match="exclude each other"):
+        AccumulatorColumns(2, 18, 32, 16, follows=True, registered=True)

@@ -101,6 +101,10 @@ ROUNDINGS = "['single', 'tflite_double']"
      "config.profile_records must be 0 where config.counters is false, not 256"),
     (lambda: replace(EDGE16.memory, accumulator_bits=16), "memory.accumulator_bits must be 24 or 32, not 16"),
     (lambda: replace(EDGE16.memory, accumulator_bits=True), "memory.accumulator_bits must be 24 or 32, not True"),
+    (lambda: replace(EDGE16.memory, registered=1), "memory.registered must be true or false, not 1"),
+    (lambda: replace(EDGE16, in_flight=2, memory=replace(EDGE16.memory, registered=True)),
+     "config.in_flight must be 1 where memory.registered is true, not 2: sums of one instruction may follow those of "
+     "another too closely"),
     (lambda: replace(EDGE16, profile_records=2), "config.profile_records must be 0 or at least 4, not 2"),
     (lambda: replace(EDGE16.bus, data_bits=48), "bus.data_bits must be 32, 64, 128 or 256, not 48"),
     (lambda: replace(EDGE16.bus, data_bits=256, burst_beats=256),
@@ -178,7 +182,7 @@ def test_digest_covers_every_number_but_the_name() -> None:
     ]
     for part, other in {
         "memory": {"activation_bytes": 1 << 16, "weight_bytes": 1 << 16, "accumulator_entries": 512,
-                   "parameter_groups": 64, "activation_banks": 2, "accumulator_bits": 24},
+                   "parameter_groups": 64, "activation_banks": 2, "accumulator_bits": 24, "registered": True},
         "post": {"lanes": 8, "multiplier_bits": 24, "roundings": (Rounding.SINGLE,), "add": False,
                  "multiply": False, "tables": 1, "interval": 4, "pools": False, "registered": True},
         "bus": {"data_bits": 64, "address_bits": 24, "burst_beats": 8, "outstanding": 2, "windows": False,
@@ -186,7 +190,8 @@ def test_digest_covers_every_number_but_the_name() -> None:
         "limits": {"address_bits": 16, "size_bits": 12, "kernel_bits": 5},
     }.items():
         assert set(other) == {f.name for f in dataclasses.fields(PARTS[part])}, "a new number must be tried here"
-        changes += [replace(EDGE16, **{part: replace(getattr(EDGE16, part), **{k: v})}) for k, v in other.items()]
+        changes += [replace(EDGE16, in_flight=1, **{part: replace(getattr(EDGE16, part), **{k: v})})
+                    for k, v in other.items()]
     for config in changes:
         assert config.digest not in digests
         digests.add(config.digest)

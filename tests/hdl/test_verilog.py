@@ -39,7 +39,8 @@ WIDE = replace(
     post=PostConfig(lanes=2, roundings=(Rounding.TFLITE_DOUBLE,), tables=16), bus=BusConfig(data_bits=256),
 )
 PAIRED = replace(BARE, array=replace(BARE.array, multipliers=Multipliers.PAIRED), queue_instructions=1, in_flight=1,
-                 profile_records=0, counters=False, post=replace(BARE.post, pools=False, interval=23))
+                 profile_records=0, counters=False, post=replace(BARE.post, pools=False, interval=23),
+                 memory=replace(BARE.memory, registered=True))
 
 CONFIGS = {"nano4": NANO, "edge16": PRESETS["edge16"], "bare": BARE, "registered": REGISTERED, "wide": WIDE,
            "paired": PAIRED}

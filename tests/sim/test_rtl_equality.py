@@ -38,12 +38,13 @@ TALL = replace(CONFIG, array=ArrayConfig(rows=10, columns=4),
 LEAN = replace(CONFIG, in_flight=1, profile_records=0, checks=False,
                post=replace(CONFIG.post, interval=7, registered=True), bus=replace(CONFIG.bus, registered=True),
                array=replace(CONFIG.array, depthwise=False, multipliers=Multipliers.CHAINED),
-               memory=replace(CONFIG.memory, accumulator_bits=24))
+               memory=replace(CONFIG.memory, accumulator_bits=24, registered=True))
 # And less still: accumulators alone are processed, a few bits in each cycle.
 SLIM = replace(CONFIG, in_flight=2, post=PostConfig(
     lanes=2, tables=1, interval=15, add=False, multiply=False, pools=False, roundings=(Rounding.SINGLE,)))
-# No queues, but a profile; semaphores that are full soon; and multipliers that are blocks of FPGAs.
+# No queues, but a profile; semaphores that are full soon; multipliers that are blocks of FPGAs, and slow memories.
 DIRECT = replace(CONFIG, queue_instructions=1, in_flight=1, semaphore_bits=2,
+                 memory=replace(CONFIG.memory, registered=True),
                  post=replace(CONFIG.post, registered=True))
 CONSTANT_BASE = 1 << 16
 ARENA_BASE = CONSTANT_BASE + CONSTANT_BYTES

@@ -26,7 +26,8 @@ BOARD = dataclasses.replace(
         # 16 columns fit as well (107 LUTs a PE instead of 160) and reach 68 MHz; see docs/boards.md.
         "array": {"rows": 16, "columns": 8, "depthwise": False, "multipliers": "paired"},
         "memory": {"activation_bytes": 131072, "activation_banks": 2, "weight_bytes": 65536,
-                   "accumulator_entries": 512, "parameter_groups": 512, "accumulator_bits": 24},
+                   "accumulator_entries": 512, "parameter_groups": 512, "accumulator_bits": 24,
+                   "registered": True},
         "post": {"lanes": 2, "roundings": ["single"], "multiply": False, "tables": 1, "interval": 1,
                  "registered": True},
         "bus": {"data_bits": 64, "address_bits": 26, "burst_beats": 16, "outstanding": 4, "windows": True,
