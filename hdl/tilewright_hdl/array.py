@@ -26,7 +26,8 @@ Pairs
 Where columns take activations in pairs (``config.pairs``), a pair stands for a column in all of this, and there are no
 shadow registers. The words of a tile come one a cycle, that of row 0 with the swap, and all rows of a column see them.
 So each word stands there in the cycle in which the swap passes its row, which takes it over at once. The time between
-swaps is the same; but a first vector need not wait until its weights have been loaded.
+swaps is the same; but a first vector need not wait until its weights have been loaded. Some targets hand down a rest
+beside the sum of the second column (``pe_multiplier``), which is added below the last row.
 
 Depthwise
 ---------
@@ -53,6 +54,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import ArrayConfig, Multipliers
 from .once import VerilogLibrary, once
+from .pe_multiplier import rest_bits
 from .skew import Skew
 from .targets import Target
 from .tile import Tile
@@ -107,9 +109,13 @@ class Mesh(wiring.Component):
         rows, columns, group = self._config.rows, self._config.columns, self._config.group
         right = [Cat(self.activations[r], self.swap[r], self.load[r], self.slide[r]) for r in range(rows)]
         down = [Cat(self.weights[c], Const(0, self._config.sum_bits)) for c in range(columns)]
+        rest_width = rest_bits(platform, self._config.multipliers, self._config.sum_bits)
+        # Of the last column of each group.
+        rests: dict[int, Value] = (
+            dict.fromkeys(range(group - 1, columns, group), Const(0, signed(rest_width))) if rest_width else {})
         for r, height in self._bands(platform):
             make = once(platform, Tile, height, group, self._config.sum_bits, self._config.depthwise,
-                        self._config.multipliers)
+                        self._config.multipliers, rest_width)
             for c in range(0, columns, group):
                 m.submodules[f"tile_{r}_{c}"] = tile = make()
                 for i in range(height):
@@ -119,8 +125,12 @@ class Mesh(wiring.Component):
                     m.d.comb += Cat(tile.weights[i], tile.sums[i]).eq(down[c + i])
                     weights = self.weights[c + i] if self._config.pairs else tile.weights_out[i]
                     down[c + i] = Cat(weights, tile.sums_out[i])
+                if (last := c + group - 1) in rests:
+                    m.d.comb += tile.rest.eq(rests[last])
+                    rests[last] = tile.rest_out
         for c in range(columns):
-            m.d.comb += self.sums[c].eq(down[c][8:])
+            total = down[c][8:].as_signed()
+            m.d.comb += self.sums[c].eq(total + rests[c] if c in rests else total)
 
         return m
 

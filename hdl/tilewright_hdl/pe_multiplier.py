@@ -13,8 +13,11 @@ The products overlap in bits 10 to 13, and what stands there of the upper one is
 beside the multiplier of the four low bits of both factors. So, modulo 16 and with the borrow of that subtraction,
 
     y >> 10   = (P >> 10) - m
-    w1 * a    = ((P >> 14) - borrow + (y < 0)) * 16 + m
+    w1 * a    = (P >> 14) * 16 + ((y < 0) - borrow) * 16 + m
     w0 * a    = y + 64 * digit * a
+
+The second term and ``m`` are small, and are summed up down the column beside ``P >> 14``, as the *rest* of its sum: two
+short adders in place of one for the product and one for the sum. Below the last row the rest is added.
 
 The upper bits of ``w0`` as a digit cost one adder behind the multiplier. They spare the one in front of it that a
 negative ``w0`` would take, two of six bits of overlap, and all restrictions: -128 is a weight like any other.
@@ -40,11 +43,19 @@ from .once import VerilogLibrary
 from .targets import Target
 from .verilog_multipliers import ECP5, GOWIN, GOWIN_PIPELINED, ICE40, ICE40_CHAIN, ICE40_PAIR
 
-__all__ = ["MultiplierLane", "PEMultiplier"]
+__all__ = ["MultiplierLane", "PEMultiplier", "rest_bits"]
 
 _OFFSET = 10
 _LOW = 6
 _OVERLAP = 4
+
+
+def rest_bits(platform: object, multipliers: Multipliers, sum_bits: int) -> int:
+    """Bits of what a column of elements hands down beside its sum, to be added to that in the end; 0 if nothing."""
+    if isinstance(platform, VerilogLibrary) and (platform.target, multipliers) == (Target.ECP5, Multipliers.PAIRED):
+        # Of one element, from -16 to 31, and as many bits more as a sum has more than a product.
+        return _OVERLAP + 2 + sum_bits - 16
+    return 0
 
 
 class MultiplierLane(wiring.Signature):
@@ -60,7 +71,8 @@ class MultiplierLane(wiring.Signature):
         The factor one cycle later.
     sum : ``Out(signed(sum_bits))``
     sum_out : ``In(signed(sum_bits))``
-        One cycle later, with the product of the factor :func:`~tilewright_hdl.timing.product_delay` cycles before.
+        One cycle later, with the product of the factor :func:`~tilewright_hdl.timing.product_delay` cycles before; or
+        with most of it, and what it lacks is in the rest.
 
     Parameters
     ----------
@@ -107,28 +119,40 @@ class PEMultiplier(wiring.Component):
         At least 1; 2 for ``PAIRED`` and ``CHAINED``.
     sum_bits : int
         As for :class:`MultiplierLane`.
+    rest_bits : int
+        What the function of that name says.
 
     Members
     -------
     lanes : ``In(MultiplierLane(sum_bits)).array(lanes)``
         With ``PAIRED`` and ``CHAINED``, ``factor`` and ``swap`` are the same for both.
+    rest, rest_out : ``In(signed(rest_bits))``, ``Out(signed(rest_bits))``
+        Of the last lane: its product comes in ``sum_out`` and ``rest_out`` together. Only if there are such bits.
     """
 
     lanes: Any
+    rest: Signal
+    rest_out: Signal
 
     # Like the elements.
     reset_less = True
 
-    def __init__(self, multipliers: Multipliers, lanes: int, sum_bits: int):
+    def __init__(self, multipliers: Multipliers, lanes: int, sum_bits: int, rest_bits: int = 0):
         self._multipliers = Multipliers(multipliers)
+        self._rest_bits = rest_bits
         paired = self._multipliers in (Multipliers.PAIRED, Multipliers.CHAINED)
         if isinstance(lanes, bool) or not isinstance(lanes, int) or lanes < 1 or (paired and lanes != 2):
             raise ValueError(f"lanes must be {'2' if paired else 'an integer of at least 1'}, not {lanes!r}")
-        super().__init__({"lanes": In(MultiplierLane(sum_bits)).array(lanes)})
+        rest = {"rest": In(signed(rest_bits)), "rest_out": Out(signed(rest_bits))} if rest_bits else {}
+        super().__init__({"lanes": In(MultiplierLane(sum_bits)).array(lanes), **rest})
 
     @property
     def multipliers(self) -> Multipliers:
         return self._multipliers
+
+    @property
+    def rest_bits(self) -> int:
+        return self._rest_bits
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -141,6 +165,9 @@ class PEMultiplier(wiring.Component):
         target = platform.target if isinstance(platform, VerilogLibrary) else Target.GENERIC
         if (target, self._multipliers) == (Target.ICE40, Multipliers.CHAINED):
             _ice40_chain(m, platform, self.lanes, weights)
+            return m
+        if (target, self._multipliers) == (Target.ECP5, Multipliers.PAIRED):
+            _ecp5_pair(m, platform, self, weights)
             return m
         body = _direct if self._multipliers == Multipliers.DIRECT else _BODIES[target, self._multipliers]
         products = body(m, platform, self.lanes, weights)
@@ -226,7 +253,8 @@ def _block(
     return product[idle:].as_signed()
 
 
-def _ecp5_pair(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Value]) -> list[Value]:
+def _ecp5_pair(m: Module, platform: VerilogLibrary, pair: PEMultiplier, weights: list[Value]) -> None:
+    lanes = pair.lanes
     a, w0, w1 = lanes[0].factor_out, *weights
     both = Cat(w0[:_LOW], Const(0, _OFFSET - _LOW), w1)
     p = _block(m, platform, "ecp5_multiplier", ECP5, 18, both, a)
@@ -253,10 +281,17 @@ def _ecp5_pair(m: Module, platform: VerilogLibrary, lanes: Any, weights: list[Va
         less.eq(overlap[_OVERLAP] & ~y[-1]),
         more.eq(y[-1] & ~overlap[_OVERLAP]),
     ]
-    # Each is one adder: its lowest bit, which is dropped, makes the carry.
+    # One adder: its lowest bit, which is dropped, makes the carry.
     low = (Cat(lacks, y[_LOW:]).as_signed() + Cat(lacks, multiple).as_signed()) >> 1
-    high = (Cat(more, p[top : _OFFSET + 16]) + Cat(more, less.replicate(16 - _OVERLAP))) >> 1
-    return [_registered(m, Cat(y[:_LOW], low[: 16 - _LOW])), _registered(m, Cat(middle, high[: 16 - _OVERLAP]))]
+    product = _registered(m, Cat(y[:_LOW], low[: 16 - _LOW]))
+    high, rest = Signal(signed(16 - _OVERLAP)), Signal(signed(_OVERLAP + 2))
+    m.d.sync += [
+        high.eq(p[top : top + len(high)]),
+        rest.eq(Cat(middle, less | more, less)),
+        lanes[0].sum_out.eq(lanes[0].sum + product),
+        lanes[1].sum_out.eq(Cat(lanes[1].sum[:_OVERLAP], lanes[1].sum[_OVERLAP:].as_signed() + high)),
+        pair.rest_out.eq(pair.rest + rest),
+    ]
 
 
 _BODIES = {
@@ -264,7 +299,6 @@ _BODIES = {
     (Target.GENERIC, Multipliers.PAIRED): _generic_pair,
     (Target.GENERIC, Multipliers.CHAINED): _generic,
     (Target.ECP5, Multipliers.REGISTERED): _each("ecp5_multiplier", ECP5, 18),
-    (Target.ECP5, Multipliers.PAIRED): _ecp5_pair,
     (Target.ECP5, Multipliers.CHAINED): _each("ecp5_multiplier", ECP5, 18),
     (Target.ICE40, Multipliers.REGISTERED): _ice40,
     (Target.ICE40, Multipliers.PAIRED): _ice40_pair,

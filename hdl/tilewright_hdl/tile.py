@@ -26,7 +26,7 @@ class Tile(wiring.Component):
         Elements in it.
     sum_bits, depthwise
         As for :class:`PE`.
-    multipliers : Multipliers
+    multipliers, rest_bits
         As for :class:`PEMultiplier`.
 
     Members
@@ -40,6 +40,8 @@ class Tile(wiring.Component):
         From above.
     weights_out, sums_out
         Downwards.
+    rest, rest_out : ``In(signed(rest_bits))``, ``Out(signed(rest_bits))``
+        From above and downwards, of the sum of the last column, if there are such bits.
     """
 
     activations: Any
@@ -54,19 +56,24 @@ class Tile(wiring.Component):
     sums: Any
     weights_out: Any
     sums_out: Any
+    rest: Signal
+    rest_out: Signal
 
     # Whatever stands in the registers moves out with nobody looking, so they need no reset.
     reset_less = True
 
-    def __init__(self, rows: int, columns: int, sum_bits: int, depthwise: bool, multipliers: Multipliers):
+    def __init__(
+        self, rows: int, columns: int, sum_bits: int, depthwise: bool, multipliers: Multipliers, rest_bits: int = 0
+    ):
         self._rows = rows
         self._columns = columns
         self._multipliers = multipliers
         self._sum_bits = sum_bits
+        self._rest_bits = rest_bits
         self._make = lambda: PE(sum_bits, depthwise, multipliers not in (Multipliers.PAIRED, Multipliers.CHAINED))
         right = {"activations": data.ArrayLayout(signed(8), rows), "swap": rows, "load": rows, "slide": rows}
         down = {"weights": data.ArrayLayout(signed(8), columns), "sums": data.ArrayLayout(signed(sum_bits), columns)}
-        ways = right | down
+        ways = right | down | ({"rest": signed(rest_bits)} if rest_bits else {})
         super().__init__({name: In(shape) for name, shape in ways.items()}
                          | {f"{name}_out": Out(shape) for name, shape in ways.items()})
 
@@ -82,12 +89,18 @@ class Tile(wiring.Component):
     def multipliers(self) -> Multipliers:
         return self._multipliers
 
+    @property
+    def rest_bits(self) -> int:
+        return self._rest_bits
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
         rows, columns = self._rows, self._columns
         m.submodules.multiplier = multiplier = PEMultiplier(
-            self._multipliers, rows * columns, self._sum_bits)
+            self._multipliers, rows * columns, self._sum_bits, self._rest_bits)
+        if self._rest_bits:
+            m.d.comb += [multiplier.rest.eq(self.rest), self.rest_out.eq(multiplier.rest_out)]
         above = [(self.weights[c], self.sums[c]) for c in range(columns)]
         for r in range(rows):
             for c in range(columns):

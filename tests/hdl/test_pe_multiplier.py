@@ -11,8 +11,8 @@ import pytest
 
 from tests.hdl.dsp_blocks import vendor_blocks
 from tilewright_hdl.config import ArrayConfig, Multipliers
-from tilewright_hdl.once import emit_verilog
-from tilewright_hdl.pe_multiplier import PEMultiplier
+from tilewright_hdl.once import VerilogLibrary, emit_verilog
+from tilewright_hdl.pe_multiplier import PEMultiplier, rest_bits
 from tilewright_hdl.targets import Target
 from tilewright_hdl.timing import product_delay
 from tilewright_sim.verilator import build_shared_library
@@ -32,7 +32,7 @@ VARIANTS = [
 _SHIM = """\
 #include "Vtop.h"
 
-static int extended(unsigned sum) {{ return (int)(sum << {idle}) >> {idle}; }}
+static int extended(unsigned value, int bits) {{ return (int)(value << (32 - bits)) >> (32 - bits); }}
 
 extern "C" void run(long cycles, const int *in, int *out) {{
     Vtop top;
@@ -53,7 +53,7 @@ extern "C" long wrong(int w0, int end0, int w1, int end1, int delay) {{
     const int first = w0;
     long count = 0;
     unsigned cycle = 0, chance = 1;
-    int expected[8][2], sum = 0, before = 0;
+    int expected[8][2], sum = 0, before = 0, rest = 0, rest_before = 0;
     for (; w1 < end1; w1++)
         for (w0 = first; w0 < end0; w0++)
             for (int factor = -128; factor < 128; factor++, cycle++) {{
@@ -61,7 +61,10 @@ extern "C" long wrong(int w0, int end0, int w1, int end1, int delay) {{
                 expected[cycle % 8][1] = w1 * factor;
                 chance = chance * 1664525u + 1013904223u;
                 before = sum;
+                rest_before = rest;
                 sum = (int)(chance >> 8) % {room} - (int)(chance >> 7 & 1) * {room};
+                // As that of three elements above.
+                rest = (int)(chance >> 24) % 142 - 48;
                 {step}
                 top.clk = 0;
                 top.eval();
@@ -77,20 +80,31 @@ extern "C" long wrong(int w0, int end0, int w1, int end1, int delay) {{
 """
 
 
+def multiplier(multipliers: Multipliers, lanes: int, target: Target) -> PEMultiplier:
+    return PEMultiplier(multipliers, lanes, SUM_BITS, rest_bits(VerilogLibrary(target=target), multipliers, SUM_BITS))
+
+
 @cache
 def library(multipliers: Multipliers, lanes: int, target: Target) -> ctypes.CDLL:
-    text = emit_verilog(PEMultiplier(multipliers, lanes, SUM_BITS), "dut", separator="_", target=target)
+    dut = multiplier(multipliers, lanes, target)
+    text = emit_verilog(dut, "dut", separator="_", target=target)
     names = [f"top.lanes_{i}_" for i in range(lanes)]
+    sums = [f"extended({name}sum_out, {SUM_BITS})" for name in names]
+    with_rest = ""
+    if dut.rest_bits:
+        with_rest = " + rest_before"
+        sums[-1] += f" + extended(top.rest_out, {dut.rest_bits})"
     shim = _SHIM.format(
         set=" ".join(f"{name}{port} = *in++;" for name in names for port in ("factor", "weight", "swap", "sum")),
-        get=" ".join(f"*out++ = {kind}({name}{port});" for name in names
-                     for port, kind in (("factor_out", "(signed char)"), ("sum_out", "extended"))),
+        get=" ".join(f"*out++ = (signed char){name}factor_out; *out++ = {total};"
+                     for name, total in zip(names, sums, strict=True)),
         step=" ".join(f"{name}factor = factor; {name}weight = w{i % 2}; {name}swap = factor == -128; "
                       f"{name}sum = sum & {(1 << SUM_BITS) - 1};"
-                      for i, name in enumerate(names)),
-        compare=" ".join(f"count += extended({name}sum_out) != products[{i % 2}] + before;"
-                         for i, name in enumerate(names)),
-        idle=32 - SUM_BITS, room=ROOM,
+                      for i, name in enumerate(names))
+        + (f"top.rest = rest & {(1 << dut.rest_bits) - 1};" if dut.rest_bits else ""),
+        compare=" ".join(f"count += {total} != products[{i % 2}] + before{with_rest if i == lanes - 1 else ''};"
+                         for i, total in enumerate(sums)),
+        room=ROOM,
     )
     build = ctypes.CDLL(str(build_shared_library({"dut.v": text, "models.v": vendor_blocks(target)}, "dut", shim)))
     build.wrong.restype = ctypes.c_long
@@ -165,7 +179,7 @@ def test_blocks_of_targets() -> None:
         (Target.GOWIN, REGISTERED, 1): 1, (Target.GOWIN, PAIRED, 2): 2, (Target.GENERIC, REGISTERED, 1): 0,
     }
     for (target, multipliers, lanes), count in blocks.items():
-        text = emit_verilog(PEMultiplier(multipliers, lanes, SUM_BITS), "dut", target=target)
+        text = emit_verilog(multiplier(multipliers, lanes, target), "dut", target=target)
         assert len(re.findall(rf"^  {target}_\w+ \S+ \(", text, re.MULTILINE)) == count
 
 
