@@ -64,13 +64,17 @@ class Port:
 
 @dataclass(frozen=True)
 class Cell:
-    """Cell: an operator of Yosys (``type`` begins with ``$``), or an instance of another module."""
+    """Cell: an operator of Yosys (``type`` begins with ``$``), or an instance of another module.
+
+    ``ram_style`` is the kind of memory that a design asks for, or empty.
+    """
 
     name: str
     type: str
     parameters: dict[str, str]
     inputs: dict[str, tuple[Bit, ...]]
     outputs: dict[str, tuple[Bit, ...]]
+    ram_style: str
 
     def number(self, parameter: str) -> int:
         """Value of a parameter."""
@@ -149,6 +153,7 @@ def _parse(module: dict[str, Any]) -> Netlist:
             cell["parameters"],
             {pin: bits for pin, bits in pins.items() if directions[pin] == "input"},
             {pin: bits for pin, bits in pins.items() if directions[pin] == "output"},
+            cell["attributes"].get("ram_style", ""),
         ))
     names, initial = {}, {}
     for name, net in module["netnames"].items():

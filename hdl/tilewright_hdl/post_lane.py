@@ -187,16 +187,18 @@ class PostLane(wiring.Component):
         """Image of the value, or the padding, at stage ``mapped``."""
         if self.config.post.tables:
             m.submodules.tables = table = TableMemory(self.config)
-            plain = Signal(signed(8), reset_less=True)
-            enable = self._enable(self.stages.mapped)
-            with m.If(enable):
-                m.d.sync += plain.eq(value)
+            plain = value
+            for stage in range(self.stages.value + 1, self.stages.mapped + 1):
+                following = Signal(signed(8), reset_less=True, name=f"plain_{stage}")
+                with m.If(self._enable(stage)):
+                    m.d.sync += following.eq(plain)
+                plain = following
             m.d.comb += [
                 table.write.valid.eq(self.table.valid),
                 table.write.address.eq(self.table.address),
                 table.write.data.eq(self.table.data),
                 table.write.mask.eq(self.table.mask),
-                table.enable.eq(enable & self.setup.use_table),
+                table.enable.eq(self._enable(self.stages.value + 1) & self.setup.use_table),
                 table.index.eq(self.setup.table_index),
                 table.value.eq(value),
             ]

@@ -7,7 +7,10 @@ from amaranth.lib.wiring import In, Out
 
 from .config import TABLE_ENTRIES, AcceleratorConfig, bits_for
 from .isa import Post, field_specs
+from .once import VerilogLibrary
 from .ports import MemoryWrite
+from .targets import Target
+from .timing import table_delay
 
 __all__ = ["TableMemory", "table_write_signature"]
 
@@ -24,7 +27,8 @@ class TableMemory(wiring.Component):
 
     Latency
     -------
-    ``image`` belongs to the ``index`` and ``value`` of the last cycle with ``enable``, and to the contents before it.
+    ``image`` belongs to the ``index`` and ``value`` of the last cycle with ``enable`` that is
+    :func:`~.timing.table_delay` cycles ago or more, and to the contents before it.
 
     Parameters
     ----------
@@ -69,12 +73,16 @@ class TableMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
+        late = table_delay(self.config.post) > 1
+        # With a register behind it there is time for block RAM, of which an ECP5 has enough. Yosys would take what is
+        # so short for distributed memory, six LUTs for each 64 bits.
+        block = late and isinstance(platform, VerilogLibrary) and platform.target == Target.ECP5
         beat = self.config.bus.data_bytes
         part_bits = bits_for(beat)
         word_bits = bits_for(TABLE_ENTRIES // beat)
         table_bits = bits_for(self.config.post.tables)
         m.submodules.words = words = memory.Memory(
-            shape=unsigned(self.config.bus.data_bits), depth=self.config.table_words, init=[]
+            shape=unsigned(self.config.bus.data_bits), depth=self.config.table_words, init=[], attrs={"ram_style": "block"} if block else {}
         )
         write = words.write_port()
         m.d.comb += [
@@ -93,8 +101,9 @@ class TableMemory(wiring.Component):
             entry.eq(self.value ^ -128),
             read.addr.eq(entry[part_bits:]),
             read.en.eq(self.enable),
-            self.image.eq(bytes_read[part]),
         ]
+        domain = m.d.sync if late else m.d.comb
+        domain += self.image.eq(bytes_read[part])
         if self.config.post.tables > 1:
             m.d.comb += read.addr[word_bits:].eq(self.index[:table_bits])
         with m.If(self.enable):

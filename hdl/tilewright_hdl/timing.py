@@ -45,6 +45,7 @@ __all__ = [
     "serial_cycles",
     "serial_digit",
     "shift_delay",
+    "table_delay",
 ]
 
 DEADLOCK_CYCLES = 64
@@ -93,6 +94,11 @@ def requantize_delay(post: PostConfig) -> int:
     return rescale_delay(post) + 2
 
 
+def table_delay(post: PostConfig) -> int:
+    """Registers from a value to its image in a table: the memory's, and one behind the choice of a byte of its word."""
+    return 1 + (post.registered and not serial_digit(post))
+
+
 @dataclass(frozen=True)
 class PostStages:
     """Registers of the post-processor's pipeline, by the distance in cycles from the step that reads an accumulator.
@@ -134,7 +140,7 @@ class PostStages:
         read = 1 + 3 * post.registered
         biased = read + 1
         value = biased + requantize_delay(post)
-        mapped = value + (post.tables > 0)
+        mapped = value + (table_delay(post) if post.tables else 0)
         combined = mapped + 1
         total = combined + (rescale_delay(post) if post.add else 0) + 1
         return cls(read, biased, value, mapped, combined, total, total + requantize_delay(post))

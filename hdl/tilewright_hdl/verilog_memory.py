@@ -66,7 +66,7 @@ def memory_text(
     Parameters
     ----------
     cell : Cell
-        A ``$mem_v2``. Its words begin as its initial value, or as zeros. A read in the cycle of a write to the same
+        A ``$mem_v2``. Its ``ram_style`` goes into the text. Its words begin as its initial value, or as zeros. A read in the cycle of a write to the same
         word sees the old one, and nothing may be done with it; see ``DONT_CARE``.
     targets : sequence of (first, last, name)
         Wires for ranges of the pin ``RD_DATA``, on which the ports follow each other.
@@ -77,7 +77,8 @@ def memory_text(
         if "1" in cell.parameters[parameter]:
             raise NotImplementedError(f"memory {cell.name} must have zero {parameter}")
     memory = names.fresh(cell.name)
-    declarations = [f"{DONT_CARE}reg {_range(width)}{memory} [0:{size - 1}];"]
+    style = f'(* ram_style = "{cell.ram_style}" *) ' if cell.ram_style else ""
+    declarations = [f"{style}{DONT_CARE}reg {_range(width)}{memory} [0:{size - 1}];"]
     used_bits = max(1, (size - 1).bit_length())
 
     def address(pin: str, port: int) -> str:

@@ -8,13 +8,17 @@ from random import Random
 import pytest
 
 from tilewright_hdl.config import PRESETS, TABLE_ENTRIES, AcceleratorConfig, BusConfig, PostConfig
+from tilewright_hdl.once import emit_verilog
 from tilewright_hdl.tables import TableMemory
+from tilewright_hdl.targets import Target
+from tilewright_hdl.timing import table_delay
 from tilewright_sim.cocotb_bench import run_bench
 from tilewright_sim.testbench import Testbench, bench
 
 
-def config_of(tables: int, bus: int) -> AcceleratorConfig:
-    return replace(PRESETS["nano4"], post=PostConfig(lanes=2, tables=tables), bus=BusConfig(data_bits=bus))
+def config_of(tables: int, bus: int, registered: bool = False) -> AcceleratorConfig:
+    return replace(PRESETS["nano4"], post=PostConfig(lanes=2, tables=tables, registered=registered),
+                   bus=BusConfig(data_bits=bus))
 
 
 @bench(max_cycles=20_000)
@@ -38,6 +42,8 @@ async def bench_tables(tb: Testbench) -> None:
         dut.enable.value, dut.index.value, dut.value.value = 1, at // TABLE_ENTRIES, at % TABLE_ENTRIES ^ 0x80
         await tb.cycles()
         dut.enable.value, dut.index.value, dut.value.value = 0, 0, tb.random.getrandbits(8)
+        if tb.parameters["delay"] > 1:
+            await tb.cycles(tb.parameters["delay"] - 1)
         expected = tables[at]
         await tb.settle()
         assert int(dut.image.value) == expected, f"entry {at}"
@@ -49,11 +55,21 @@ async def bench_tables(tb: Testbench) -> None:
         await tb.cycles()
 
 
-@pytest.mark.parametrize(("tables", "bus"), [(1, 32), (3, 128), (16, 256)])
-def test_tables(tables: int, bus: int) -> None:
+@pytest.mark.parametrize(("tables", "bus", "registered"), [
+    (1, 32, False), (3, 128, False), (16, 256, False), (2, 64, True),
+])
+def test_tables(tables: int, bus: int, registered: bool) -> None:
     contents = list(Random(tables).randbytes(tables * TABLE_ENTRIES))
-    parameters = {"tables": contents, "beat": bus // 8}
-    run_bench(TableMemory(config_of(tables, bus)), __name__, "bench_tables", parameters=parameters)
+    config = config_of(tables, bus, registered)
+    parameters = {"tables": contents, "beat": bus // 8, "delay": table_delay(config.post)}
+    run_bench(TableMemory(config), __name__, "bench_tables", parameters=parameters)
+
+
+@pytest.mark.parametrize("target", Target)
+def test_block_ram_where_there_is_time_and_room_for_it(target: Target) -> None:
+    asked = ['(* ram_style = "block" *)' in emit_verilog(TableMemory(config_of(1, 64, registered)), "dut", target=target)
+             for registered in (False, True)]
+    assert asked == [False, target == Target.ECP5]
 
 
 def test_no_tables() -> None:
