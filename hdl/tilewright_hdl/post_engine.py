@@ -191,13 +191,18 @@ class PostEngine(wiring.Component):
             self.saturated.eq(Mux(enter, lanes.saturated, 0)),
         ]
         chosen = (1 << step.column_part)[:self.config.column_groups]
-        m.d.comb += self._group(lanes.accumulator, self.accumulator.data, chosen)
+        entry = Signal.like(self.accumulator.data)
+        m.d.comb += [*self._chosen(entry, self.accumulator.data, chosen), *self._gathered(lanes.accumulator, entry)]
 
-    def _group(self, targets: Any, values: Any, chosen: Value) -> list[Any]:
-        """Give the lanes one of the groups of values: that whose bit is set."""
+    def _chosen(self, targets: Any, values: Any, chosen: Value) -> list[Any]:
+        """Let pass one group of values, that whose bit is set; the others become zeros."""
+        return [target.eq(Mux(chosen[place // self.config.post.lanes], value, 0))
+                for place, (target, value) in enumerate(zip(targets, values, strict=True))]
+
+    def _gathered(self, targets: Any, values: Any) -> list[Any]:
+        """Give the lanes the group that is not zero."""
         lanes = self.config.post.lanes
-        masked = [Mux(chosen[place // lanes], value, 0) for place, value in enumerate(values)]
-        return [targets[lane].eq(reduce(or_, masked[lane::lanes])) for lane in range(lanes)]
+        return [target.eq(reduce(or_, list(values)[lane::lanes])) for lane, target in enumerate(targets)]
 
     def _read(self, m: Module, step: Any, fields: Any, issuing: Value, enter: Signal, pipeline: PostPipeline) -> None:
         """Read what a step needs, and put it into the pipeline when it arrives."""
@@ -242,20 +247,23 @@ class PostEngine(wiring.Component):
         """Put what was read into the pipeline, each lane's part of it."""
         # A bit for each group, for a number would have to be decoded behind the memories.
         parts = {"column_part": self.config.column_groups, "row_part": self.config.row_groups}
-        asked, answered, chosen = (
-            Signal(data.StructLayout(parts | {"residual": 1}), name=name) for name in ("asked", "answered", "chosen"))
+        asked = Signal(data.StructLayout(parts | {"residual": 1}))
+        answered = Signal.like(asked)
+        residual_late = Signal()
+        # The other groups are zeros behind the memories, where that takes no gates of its own.
         accumulators = Signal.like(self.accumulator.data, name="accumulators")
         activations = Signal(data.ArrayLayout(signed(8), self.config.array.rows))
+        words = data.View(activations.shape(), self.source.data)
         domain += [asked.residual.eq(residual), *(asked[name].eq(1 << step[name]) for name in parts)]
         m.d.sync += answered.eq(asked)
         domain += [
-            chosen.eq(answered),
-            accumulators.eq(self.accumulator.data),
-            activations.eq(self.source.data),
-            pipeline.residual.eq(chosen.residual),
+            residual_late.eq(answered.residual),
+            pipeline.residual.eq(residual_late),
             pipeline.parameter.eq(self.parameter.data),
-            *self._group(pipeline.accumulator, accumulators, chosen.column_part),
-            *self._group(pipeline.activation, activations, chosen.row_part),
+            *self._chosen(accumulators, self.accumulator.data, answered.column_part),
+            *self._chosen(activations, words, answered.row_part),
+            *self._gathered(pipeline.accumulator, accumulators),
+            *self._gathered(pipeline.activation, activations),
         ]
 
     def _write(self, m: Module, step: Any, enter: Signal, pipeline: PostPipeline) -> None:

@@ -82,7 +82,8 @@ class TableMemory(wiring.Component):
         word_bits = bits_for(TABLE_ENTRIES // beat)
         table_bits = bits_for(self.config.post.tables)
         m.submodules.words = words = memory.Memory(
-            shape=unsigned(self.config.bus.data_bits), depth=self.config.table_words, init=[], attrs={"ram_style": "block"} if block else {}
+            shape=unsigned(self.config.bus.data_bits), depth=self.config.table_words, init=[],
+            attrs={"ram_style": "block"} if block else {},
         )
         write = words.write_port()
         m.d.comb += [

@@ -66,8 +66,8 @@ def memory_text(
     Parameters
     ----------
     cell : Cell
-        A ``$mem_v2``. Its ``ram_style`` goes into the text. Its words begin as its initial value, or as zeros. A read in the cycle of a write to the same
-        word sees the old one, and nothing may be done with it; see ``DONT_CARE``.
+        A ``$mem_v2``. Its words begin as its initial value, or as zeros. A read in the cycle of a write to the same
+        word sees the old one, and nothing may be done with it; see ``DONT_CARE``. Its ``ram_style`` goes into the text.
     targets : sequence of (first, last, name)
         Wires for ranges of the pin ``RD_DATA``, on which the ports follow each other.
     names : Names
