@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accumulators below the array, and the port through which the post-processor reads them."""
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -201,19 +203,23 @@ class AccumulatorColumns(wiring.Component):
             ]
             words.append(read.data)
 
-        entry = Signal(word)
-        m.d.comb += entry.eq(Mux(command.bank, words[1], words[0]))
+        # Each source is zeros where it is not taken: behind a memory that costs nothing, and two that are only joined
+        # fit into the adder's carry cells.
+        domain = m.d.sync if self._registered else m.d.comb
+        domain += written.eq(command)
+        taken = [~command.fresh & (command.bank == bank) for bank in range(2)]
+        sources = words
         if self._follows:
             previous = Signal(word)
             m.d.sync += previous.eq(totals)
-            with m.If(command.again):
-                m.d.comb += entry.eq(previous)
-        terms = Signal(word)
-        domain = m.d.sync if self._registered else m.d.comb
-        domain += [written.eq(command), *(terms[c].eq(Mux(command.fresh, 0, entry[c])) for c in range(self._columns))]
+            taken = [*(choice & ~command.again for choice in taken), ~command.fresh & command.again]
+            sources = [*words, previous]
+        terms = [Signal(word, name=f"term{place}") for place, _ in enumerate(sources)]
+        for choice, source, term in zip(taken, sources, terms, strict=True):
+            domain += Value.cast(term).eq(Mux(choice, Value.cast(source), 0))
         for c in range(self._columns):
             m.d.comb += [
-                totals[c].eq(self.sums[c] + terms[c]),
+                totals[c].eq(self.sums[c] + reduce(or_, [term[c] for term in terms])),
                 self.read_data[c].eq(Mux(read_bank, words[1][c], words[0][c])),
             ]
         return m

@@ -155,7 +155,7 @@ class PostEngine(wiring.Component):
             wiring.connect(m, wiring.flipped(self.table), pipeline.table)
             # What follows a step that is refused is cleared before it gets anywhere.
             allowed = Const(1) if self.config.post.registered else ~address.refused
-            self._read(m, address.step, fields, issuing & allowed & ~self.halt, enter, pipeline)
+            self._read(m, address.step, self._pace(m, start), issuing & allowed & ~self.halt, enter, pipeline)
             self._write(m, address.step, enter, pipeline)
 
         return m
@@ -204,20 +204,32 @@ class PostEngine(wiring.Component):
         lanes = self.config.post.lanes
         return [target.eq(reduce(or_, list(values)[lane::lanes])) for lane, target in enumerate(targets)]
 
-    def _read(self, m: Module, step: Any, fields: Any, issuing: Value, enter: Signal, pipeline: PostPipeline) -> None:
+    def _pace(self, m: Module, start: Value) -> tuple[Signal, Signal, Signal]:
+        """What an instruction says of all its steps: cycles of each but one, has it a residual, is it an activation."""
+        post, instruction = self.config.post, self.instruction.payload
+        least, binary, from_activation = Signal(range(max(post.interval, 2))), Signal(), Signal()
+        is_activation = instruction.source == Source.ACTIVATION
+        is_binary = instruction.combine.matches(*BINARY) if post.binary else Const(0)
+        direct = is_activation & instruction.combine.matches(Combine.NONE, Combine.MAX)
+        # With both operands behind one port, the residual comes first.
+        cycles = Mux(is_activation & is_binary, max(post.interval, 2), post.interval)
+        with m.If(start):
+            m.d.sync += [least.eq(Mux(direct, 0, cycles - 1)), binary.eq(is_binary), from_activation.eq(is_activation)]
+        return least, binary, from_activation
+
+    def _read(
+        self, m: Module, step: Any, pace: tuple[Signal, Signal, Signal], issuing: Value, enter: Signal,
+        pipeline: PostPipeline
+    ) -> None:
         """Read what a step needs, and put it into the pipeline when it arrives."""
         post = self.config.post
-        from_activation = fields.source == Source.ACTIVATION
+        least, binary, from_activation = pace
         residual = Signal()
-        # Cycles of this step that have passed. With both operands behind one port, the residual comes first.
-        passed = Signal(range(max(post.interval, 2)))
-        least = Signal.like(passed)
-        binary = fields.combine.matches(*BINARY) if post.binary else Const(0)
-        direct = from_activation & fields.combine.matches(Combine.NONE, Combine.MAX)
+        # Cycles of this step that have passed.
+        passed = Signal.like(least)
         m.d.comb += [
             residual.eq(issuing & binary & (passed == 0)),
-            least.eq(Mux(from_activation & binary, max(post.interval, 2), post.interval) - 1),
-            enter.eq(issuing & (direct | (passed == least))),
+            enter.eq(issuing & (passed == least)),
         ]
         m.d.sync += passed.eq(Mux(issuing & ~enter, passed + 1, 0))
 
