@@ -84,7 +84,7 @@ def test_a_name_that_no_board_has() -> None:
     ({"target": "ecp5"}, "board.target of ulx3s-85f must be .*Target.*, not 'ecp5'"),
     ({"memory": 4}, "board.memory of ulx3s-85f must be .*, not 4"),
     ({"leds": {"blink": ("led", 0)}}, "board.leds of ulx3s-85f must name alive, synced, running, error, not 'blink'"),
-    ({"baud": 40_000_000}, "board ulx3s-85f: The clock of 70000000 Hz must be at least 4 times the rate of the line"),
+    ({"baud": 40_000_000}, "board ulx3s-85f: The clock of 80000000 Hz must be at least 4 times the rate of the line"),
     ({"clock_hz": 166_000_000}, "clock_hz must leave time for the way to the SDRAM"),
     ({"config": load_config("nano4"), "memory": BlockMemory(bytes=1 << 31),
       "target": Target.ECP5}, None),

@@ -69,7 +69,7 @@ def test_the_pll_gets_its_parameters() -> None:
     board = boards()["ulx3s-85f"]
     design = plan(board, BUILD).files[f"{DESIGN}.il"]
     text = design.decode() if isinstance(design, bytes) else design
-    assert {"CLKI_DIV": 5, "CLKFB_DIV": 14}.items() <= {
+    assert {"CLKI_DIV": 5, "CLKFB_DIV": 16}.items() <= {
         name: int(value) for name, value in re.findall(r"parameter \\(\w+) (?:signed )?(\d+)$", text, re.MULTILINE)
     }.items()
 

@@ -34,6 +34,6 @@ BOARD = dataclasses.replace(
                 "registered": True},
         "limits": {"address_bits": 15, "size_bits": 10, "kernel_bits": 4},
     }),
-    clock_hz=70_000_000,
+    clock_hz=80_000_000,
     platform=_platform,
 )
