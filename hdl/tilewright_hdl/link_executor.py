@@ -106,8 +106,8 @@ class LinkExecutor(wiring.Component):
         self._to_registers = (operation & _REGISTERS).any()
         self._short = self._to_registers | self._is_sync | self._told
         self._bit = self.i.payload.bit_select(self._place[:3], 1)
-        self._over = self._left == steps(LENGTH_BITS, 0)
-        self._data_left = self._left != steps(LENGTH_BITS, CRC_BYTES)
+        # Of `left`, in registers: much follows of them.
+        self._over, self._data_left = Signal(reset_less=True), Signal(reset_less=True)
         self._number(m)
         self._decide(m)
         answered = self._connect(m)
@@ -272,10 +272,13 @@ class LinkExecutor(wiring.Component):
             m.d.sync += place.eq(0)
         with m.Elif(self._move):
             m.d.sync += place.eq(place + 1)
-        with m.If(state["LENGTH"]):
-            m.d.sync += self._left.eq(self.i.payload)
-        with m.Elif(self.i.valid & self.i.ready):
-            m.d.sync += self._left.eq(stepped_back(self._left))
+        left = Mux(state["LENGTH"], self.i.payload, stepped_back(self._left))
+        with m.If(state["LENGTH"] | (self.i.valid & self.i.ready)):
+            m.d.sync += [
+                self._left.eq(left),
+                self._over.eq(left == steps(LENGTH_BITS, 0)),
+                self._data_left.eq(left != steps(LENGTH_BITS, CRC_BYTES)),
+            ]
 
     def _decide(self, m: Module) -> None:
         """Execute, repeat or refuse."""
