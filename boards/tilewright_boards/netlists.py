@@ -10,6 +10,7 @@ from typing import Any
 from tilewright_hdl.errors import BuildError
 
 from .carries import begin_chains, take_in_luts
+from .copies import copy_for_the_few
 
 __all__ = ["read_netlist", "readers", "routable"]
 
@@ -44,7 +45,7 @@ def routable(netlist: Path, top: str) -> bytes:
     """Netlist without what would cost nextpnr cells or trouble.
 
     Older versions of nextpnr look for a place for a ``$scopeinfo``. And of an ECP5, chains of carries take many LUTs
-    fewer if :mod:`.carries` changes them.
+    fewer if :mod:`.carries` changes them; and paths are shorter with what :mod:`.copies` adds.
 
     Parameters
     ----------
@@ -70,4 +71,5 @@ def routable(netlist: Path, top: str) -> bytes:
     read.update(bit for port in module["ports"].values() for bit in port["bits"])
     begin_chains(cells, read)
     take_in_luts(cells, read)
+    copy_for_the_few(cells)
     return json.dumps(design).encode()
