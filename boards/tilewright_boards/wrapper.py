@@ -12,6 +12,7 @@ from amaranth.lib import io
 from tilewright_hdl.errors import ConfigError
 from tilewright_hdl.netlist import module_ports
 from tilewright_hdl.once import emit_verilog
+from tilewright_hdl.targets import Target
 
 from .board import LEDS, Board
 from .clocks import Clocks
@@ -27,6 +28,9 @@ TOP = "tilewright_board"
 """Name of the module that :class:`~.top.BoardTop` becomes."""
 DESIGN = "tilewright"
 """Name of the whole design, and how the names of the tools' files begin."""
+
+_PLACER = {Target.ECP5: ("--placer-heap-timingweight", "20")}
+"""Options of nextpnr: twice as much weight on long paths as it gives by itself."""
 
 
 def board_verilog(board: Board, build: bytes) -> str:
@@ -109,7 +113,7 @@ def plan(board: Board, build: bytes, *, synthesis: Sequence[str] = ()) -> BuildP
     verilog = board_verilog(board, build)
     platform.add_file(f"{TOP}.v", verilog)
     # The tools derive the outputs of most PLLs from the pin's clock; those of others have this rate.
-    options = ["--freq", f"{board.clock_hz / 1e6:g}"]
+    options = ["--freq", f"{board.clock_hz / 1e6:g}", *_PLACER.get(board.target, ())]
     return platform.prepare(Wrapper(board, verilog, pll), DESIGN, emit_src=False, synth_opts=list(synthesis),
                             nextpnr_opts=options)
 
