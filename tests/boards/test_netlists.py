@@ -36,6 +36,11 @@ def test_carries_and_notes(tmp_path: Path) -> None:
     assert {name for name, one in cells.items() if one != before[name]} == {"last"}
 
 
+def test_luts_of_a_gowin_stay(tmp_path: Path) -> None:
+    before = {"lut": cell("LUT4", {f"I{place}": [10 + place] for place in range(4)}, {"F": [20]}, INIT="0" * 16)}
+    assert changed(tmp_path, copy.deepcopy(before), [20]) == before
+
+
 @pytest.mark.parametrize("text", ["{", "{}", '{"modules": {"other": {}}}'])
 def test_no_netlist(tmp_path: Path, text: str) -> None:
     path = tmp_path / "netlist.json"
