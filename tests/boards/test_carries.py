@@ -4,6 +4,8 @@
 import copy
 import ctypes
 import random
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from tests.boards.cells import ADDS, carry, cell
@@ -15,19 +17,11 @@ from tilewright_sim.verilator import build_shared_library
 Cells = dict[str, Any]
 
 
-def begun(cells: Cells, outputs: list[int]) -> Cells:
+def changed(change: Callable[[Cells, Counter[Any]], None], cells: Cells, outputs: list[int]) -> Cells:
     cells = copy.deepcopy(cells)
     read = readers(cells)
     read.update(outputs)
-    begin_chains(cells, read)
-    return cells
-
-
-def taken_in(cells: Cells, outputs: list[int]) -> Cells:
-    cells = copy.deepcopy(cells)
-    read = readers(cells)
-    read.update(outputs)
-    take_in_luts(cells, read)
+    change(cells, read)
     return cells
 
 
@@ -41,7 +35,7 @@ def test_beginnings_of_chains() -> None:
         "injected": carry("0", 15, 16),
     }
     before["injected"]["parameters"]["INJECT1_0"] = "YES"
-    cells = begun(before, [2, 3, 4, 6, 7, 8, 9, 15, 16])
+    cells = changed(begin_chains, before, [2, 3, 4, 6, 7, 8, 9, 15, 16])
     assert list(cells) == [*before, "sum$sum"]
     assert [name for name in before if cells[name] != before[name]] == ["sum", "bits"]
     for name in ("sum", "bits"):
@@ -103,7 +97,7 @@ def test_beginnings_compute_the_same() -> None:
     pairs = []
     for init, cin, c, d in cases:
         old = {"dut": carry(str(cin), 20, 21, init, C0=[c], D0=[d])}
-        new = begun(old, [20, 21, 14])
+        new = changed(begin_chains, old, [20, 21, 14])
         assert set(new) == {"dut", "dut$sum"}
         pairs.append((old, new))
     # S1 of `carry` is an operand's number here.
@@ -129,14 +123,14 @@ def test_gates_and_choices_are_taken_in() -> None:
         ("read", {"lut": lut([15, 16], gate, 30), "sum": carry(18, 20, 21, B0=[30], B1=[30])}, {"lut"}),
     ):
         before["sum"]["connections"]["S1"] = [22]
-        after = taken_in(before, [20, 21, 22])
+        after = changed(take_in_luts, before, [20, 21, 22])
         assert set(after) == {"sum"} | left, name
         assert (after == before) == bool(left), name
 
 
 def test_a_lut_that_is_read_outside_stays() -> None:
     before = {"lut": lut([15, 16], 0x8888, 22), "sum": carry(18, 20, 21, A0=[22])}
-    assert taken_in(before, [20, 21, 22]) == before
+    assert changed(take_in_luts, before, [20, 21, 22]) == before
 
 
 def test_halves_with_luts_compute_the_same() -> None:
@@ -155,7 +149,7 @@ def test_halves_with_luts_compute_the_same() -> None:
             table = rng.choice([0x8888, 0x6666, 0xEEEE, 0xCACA, 0x7777, 0x5555, rng.getrandbits(16)])
             if [output] in pins.values():
                 before[f"lut_{output}"] = lut(some, table, output)
-        after = taken_in(before, [20, 21, 22])
+        after = changed(take_in_luts, before, [20, 21, 22])
         fewer += len(before) - len(after)
         pairs.append((before, after))
     assert fewer > 200
