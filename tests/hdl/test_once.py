@@ -102,9 +102,9 @@ def test_same_in_amaranths_simulator() -> None:
 
 def test_array_has_one_tile() -> None:
     text = emit_verilog(SystolicArray(ArrayConfig(rows=8, columns=8)))
-    assert modules(text)[0] == "tile_1_1_19_true_direct"
+    assert modules(text)[0] == "tile_1_1_19_true_direct_0"
     assert len([name for name in modules(text) if name.startswith("tile")]) == 1
-    assert len(re.findall(r"^  tile_1_1_19_true_direct ", text, re.MULTILINE)) == 64
+    assert len(re.findall(r"^  tile_1_1_19_true_direct_0 ", text, re.MULTILINE)) == 64
     # No state of a tile has a reset, so it has no such port.
     assert "rst" not in text.split("endmodule")[0]
 
