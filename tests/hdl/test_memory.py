@@ -100,3 +100,10 @@ def test_parts_that_are_read_while_others_are_written_lie_apart(pools: bool, add
     post = replace(nano.post, lanes=1, pools=pools, add=add, multiply=False)
     text = emit_verilog(ActivationMemory(replace(nano, bus=replace(nano.bus, windows=False), post=post)))
     assert len(re.findall(r"\(\* no_rw_check \*\) reg", text)) == apart
+
+
+def test_zeros_are_not_for_synthesis() -> None:
+    """Yosys takes minutes to write out a loop over 8,192 words."""
+    text = emit_verilog(Memory(8192, 64))
+    assert "initial" in text
+    assert "initial" not in re.sub(r"(?ms)^`ifndef SYNTHESIS$.*?^`endif$", "", text)
