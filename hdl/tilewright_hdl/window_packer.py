@@ -69,27 +69,28 @@ class WindowPacker(wiring.Component):
 
         begun, begins = Signal(), Signal()
         buffer = Signal(data.ArrayLayout(8, beats * beat_bytes))
-        offset = Signal(signed(len(word.row_start) + 2))
-        first_offset = Signal.like(offset)
-        moved = Signal.like(offset)
-        next_offset = Signal.like(offset)
+        # Where the window stands, and where the next one of the row would; a register as well, as an adder in front of
+        # what follows of it would take too long.
+        offset, first_offset, next_offset, ahead, first_ahead, next_ahead = (
+            Signal(signed(len(word.row_start) + 2), name=name)
+            for name in ("offset", "first_offset", "next_offset", "ahead", "first_ahead", "next_ahead"))
         left = Signal.like(word.row_bytes)
         padding = word.pad_value.as_unsigned()
 
-        # Of `offset` and `left`, in registers: what follows of them takes long enough.
+        # Of `offset` and `left`, in registers for the same reason.
         near, rest = Signal(), Signal()
-        packs = Signal()
-        wants, drops, enters, taken = Signal(), Signal(), Signal(), Signal()
+        packs, wants, drops, enters, taken = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             first_offset.eq(word.row_start + beats * beat_bytes),
+            first_ahead.eq(word.row_start + word.row_step + beats * beat_bytes),
             self.o.valid.eq(self.i.valid & begun & near & ~(word.row_last & rest)),
             packs.eq(self.o.valid & self.o.ready),
             self.i.ready.eq(packs),
-            moved.eq(offset + word.row_step),
-            next_offset.eq(Mux(begun, Mux(packs, moved, offset), first_offset)),
+            next_offset.eq(Mux(begun, Mux(packs, ahead, offset), first_offset)),
+            next_ahead.eq(Mux(begun, Mux(packs, ahead + word.row_step, ahead), first_ahead)),
             begins.eq(self.i.valid & ~begun & self.beat.valid & self.o.ready),
             # Of next_offset, but `packs` comes late.
-            wants.eq(Mux(begun, Mux(packs, moved >= beat_bytes, ~near), first_offset >= beat_bytes)),
+            wants.eq(~Mux(begun, Mux(packs, _below(ahead, beat_bytes), near), _below(first_offset, beat_bytes))),
             # A beat that the last window does not need is taken nevertheless.
             drops.eq(near & word.row_last),
             self.beat.ready.eq(self.i.valid & Mux(begun, rest & (wants | drops), wants & self.o.ready)),
@@ -105,19 +106,18 @@ class WindowPacker(wiring.Component):
         kept = Mux(begun, buffer.as_value(), padding.replicate(beats * beat_bytes))
         with m.If(begun | begins):
             m.d.sync += offset.eq(Mux(enters, next_offset - beat_bytes, next_offset))
+            m.d.sync += ahead.eq(Mux(enters, next_ahead - beat_bytes, next_ahead))
             m.d.sync += left.eq(Mux(taken, Mux(before > beat_bytes, before - beat_bytes, 0), before))
             m.d.sync += rest.eq(Mux(taken, before > beat_bytes, Mux(begun, rest, word.row_bytes.any())))
             m.d.sync += near.eq(Mux(
                 begun,
-                Mux(packs, Mux(enters, moved < 2 * beat_bytes, moved < beat_bytes),
-                    Mux(enters, offset < 2 * beat_bytes, near)),
-                Mux(enters, first_offset < 2 * beat_bytes, first_offset < beat_bytes),
+                Mux(packs, Mux(enters, _below(ahead, 2 * beat_bytes), _below(ahead, beat_bytes)),
+                    Mux(enters, _below(offset, 2 * beat_bytes), near)),
+                Mux(enters, _below(first_offset, 2 * beat_bytes), _below(first_offset, beat_bytes)),
             ))
             m.d.sync += buffer.eq(Mux(enters, Cat(kept[8 * beat_bytes:], entering), kept))
-        with m.If(packs & word.row_last):
-            m.d.sync += begun.eq(0)
-        with m.Elif(begins):
-            m.d.sync += begun.eq(1)
+        with m.If(begins | (packs & word.row_last)):
+            m.d.sync += begun.eq(begins)
 
         self._show(m, buffer.as_value(), offset)
         return m
@@ -133,3 +133,8 @@ class WindowPacker(wiring.Component):
                 for lane in range(self.config.array.rows)
             )),
         ]
+
+
+def _below(value: Value, bound: int) -> Value:
+    """Whether a signed number is less than a power of two, without the carries of a comparison."""
+    return value[-1] | ~value[exact_log2(bound):-1].any()
