@@ -17,7 +17,7 @@ demo: .venv/ready-demo
 	@$(BIN)/tilewright demo
 
 test: lint browser
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 30
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .

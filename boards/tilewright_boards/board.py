@@ -87,6 +87,8 @@ class Board:
         Button of the platform that resets everything.
     uart : (str, int)
         Serial line of the platform.
+    placer : tuple of str
+        Options of nextpnr's placer.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Board:
     leds: Mapping[str, Pin] = field(hash=False)
     button: Pin | None = None
     uart: Pin = ("uart", 0)
+    placer: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         name = self.name
@@ -148,7 +151,8 @@ class Board:
         data = {
             "board": self.name, "target": self.target, "device": asdict(self.device), "config": self.config.digest,
             "clock_hz": self.clock_hz, "memory": [type(self.memory).__name__, asdict(self.memory)], "baud": self.baud,
-            "leds": dict(self.leds), "button": self.button, "uart": self.uart, "versions": dict(versions),
+            "leds": dict(self.leds), "button": self.button, "uart": self.uart, "placer": self.placer,
+            "versions": dict(versions),
         }
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 

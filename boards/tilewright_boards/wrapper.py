@@ -29,9 +29,6 @@ TOP = "tilewright_board"
 DESIGN = "tilewright"
 """Name of the whole design, and how the names of the tools' files begin."""
 
-_PLACER = {Target.ECP5: ("--placer-heap-timingweight", "20")}
-"""Options of nextpnr: twice as much weight on long paths as it gives by itself."""
-
 
 def board_verilog(board: Board, build: bytes) -> str:
     """Verilog text of :class:`~.top.BoardTop` as the module :data:`TOP`: for the tools, and for simulators."""
@@ -113,7 +110,7 @@ def plan(board: Board, build: bytes, *, synthesis: Sequence[str] = ()) -> BuildP
     verilog = board_verilog(board, build)
     platform.add_file(f"{TOP}.v", verilog)
     # The tools derive the outputs of most PLLs from the pin's clock; those of others have this rate.
-    options = ["--freq", f"{board.clock_hz / 1e6:g}", *_PLACER.get(board.target, ())]
+    options = ["--freq", f"{board.clock_hz / 1e6:g}", *board.placer]
     return platform.prepare(Wrapper(board, verilog, pll), DESIGN, emit_src=False, synth_opts=list(synthesis),
                             nextpnr_opts=options)
 

@@ -30,7 +30,7 @@ BOARD = dataclasses.replace(load_board("icebreaker"), name="mine", clock_hz=18_0
 
 def test_the_catalog() -> None:
     found = boards()
-    assert set(found) == {"ulx3s-85f", "ulx3s-12f", "icebreaker", "tang-nano-20k"}
+    assert set(found) == {"ulx3s-85f", "ulx3s-85f-16x16", "ulx3s-12f", "icebreaker", "tang-nano-20k"}
     for name, board in found.items():
         assert board.name == board.config.name == name
         assert load_board(name) == board
@@ -72,7 +72,7 @@ def test_a_bad_file(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_name_that_no_board_has() -> None:
-    with pytest.raises(ConfigError, match=r"Board must be one of icebreaker, .*ulx3s-85f or a .py file, not 'ulx4s'"):
+    with pytest.raises(ConfigError, match=r"Board must be one of icebreaker, .*ulx3s-85f-16x16 or a .py file, not 'ulx4s'"):
         load_board("ulx4s")
     with pytest.raises(ConfigError, match=r"Board file none.py cannot be read: there is no such file"):
         load_board("none.py")
@@ -121,6 +121,7 @@ def test_the_digest_is_of_all_that_makes_a_bitstream() -> None:
         *(dataclasses.replace(board, **change).build_digest(VERSIONS) for change in (
             {"name": "other"}, {"clock_hz": 50_000_000}, {"baud": 1_000_000}, {"memory": BlockMemory(bytes=4096)},
             {"config": dataclasses.replace(board.config, bus=bus)}, {"button": None}, {"leds": {}},
+            {"placer": ("--placer", "sa")},
             {"device": dataclasses.replace(board.device, name="LFE5U-25F")},
         )),
     ]

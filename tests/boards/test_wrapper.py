@@ -49,6 +49,7 @@ def test_plan(name: str) -> None:
     assert synthesis[0] == "yosys"
     assert route[0] == ROUTERS[board.target]
     assert route[route.index("--freq") + 1] == f"{board.clock_hz / 1e6:g}"
+    assert " ".join(board.placer) in " ".join(route)
     assert pack[0] in ("ecppack", "icepack", "gowin_pack")
     assert "-abc2" in files[f"{DESIGN}.ys"]
     assert f"{TOP}.v" in files[f"{DESIGN}.ys"]

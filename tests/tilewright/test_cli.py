@@ -112,7 +112,7 @@ def test_bad_models(small: Files, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_bad_configurations(small: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compile_ = ("compile", small.model, "-o", tmp_path / "p", "--config")
-    assert "ulx3s-85f or a .toml file, not 'edge9'" in failed(capsys, *compile_, "edge9")
+    assert "ulx3s-85f-16x16 or a .toml file, not 'edge9'" in failed(capsys, *compile_, "edge9")
     toml = tmp_path / "c.toml"
     toml.write_text("[array]\nrows = 4\n")
     assert "c.toml: [config] lacks the setting" in failed(capsys, *compile_, toml)

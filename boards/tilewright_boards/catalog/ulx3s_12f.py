@@ -41,4 +41,6 @@ BOARD = Board(
     platform=_platform,
     leds={"alive": ("led", 0), "synced": ("led", 1), "running": ("led", 2), "error": ("led", 3)},
     button=("button_fire", 0),
+    # Twice as much weight on long paths as nextpnr gives by itself.
+    placer=("--placer-heap-timingweight", "20"),
 )

@@ -23,7 +23,6 @@ BOARD = dataclasses.replace(
     config=AcceleratorConfig.from_dict({
         "name": "ulx3s-85f", "queue_instructions": 2, "semaphore_bits": 4, "profile_records": 0, "counters": False,
         "in_flight": 1,
-        # 16 columns fit as well (98 LUTs a PE instead of 149), but not at this clock; see docs/boards.md.
         "array": {"rows": 16, "columns": 8, "depthwise": False, "multipliers": "paired"},
         "memory": {"activation_bytes": 131072, "activation_banks": 2, "weight_bytes": 65536,
                    "accumulator_entries": 512, "parameter_groups": 512, "accumulator_bits": 24,
