@@ -12,7 +12,6 @@ from amaranth.lib import io
 from tilewright_hdl.errors import ConfigError
 from tilewright_hdl.netlist import module_ports
 from tilewright_hdl.once import emit_verilog
-from tilewright_hdl.targets import Target
 
 from .board import LEDS, Board
 from .clocks import Clocks
