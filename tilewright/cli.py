@@ -93,7 +93,3 @@ def _complain(text: str, code: int) -> int:
 def _abandon_output() -> None:
     """Keep the interpreter from complaining when it flushes an output stream that nobody takes."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

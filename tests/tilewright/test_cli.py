@@ -20,7 +20,7 @@ from tilewright.cli import main
 from .conftest import Files, Small
 from .failures import failed
 
-CLI = (sys.executable, "-m", "tilewright.cli")
+CLI = (sys.executable, "-m", "tilewright")
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 MINE = """
 name = "mine"

@@ -242,7 +242,7 @@ def test_an_interrupt_in_the_simulator_leaves_nothing(small: Files, tmp_path: Pa
                "--trace", str(tmp_path / "trace.json")]
     environment: dict[str, Any] = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(scratch)}
     with subprocess.Popen(
-        [sys.executable, "-m", "tilewright.cli", *command], env=environment, stdout=subprocess.PIPE,
+        [sys.executable, "-m", "tilewright", *command], env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:
         _wait_for_the_simulator(process)
