@@ -120,7 +120,7 @@ def fill(page: str, rows: Sequence[Mapping[str, Any]]) -> str:
             "seed", *(f"{name}, a second" for name in RATED)]
     lines = ["| " + " | ".join(head) + " |", "|---" * 2 + "|--:" * (len(head) - 2) + "|"]
     lines += ["| " + " | ".join(_cells(one)) + " |" for one in rows]
-    notes = [f"- {one['title']}, {rate['network']}: {rate['problem']}" for one in rows for rate in one["rates"]
+    notes = [f"- {one['board']}, {rate['network']}: {rate['problem']}" for one in rows for rate in one["rates"]
              if rate["problem"]]
     return "\n".join([f"{before}{_MARK}", "", *lines, *(["", *notes] if notes else []), "", f"{_END}{after}"])
 
@@ -135,11 +135,13 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
     else:
         speed = f"{one['clock_mhz']:g}, " + ("not placed" if one["fits"] else "does not fit")
         size, each, seed = f"{one['synthesis'][0]['used']:,} after synthesis", "-", "-"
-    return [one["title"], one["array"], speed, size, each, uses, f"{one['build_seconds']:,.0f}", seed,
+    return [one["board"], one["array"], speed, size, each, uses, f"{one['build_seconds']:,.0f}", seed,
             *(_rate(rates[name]) for name in RATED)]
 
 
 def _rate(one: Mapping[str, Any]) -> str:
     if one["problem"]:
         return "-"
-    return f"{one['per_second']:,.1f}" + (f" ({one['host_layers']} layers on the host)" if one["host_layers"] else "")
+    layers = one["host_layers"]
+    host = f" ({layers} layer{'s' if layers > 1 else ''} on the host)" if layers else ""
+    return f"{one['per_second']:,.1f}{host}"

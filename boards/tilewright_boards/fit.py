@@ -76,12 +76,7 @@ def netlist_use(netlist: Path, top: str, target: Target, device: Device) -> list
         used["luts"] = logic_cells(cells)
     elif target is Target.GOWIN:
         used["luts"] += lone_flip_flops(cells)
-    uses: dict[str, Use] = {}
-    for name in RESOURCES:
-        use = Use(device.units[name], used[name], getattr(device, name))
-        if use.resource not in uses or use.used > uses[use.resource].used:
-            uses[use.resource] = use  # A cell may be the place of a LUT and of a flip-flop: the larger number counts.
-    return list(uses.values())
+    return [Use(device.units[name], used[name], getattr(device, name)) for name in RESOURCES]
 
 
 def _count(types: Mapping[str, int], target: Target) -> Counter[str]:

@@ -130,10 +130,10 @@ def test_table(tmp_path: Path, log: Path) -> None:
     assert page == fill(page, [routed, checked])
     lines = page.splitlines()
     assert (lines[0], lines[-1]) == ("a", "b") and "old" not in page
-    assert [cell.strip() for cell in lines[5].split("|")][1:4] == ["Small", "4 x 4", "12, 13.5"]
+    assert [cell.strip() for cell in lines[5].split("|")][1:4] == ["small", "4 x 4", "12, 13.5"]
     assert "| 12,000.0 | 1.5 (2 layers on the host) | - |" in lines[5]
     assert "does not fit" in lines[6]
-    assert lines[8] == "- Small, mobilenet: too big"
+    assert lines[8] == "- small, mobilenet: too big"
     seconds = report["seconds"]
     assert routed["build_seconds"] == sum(seconds[name] for name in (
         "elaboration", "synthesis", "place and route, seed 2", "packing, seed 2"))

@@ -23,7 +23,7 @@ BOARD = Board(
     title="iCEBreaker",
     target=Target.ICE40,
     device=Device(name="iCE40UP5K", luts=5280, ffs=5280, dsps=8, rams=30,
-                  units={"luts": "LC", "ffs": "LC", "dsps": "SB_MAC16", "rams": "SB_RAM40_4K"}),
+                  units={"luts": "LC", "ffs": "SB_DFF", "dsps": "SB_MAC16", "rams": "SB_RAM40_4K"}),
     config=AcceleratorConfig.from_dict({
         "name": "icebreaker", "queue_instructions": 1, "semaphore_bits": 2, "profile_records": 0, "counters": False,
         "in_flight": 1, "checks": False,
