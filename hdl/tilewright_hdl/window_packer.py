@@ -67,19 +67,18 @@ class WindowPacker(wiring.Component):
         beats = window_beats(self.config)
         word = self.i.p
 
-        begun, begins = Signal(), Signal()
         buffer = Signal(data.ArrayLayout(8, beats * beat_bytes))
         # Where the window stands, and where the next one of the row would; a register as well, as an adder in front of
         # what follows of it would take too long.
         offset, first_offset, next_offset, ahead, first_ahead, next_ahead = (
             Signal(signed(len(word.row_start) + 2), name=name)
             for name in ("offset", "first_offset", "next_offset", "ahead", "first_ahead", "next_ahead"))
-        left = Signal.like(word.row_bytes)
-        padding = word.pad_value.as_unsigned()
-
+        # Bytes of the row that are left, and that are when the beat comes.
+        left, before = Signal.like(word.row_bytes), Signal.like(word.row_bytes)
         # Of `offset` and `left`, in registers for the same reason.
         near, rest = Signal(), Signal()
-        packs, wants, drops, enters, taken = Signal(), Signal(), Signal(), Signal(), Signal()
+        begun, begins, packs, wants, wants_then, drops, comes, enters, taken = (Signal(name=name) for name in (
+            "begun", "begins", "packs", "wants", "wants_then", "drops", "comes", "enters", "taken"))
         m.d.comb += [
             first_offset.eq(word.row_start + beats * beat_bytes),
             first_ahead.eq(word.row_start + word.row_step + beats * beat_bytes),
@@ -89,21 +88,20 @@ class WindowPacker(wiring.Component):
             next_offset.eq(Mux(begun, Mux(packs, ahead, offset), first_offset)),
             next_ahead.eq(Mux(begun, Mux(packs, ahead + word.row_step, ahead), first_ahead)),
             begins.eq(self.i.valid & ~begun & self.beat.valid & self.o.ready),
-            # Of next_offset, but `packs` comes late.
-            wants.eq(~Mux(begun, Mux(packs, _below(ahead, beat_bytes), near), _below(first_offset, beat_bytes))),
+            # Of next_offset; but `packs` comes late, so what follows of it is known for both its values before.
+            wants.eq(~Mux(begun, near, _below(first_offset, beat_bytes))),
+            wants_then.eq(~_below(ahead, beat_bytes)),
+            # Beats of the row, or padding behind it, come in.
+            comes.eq(Mux(begun, self.i.valid & (self.beat.valid | ~rest), begins)),
+            enters.eq(comes & Mux(packs, wants_then, wants)),
             # A beat that the last window does not need is taken nevertheless.
             drops.eq(near & word.row_last),
-            self.beat.ready.eq(self.i.valid & Mux(begun, rest & (wants | drops), wants & self.o.ready)),
+            self.beat.ready.eq(self.i.valid & Mux(
+                begun, rest & (drops | Mux(packs, wants_then, wants)), wants & self.o.ready)),
             taken.eq(self.beat.valid & self.beat.ready),
-            enters.eq(wants & Mux(begun & ~rest, self.i.valid, taken)),
         ]
 
-        # The bytes that are left when the beat comes.
-        before = Signal.like(left)
         m.d.comb += before.eq(Mux(begun, left, word.row_bytes))
-        beat = self.beat.p.data
-        entering = Cat(Mux(before > place, beat.word_select(place, 8), padding) for place in range(beat_bytes))
-        kept = Mux(begun, buffer.as_value(), padding.replicate(beats * beat_bytes))
         with m.If(begun | begins):
             m.d.sync += offset.eq(Mux(enters, next_offset - beat_bytes, next_offset))
             m.d.sync += ahead.eq(Mux(enters, next_ahead - beat_bytes, next_ahead))
@@ -112,15 +110,23 @@ class WindowPacker(wiring.Component):
             m.d.sync += near.eq(Mux(
                 begun,
                 Mux(packs, Mux(enters, _below(ahead, 2 * beat_bytes), _below(ahead, beat_bytes)),
-                    Mux(enters, _below(offset, 2 * beat_bytes), near)),
+                    # No choice that leaves it alone: Yosys would make an enable of that, behind all of this.
+                    (enters & _below(offset, 2 * beat_bytes)) | (~enters & near)),
                 Mux(enters, _below(first_offset, 2 * beat_bytes), _below(first_offset, beat_bytes)),
             ))
-            m.d.sync += buffer.eq(Mux(enters, Cat(kept[8 * beat_bytes:], entering), kept))
+            kept = Mux(begun, buffer.as_value(), word.pad_value.as_unsigned().replicate(beats * beat_bytes))
+            m.d.sync += buffer.eq(Mux(enters, Cat(kept[8 * beat_bytes:], self._entering(before)), kept))
         with m.If(begins | (packs & word.row_last)):
             m.d.sync += begun.eq(begins)
 
         self._show(m, buffer.as_value(), offset)
         return m
+
+    def _entering(self, left: Value) -> Value:
+        """Bytes of the beat, of which ``left`` belong to the row, and padding behind them."""
+        padding, beat = self.i.p.pad_value.as_unsigned(), self.beat.p.data
+        return Cat(Mux(left > place, beat.word_select(place, 8), padding)
+                   for place in range(self.config.bus.data_bytes))
 
     def _show(self, m: Module, buffer: Value, offset: Signal) -> None:
         """Take the window out of the buffer, and mark the lanes that it fills."""
