@@ -12,7 +12,7 @@ BOARD = dataclasses.replace(
     name=_NAME,
     config=dataclasses.replace(FAST.config, name=_NAME, array=dataclasses.replace(FAST.config.array, columns=16)),
     clock_hz=70_000_000,
-    # Wires take most of the time here. Those of this placer are a fifth shorter than those of nextpnr's other one, which
-    # router1 had not sorted out after 20 minutes.
+    # Wires take most of the time here. Those of this placer are a fifth shorter than those of nextpnr's other one, with
+    # which router1 was not through after 20 minutes.
     placer=("--placer", "static"),
 )
