@@ -39,7 +39,7 @@ def memory_module(name: str, words: int, word_bits: int, groups: int, apart: int
         f"  input wire {word}write_data",
         ");",
         *(f"  {DONT_CARE}reg {_range(part_bits)}{array} [0:{words - 1}];" for array in names),
-        # Block RAM begins with zeros by itself. Yosys writes such a loop out, in the square of its steps: of the 883 s
+        # nextpnr fills block RAM with zeros. Yosys writes such a loop out, in the square of its steps: of the 883 s
         # that a ULX3S-85F took, it was 590.
         "`ifndef SYNTHESIS",
         "  integer i;",
