@@ -68,10 +68,10 @@ class WindowPacker(wiring.Component):
         word = self.i.p
 
         buffer = Signal(data.ArrayLayout(8, beats * beat_bytes))
-        # Where the window stands, and where the next one of the row would; a register as well, as an adder in front of
-        # what follows of it would take too long.
+        farthest = beats * beat_bytes + 2 * ((1 << len(word.row_step)) - 1)  # From `row_start`, in bytes.
+        # Where the window stands, and the next one of the row would: an adder in front of what follows takes too long.
         offset, first_offset, next_offset, ahead, first_ahead, next_ahead = (
-            Signal(signed(len(word.row_start) + 2), name=name)
+            Signal(signed(max(len(word.row_start), farthest.bit_length()) + 2), name=name)
             for name in ("offset", "first_offset", "next_offset", "ahead", "first_ahead", "next_ahead"))
         # Bytes of the row that are left, and that are when the beat comes.
         left, before = Signal.like(word.row_bytes), Signal.like(word.row_bytes)
